@@ -1,0 +1,86 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package streamid answers one question: which stream does this data point belong to?
+//
+// A stream is what the OpenTelemetry metrics data model calls by that name: the points that share resource attributes;
+// scope name, version and attributes; metric name, unit, type, monotonic flag and aggregation temporality; and point
+// attributes. Of gives it a 128-bit [ID]. For a batch, hash what the points share once:
+//
+//	resource := streamid.Seed(0).Resource(rm.Resource())
+//	scope := resource.Scope(sm.Scope())
+//	metric := scope.Metric(m)
+//	id := metric.Point(dp.Attributes()) // for each point
+//
+// # What is guaranteed
+//
+// Two points have the same ID if they belong to the same stream, whatever the order of attributes at any depth, on every
+// platform, in every process and every version of this package that has encoding v1. Two points of different streams
+// have different IDs but for chance: among a billion streams the odds of a single collision are below 1 in 10^20.
+//
+// Not part of the identity are schema URLs, description, metadata, timestamps, flags, exemplars, values, histogram bounds,
+// and dropped-attribute counts. Attributes are taken as the wire has them, a multiset of pairs: an empty value is not a
+// missing key, the integer 1 is neither the double 1 nor the string "1", a key given twice counts twice. Strings are
+// compared as bytes, without Unicode normalization. All NaNs are one value; 0 and -0 are two.
+//
+// All functions are safe for concurrent use as long as nobody writes to the data meanwhile. They neither change nor keep
+// what they are given.
+//
+// # Cost
+//
+// On a 2020s x86 core a point costs about 15 ns and 10 ns per string attribute, more for long ones (XXH3 reads some 10 GB
+// per second), the resource, scope and metric steps the like. Nothing allocates, except a byte-slice value of more than
+// 1024 bytes: 192 bytes each. Maps and slices are followed by recursion; the stack grows with the depth of nesting.
+//
+// # Caveats
+//
+// XXH3 is not a cryptographic hash. Who chooses attributes and knows the seed can construct two streams with one ID. Where
+// strangers choose attributes, use a random secret [Seed] and do not publish IDs: that makes it harder, not impossible.
+// A seed must be the same in all processes that exchange IDs, and for as long as IDs are stored: another seed gives other
+// IDs to all streams.
+//
+// # Encoding v1
+//
+// This section is complete: with it and an XXH3 library the IDs can be computed in any language, and testdata/v1.json has
+// vectors to check the result. It will not change; should another encoding ever be needed, it will have another name.
+//
+// Notation. H(bytes, seed) is XXH3-128 with a 64-bit seed and the default secret, a pair of 64-bit numbers {Hi, Lo} (high
+// and low half of the canonical 128-bit result). Integers are unsigned and wrap; those in hashed bytes are little-endian,
+// 8 bytes each unless said otherwise; a pair is written as Hi, then Lo. | concatenates. G is 0x9E3779B97F4A7C15.
+//
+// A value v under a seed s is hashed with a seed t that tells its type, and t is mixed into the result:
+//
+//	value(v, s) = {h.Hi xor t, h.Lo}  with t and h from this table
+//
+//	type     t        h
+//	string   s + 1*G  H(the bytes, t)
+//	bool     s + 2*G  H(one byte, 1 for true or 0 for false, t)
+//	int      s + 3*G  H(two's complement, t)
+//	double   s + 4*G  H(IEEE 754 bits, t); every NaN has bits 0x7FF8000000000001
+//	map      s + 5*G  H(sum(v, t), t)
+//	slice    s + 6*G  H(c, t), where c begins as {0, number of elements} and
+//	                  becomes H(c | value(e, t), t) for each element e in order
+//	bytes    s + 7*G  H(the bytes, t)
+//	empty    s + 8*G  H(no bytes, t)
+//
+// Attributes, the entries of a map, are a multiset; each is hashed by itself and the results are added:
+//
+//	pair(key, v, s) = {w.Hi xor k.Hi, w.Lo}  with k = H(the bytes of key, s) and w = value(v, k.Lo)
+//	sum(map, s)     = p | number of entries  with p the sum of pair(key, v, s) over all entries, modulo 2^128
+//
+// The steps, S being the seed:
+//
+//	resource = H(sum(attributes, S), S + 9*G)                                                        24 bytes
+//	scope    = H(resource | H(name, S) | H(version, S) | sum(attributes, S), S + 10*G)               72 bytes
+//	metric   = H(scope | H(name, S) | H(unit, S) | type | monotonic | temporality, S + 11*G)         51 bytes
+//	ID       = H(metric | sum(attributes, S), S + 12*G)                                              40 bytes
+//
+// type is one byte: 0 none, 1 gauge, 2 sum, 3 histogram, 4 exponential histogram, 5 summary. monotonic is one byte: 1 for
+// a monotonic sum, otherwise 0. temporality is one byte: 0 unspecified or not applicable, 1 delta, 2 cumulative, 255 any
+// other number.
+//
+// Why so: adding needs no sorting and no memory, and equal pairs do not cancel as they would under xor. Hashing key and value
+// apart needs no copy. A hash of 4 to 8 bytes has a state of 64 bits, and so two of them under different seeds can be
+// equal in all 128; k.Hi and t in the result keep short values apart from those of another key or type. The seeds of the
+// steps, and lengths that are fixed once strings are hashed, keep every field from being taken for another.
+package streamid
