@@ -1,0 +1,489 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package d2c
+
+import (
+	"cmp"
+	"slices"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// batch is the working memory of one Convert. A batch takes one path: identify all points, group them by shard, fold
+// shard by shard under its lock, remove what was dropped. Looking a whole group up before folding it lets the cache misses
+// of one stream overlap with those of the next.
+type batch struct {
+	items    []item
+	order    []int32 // items by shard, otherwise as they came
+	ends     [shardCount]int32
+	deltas   []bool    // of every metric as it came, whether it was one of deltas
+	outcomes []Outcome // of every point of those, malformed ones included
+	dropped  bool
+	result   Result
+
+	numbers      []pmetric.NumberDataPoint
+	histograms   []pmetric.HistogramDataPoint
+	exponentials []pmetric.ExponentialHistogramDataPoint
+
+	// Scratch for the stream at hand.
+	timeline    timeline
+	sum         sumTotal
+	histogram   histogramTotal
+	exponential exponentialTotal
+}
+
+// item is one well-formed point on its way.
+type item struct {
+	id       streamid.ID
+	interval interval
+	value    uint64 // of a number, by its bits
+	slot     *slot
+	point    int32 // in numbers, histograms or exponentials
+	position int32 // in outcomes
+	kind     Kind
+	double   bool
+	marker   bool // "no recorded value"
+}
+
+// maxScratch is the number of bucket counts or bounds that scratch space may hold on to between batches.
+const maxScratch = 1 << 12
+
+// reset lets go of the batch's data.
+func (b *batch) reset() {
+	clear(b.items)
+	clear(b.numbers)
+	clear(b.histograms)
+	clear(b.exponentials)
+	b.items, b.numbers = b.items[:0], b.numbers[:0]
+	b.histograms, b.exponentials = b.histograms[:0], b.exponentials[:0]
+	b.deltas, b.outcomes = b.deltas[:0], b.outcomes[:0]
+	b.dropped = false
+	b.result = Result{}
+	if cap(b.histogram.delta.counts) > maxScratch || cap(b.histogram.counts) > maxScratch {
+		b.histogram = histogramTotal{}
+	}
+	if cap(b.exponential.delta.ranges[0].counts)+cap(b.exponential.delta.ranges[1].counts) > maxScratch {
+		b.exponential = exponentialTotal{}
+	}
+}
+
+// identify finds the stream of every delta point, sets malformed points aside and makes the metrics cumulative.
+func (b *batch) identify(md pmetric.Metrics, seed streamid.Seed) {
+	rms := md.ResourceMetrics()
+	for i := range rms.Len() {
+		rm := rms.At(i)
+		var resource streamid.Resource
+		resourceKnown := false
+		sms := rm.ScopeMetrics()
+		for j := range sms.Len() {
+			sm := sms.At(j)
+			var scope streamid.Scope
+			scopeKnown := false
+			ms := sm.Metrics()
+			for k := range ms.Len() {
+				m := ms.At(k)
+				points, delta := deltaPoints(m)
+				b.deltas = append(b.deltas, delta)
+				if !delta {
+					b.result.Points[Passed] += uint64(points)
+					continue
+				}
+				if points > 0 {
+					// Hashed only where a delta needs it: a resource full of gauges costs nothing.
+					if !resourceKnown {
+						resource, resourceKnown = seed.Resource(rm.Resource()), true
+					}
+					if !scopeKnown {
+						scope, scopeKnown = resource.Scope(sm.Scope()), true
+					}
+					b.identifyMetric(m, scope.Metric(m))
+				}
+				setCumulative(m)
+			}
+		}
+	}
+}
+
+// deltaPoints returns the number of points of a metric and whether they are deltas.
+func deltaPoints(m pmetric.Metric) (n int, delta bool) {
+	switch m.Type() {
+	case pmetric.MetricTypeSum:
+		return m.Sum().DataPoints().Len(), m.Sum().AggregationTemporality() == pmetric.AggregationTemporalityDelta
+	case pmetric.MetricTypeHistogram:
+		return m.Histogram().DataPoints().Len(), m.Histogram().AggregationTemporality() == pmetric.AggregationTemporalityDelta
+	case pmetric.MetricTypeExponentialHistogram:
+		h := m.ExponentialHistogram()
+		return h.DataPoints().Len(), h.AggregationTemporality() == pmetric.AggregationTemporalityDelta
+	case pmetric.MetricTypeGauge:
+		return m.Gauge().DataPoints().Len(), false
+	case pmetric.MetricTypeSummary:
+		return m.Summary().DataPoints().Len(), false
+	}
+	return 0, false
+}
+
+func setCumulative(m pmetric.Metric) {
+	switch m.Type() {
+	case pmetric.MetricTypeSum:
+		m.Sum().SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	case pmetric.MetricTypeHistogram:
+		m.Histogram().SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	case pmetric.MetricTypeExponentialHistogram:
+		m.ExponentialHistogram().SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	}
+}
+
+func (b *batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
+	switch m.Type() {
+	case pmetric.MetricTypeSum:
+		monotonic := m.Sum().IsMonotonic()
+		dps := m.Sum().DataPoints()
+		for i := range dps.Len() {
+			dp := dps.At(i)
+			it := item{kind: KindSum, point: int32(len(b.numbers))}
+			if b.timed(&it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) && (it.marker || b.valued(&it, dp, monotonic)) {
+				b.numbers = append(b.numbers, dp)
+				b.identified(&it, metric.Point(dp.Attributes()))
+			}
+		}
+	case pmetric.MetricTypeHistogram:
+		dps := m.Histogram().DataPoints()
+		for i := range dps.Len() {
+			dp := dps.At(i)
+			it := item{kind: KindHistogram, point: int32(len(b.histograms))}
+			if !b.timed(&it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) {
+				continue
+			}
+			if !it.marker {
+				if o, malformed := checkHistogram(dp); malformed {
+					b.malformed(o)
+					continue
+				}
+			}
+			b.histograms = append(b.histograms, dp)
+			b.identified(&it, metric.Point(dp.Attributes()))
+		}
+	case pmetric.MetricTypeExponentialHistogram:
+		dps := m.ExponentialHistogram().DataPoints()
+		for i := range dps.Len() {
+			dp := dps.At(i)
+			it := item{kind: KindExponentialHistogram, point: int32(len(b.exponentials))}
+			if !b.timed(&it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) {
+				continue
+			}
+			if !it.marker {
+				if o, malformed := checkExponential(dp); malformed {
+					b.malformed(o)
+					continue
+				}
+			}
+			b.exponentials = append(b.exponentials, dp)
+			b.identified(&it, metric.Point(dp.Attributes()))
+		}
+	}
+}
+
+// timed takes a point's interval, or sets the point aside.
+func (b *batch) timed(it *item, start, time pcommon.Timestamp, flags pmetric.DataPointFlags) bool {
+	it.marker = flags.NoRecordedValue()
+	if time == 0 || time > maxTime || start > time && !it.marker {
+		b.malformed(DroppedTime)
+		return false
+	}
+	it.interval = interval{int64(start), int64(time)}
+	if start >= time {
+		it.interval.start = 0
+	}
+	return true
+}
+
+// valued takes a number, or sets the point aside.
+func (b *batch) valued(it *item, dp pmetric.NumberDataPoint, monotonic bool) bool {
+	var n number
+	switch dp.ValueType() {
+	case pmetric.NumberDataPointValueTypeInt:
+		n = intNumber(dp.IntValue())
+		if monotonic && n.int() < 0 {
+			b.malformed(DroppedNegative)
+			return false
+		}
+	case pmetric.NumberDataPointValueTypeDouble:
+		n = doubleNumber(dp.DoubleValue())
+		if v := n.float(); !finite(v) {
+			b.malformed(DroppedNotFinite)
+			return false
+		} else if monotonic && v < 0 {
+			b.malformed(DroppedNegative)
+			return false
+		}
+	default:
+		b.malformed(DroppedNoValue)
+		return false
+	}
+	it.value, it.double = n.bits, n.double
+	return true
+}
+
+func (b *batch) malformed(o Outcome) {
+	b.outcomes = append(b.outcomes, o)
+	b.result.Points[o]++
+	b.dropped = true
+}
+
+func (b *batch) identified(it *item, id streamid.ID) {
+	it.id = id
+	it.position = int32(len(b.outcomes))
+	b.outcomes = append(b.outcomes, 0)
+	b.items = append(b.items, *it)
+}
+
+// group sorts the items by shard, keeping their order otherwise.
+func (b *batch) group() {
+	var next [shardCount]int32
+	for i := range b.items {
+		next[b.items[i].id.Hi>>shardShift]++
+	}
+	at := int32(0)
+	for i, n := range next {
+		next[i] = at
+		at += n
+		b.ends[i] = at
+	}
+	b.order = slices.Grow(b.order[:0], len(b.items))[:len(b.items)]
+	for i := range b.items {
+		shard := b.items[i].id.Hi >> shardShift
+		b.order[next[shard]] = int32(i)
+		next[shard]++
+	}
+}
+
+func (b *batch) shardItems(shard int) []int32 {
+	if shard == 0 {
+		return b.order[:b.ends[0]]
+	}
+	return b.order[b.ends[shard-1]:b.ends[shard]]
+}
+
+// fold takes one shard's items into their streams and writes the results to the points.
+func (b *batch) fold(sh *shard, items []int32, c *Converter, now uint32) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+
+	repeated, markers := false, false
+	for _, i := range items {
+		it := &b.items[i]
+		if it.marker {
+			markers = true // may follow the point that opens its stream
+			continue
+		}
+		it.slot = sh.find(it.id)
+		if it.slot == nil && c.reserve() {
+			if it.slot = sh.add(it.id, it.kind); it.slot == nil {
+				c.live.Add(-1)
+			}
+		}
+		repeated = it.touch() || repeated
+	}
+	if markers {
+		for _, i := range items {
+			if it := &b.items[i]; it.marker {
+				it.slot = sh.find(it.id)
+				repeated = it.touch() || repeated
+			}
+		}
+	}
+	if repeated {
+		// A stream has several points here: take them in the order of their times.
+		slices.SortStableFunc(items, func(i, j int32) int {
+			return cmp.Compare(b.items[i].interval.time, b.items[j].interval.time)
+		})
+	}
+	for _, i := range items {
+		it := &b.items[i]
+		o := b.foldItem(sh, it, c)
+		if it.slot != nil {
+			it.slot.meta &^= flagTouched
+			if o.Added() || o == Repeated {
+				it.slot.seen = now
+			}
+		}
+		b.outcomes[it.position] = o
+		b.result.Points[o]++
+		b.dropped = b.dropped || o.Dropped()
+	}
+}
+
+// reserve counts one more live stream, within the limit.
+func (c *Converter) reserve() bool {
+	for {
+		n := c.live.Load()
+		if c.cfg.MaxStreams > 0 && n >= int64(c.cfg.MaxStreams) {
+			return false
+		}
+		if c.live.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// touch marks the item's slot and reports whether it was marked already.
+func (it *item) touch() bool {
+	if it.slot == nil {
+		return false
+	}
+	was := it.slot.meta&flagTouched != 0
+	it.slot.meta |= flagTouched
+	return was
+}
+
+func (b *batch) foldItem(sh *shard, it *item, c *Converter) Outcome {
+	s, t := it.slot, &b.timeline
+	if s == nil {
+		if it.marker {
+			return Forwarded
+		}
+		return DroppedLimit
+	}
+	fresh := s.meta&flagFresh != 0
+	if !fresh {
+		sh.timeline(s, t)
+	}
+	var o Outcome
+	switch {
+	case it.marker:
+		o = t.mark(it.interval.time)
+		if o == Forwarded {
+			b.stamp(it, t)
+		}
+	case it.kind == KindSum:
+		o = b.foldSum(s, it, c, fresh)
+	case it.kind == KindHistogram:
+		o = b.foldHistogram(sh, s, it, c, fresh)
+	default:
+		o = b.foldExponential(sh, s, it, c, fresh)
+	}
+	s.meta &^= flagFresh
+	sh.setTimeline(s, t)
+	return o
+}
+
+// take folds the item into the total at hand, which becomes the delta alone if the stream is fresh.
+func (b *batch) take(v total, it *item, c *Converter, fresh bool) Outcome {
+	if fresh {
+		b.timeline.open(it.interval)
+		v.restart()
+		return AddedFirst
+	}
+	return fold(&b.timeline, v, it.interval, &c.cfg, &b.result)
+}
+
+func (b *batch) foldSum(s *slot, it *item, c *Converter, fresh bool) Outcome {
+	delta := number{it.value, it.double}
+	b.sum = sumTotal{number: s.number(), delta: delta, reduced: delta}
+	o := b.take(&b.sum, it, c, fresh)
+	if o.Added() {
+		s.setNumber(b.sum.number)
+	}
+	if !o.Dropped() {
+		b.stamp(it, &b.timeline)
+		setNumber(b.numbers[it.point], b.sum.number)
+	}
+	return o
+}
+
+func (b *batch) foldHistogram(sh *shard, s *slot, it *item, c *Converter, fresh bool) Outcome {
+	dp, h := b.histograms[it.point], &b.histogram
+	h.delta.read(dp)
+	if !fresh {
+		sh.histogram(s, &h.histogram)
+	}
+	o := b.take(h, it, c, fresh)
+	if o.Added() {
+		sh.setHistogram(s, &h.histogram, fresh || o.Restarted())
+	}
+	if !o.Dropped() {
+		b.stamp(it, &b.timeline)
+		h.write(dp)
+	}
+	return o
+}
+
+func (b *batch) foldExponential(sh *shard, s *slot, it *item, c *Converter, fresh bool) Outcome {
+	dp, e := b.exponentials[it.point], &b.exponential
+	e.delta.read(dp)
+	if !fresh {
+		sh.exponential(s, &e.exponential)
+	}
+	o := b.take(e, it, c, fresh)
+	if o.Added() {
+		sh.setExponential(s, &e.exponential)
+	}
+	if !o.Dropped() {
+		b.stamp(it, &b.timeline)
+		e.write(dp)
+	}
+	return o
+}
+
+// stamp gives the point the stream's start and latest emitted time.
+func (b *batch) stamp(it *item, t *timeline) {
+	start, at := pcommon.Timestamp(t.start), pcommon.Timestamp(t.emitted)
+	switch it.kind {
+	case KindSum:
+		dp := b.numbers[it.point]
+		dp.SetStartTimestamp(start)
+		dp.SetTimestamp(at)
+	case KindHistogram:
+		dp := b.histograms[it.point]
+		dp.SetStartTimestamp(start)
+		dp.SetTimestamp(at)
+	case KindExponentialHistogram:
+		dp := b.exponentials[it.point]
+		dp.SetStartTimestamp(start)
+		dp.SetTimestamp(at)
+	}
+}
+
+// remove deletes the dropped points and what they leave empty. It meets metrics and points in the order identify met them.
+func (b *batch) remove(md pmetric.Metrics) {
+	metrics, points := b.deltas, b.outcomes
+	dropped := func() bool {
+		o := points[0]
+		points = points[1:]
+		return o.Dropped()
+	}
+	md.ResourceMetrics().RemoveIf(func(rm pmetric.ResourceMetrics) bool {
+		sms := rm.ScopeMetrics()
+		scopes := sms.Len()
+		sms.RemoveIf(func(sm pmetric.ScopeMetrics) bool {
+			ms := sm.Metrics()
+			before := ms.Len()
+			ms.RemoveIf(func(m pmetric.Metric) bool {
+				delta := metrics[0]
+				metrics = metrics[1:]
+				return delta && removePoints(m, dropped)
+			})
+			return before > 0 && ms.Len() == 0
+		})
+		return scopes > 0 && sms.Len() == 0
+	})
+}
+
+// removePoints asks for every point of m whether it goes, and reports whether that left m empty.
+func removePoints(m pmetric.Metric, dropped func() bool) bool {
+	before, _ := deltaPoints(m)
+	switch m.Type() {
+	case pmetric.MetricTypeSum:
+		m.Sum().DataPoints().RemoveIf(func(pmetric.NumberDataPoint) bool { return dropped() })
+	case pmetric.MetricTypeHistogram:
+		m.Histogram().DataPoints().RemoveIf(func(pmetric.HistogramDataPoint) bool { return dropped() })
+	case pmetric.MetricTypeExponentialHistogram:
+		m.ExponentialHistogram().DataPoints().RemoveIf(func(pmetric.ExponentialHistogramDataPoint) bool { return dropped() })
+	}
+	after, _ := deltaPoints(m)
+	return before > 0 && after == 0
+}

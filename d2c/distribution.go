@@ -1,0 +1,110 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package d2c
+
+import (
+	"math"
+	"math/bits"
+)
+
+// distribution is what both kinds of histogram have besides buckets.
+type distribution struct {
+	count         uint64
+	sum, min, max float64
+	has           presence
+}
+
+// presence says which optional fields a distribution has.
+type presence uint8
+
+const (
+	hasSum presence = 1 << iota
+	hasMin
+	hasMax
+)
+
+// plus returns the distribution of both, or false if a count or a sum would overflow. An optional field is kept while
+// every delta that counts anything has it.
+func (d distribution) plus(o distribution) (distribution, bool) {
+	count, carry := bits.Add64(d.count, o.count, 0)
+	if carry != 0 {
+		return d, false
+	}
+	switch {
+	case o.count == 0:
+		return d, true
+	case d.count == 0:
+		return o, true
+	}
+	d.count = count
+	d.has &= o.has
+	if d.has&hasSum != 0 {
+		d.sum += o.sum
+		if math.IsInf(d.sum, 0) {
+			return d, false
+		}
+	}
+	d.min = min(d.min, o.min)
+	d.max = max(d.max, o.max)
+	return d, true
+}
+
+// finite reports whether no field that is there is a NaN or an infinity.
+func (d distribution) finite() bool {
+	// Absent fields are zero.
+	return finite(d.sum) && finite(d.min) && finite(d.max)
+}
+
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+// distributionPoint is what the data points of both kinds of histogram have in common.
+type distributionPoint interface {
+	Count() uint64
+	SetCount(uint64)
+	HasSum() bool
+	Sum() float64
+	SetSum(float64)
+	RemoveSum()
+	HasMin() bool
+	Min() float64
+	SetMin(float64)
+	RemoveMin()
+	HasMax() bool
+	Max() float64
+	SetMax(float64)
+	RemoveMax()
+}
+
+func readDistribution[P distributionPoint](dp P) distribution {
+	d := distribution{count: dp.Count()}
+	if dp.HasSum() {
+		d.sum, d.has = dp.Sum(), d.has|hasSum
+	}
+	if dp.HasMin() {
+		d.min, d.has = dp.Min(), d.has|hasMin
+	}
+	if dp.HasMax() {
+		d.max, d.has = dp.Max(), d.has|hasMax
+	}
+	return d
+}
+
+func writeDistribution[P distributionPoint](dp P, d distribution) {
+	dp.SetCount(d.count)
+	if d.has&hasSum != 0 {
+		dp.SetSum(d.sum)
+	} else {
+		dp.RemoveSum()
+	}
+	if d.has&hasMin != 0 {
+		dp.SetMin(d.min)
+	} else {
+		dp.RemoveMin()
+	}
+	if d.has&hasMax != 0 {
+		dp.SetMax(d.max)
+	} else {
+		dp.RemoveMax()
+	}
+}

@@ -1,0 +1,55 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package d2c turns delta metrics into exact cumulative ones.
+//
+// A [Converter] keeps one small state per stream (identity: package streamid) and adds each delta to it once:
+//
+//	conv, err := d2c.New(d2c.DefaultConfig())
+//	...
+//	result := conv.Convert(md) // md is cumulative now; result counts every point by outcome
+//
+// # What becomes of a point
+//
+// A delta covers the half-open interval (start, time]. A start of zero, or equal to time, is unknown. A stream's state
+// has a start, a last (end of the latest accepted interval), emitted (the latest time given out, never before last), the
+// total, and the remembered gaps: intervals between start and last that no accepted delta has covered. It is new until
+// it restarts. Well-formed points are classified in this order; W is [Config.LateWindow]:
+//
+//	no state                            first         start := p.start, or p.time if unknown; emitted at p.time
+//	p.time = last                       repeat        not added; the latest sample is emitted again
+//	p.time > last
+//	  p.start unknown                   no start      added
+//	  p.start = last                    aligned       added
+//	  p.start > last                    gap           added, the gap is remembered; GapRestart: restart
+//	  start <= p.start < last           overlap       added, gaps it covers close; OverlapDrop, OverlapInterpolate
+//	  p.start < start                   older start   dropped
+//	p.time < last
+//	  interval inside a remembered gap  late          added, the gap shrinks
+//	  p.time <= start, stream is new,   before first  added, start := p.start (p.time if unknown, and then only for
+//	    p.time >= last-W                              p.time < start); the hole up to the old start becomes a gap
+//	  within (start, last], p.start >=  repeat        not added; the latest sample is emitted again
+//	    last-W, touches no gap
+//	  otherwise                         too late      dropped
+//
+// A point with an unknown start and p.time < last is either before first or too late: it has no interval to compare.
+//
+// An accepted point with p.time > last is emitted at p.time; late and before-first points one millisecond after emitted,
+// and so is any point whose own time is not after emitted. So the time of a stream's samples only rises and no two
+// different values ever share a timestamp. Gaps are forgotten once they end W or more behind last, and only the latest
+// eight of a stream are kept; what ends up before a gap forgotten for want of room is too late, never a repeat.
+//
+// A restart begins a new total at p: start := max(p.start, emitted), or emitted if p.start is unknown; the stream is no
+// longer new and has no gaps. Apart from GapRestart, it happens when histogram bounds change and when a total would
+// overflow (an int64 or uint64 wrap, a float64 become infinite). It needs p.time > last: a late or before-first point
+// that cannot be added for such a reason is too late.
+//
+// A stream that has seen a double continues as double until it restarts. Histogram sum, min and max are kept while every delta that
+// counts anything has them. Exponential histograms keep at most 160 buckets per sign; scale is reduced as far as that
+// needs, exactly. A "no recorded value" point is never added and never opens a stream: it is forwarded under the
+// stream's start (at p.time, or a millisecond after emitted if that is later) unless p.time <= last, which is too late.
+//
+// Points of one stream within a batch are taken in the order of their times.
+//
+// The rules follow the OpenTelemetry metrics data model (Temporality; Resets and Gaps; Overlap; Stream Manipulations).
+package d2c

@@ -1,0 +1,211 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package d2c
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"unsafe"
+
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// check walks a shard and fails the test where anything contradicts anything else.
+func (sh *shard) check(t *testing.T) {
+	t.Helper()
+	if len(sh.index) > 0 && (len(sh.index)&(len(sh.index)-1) != 0 || sh.n*4 > len(sh.index)*3) {
+		t.Fatalf("index of %d for %d streams", len(sh.index), sh.n)
+	}
+	entries := 0
+	for _, entry := range sh.index {
+		if entry != 0 {
+			entries++
+		}
+	}
+	if entries != sh.n || len(sh.chunks) != (sh.n+chunkSlots-1)/chunkSlots {
+		t.Fatalf("%d streams, %d index entries, %d chunks", sh.n, entries, len(sh.chunks))
+	}
+	asides, blocks, users := map[uint32]bool{}, map[blockRef]bool{}, make([]int, len(sh.bounds.sets))
+	for _, i := range sh.free {
+		asides[i] = true
+	}
+	for i := range sh.n {
+		s := sh.slot(i)
+		if sh.find(s.id) != s {
+			t.Fatalf("stream %v is not found", s.id)
+		}
+		if s.meta&(flagFresh|flagTouched) != 0 {
+			t.Fatalf("stream %v left in the middle of a batch: %b", s.id, s.meta)
+		}
+		if a := s.meta >> asideShift; a != 0 {
+			if asides[a-1] {
+				t.Fatalf("aside %d is free or has two owners", a-1)
+			}
+			asides[a-1] = true
+		}
+		if s.kind() == KindSum {
+			continue
+		}
+		ref := blockRef(s.value)
+		if blocks[ref] {
+			t.Fatalf("block %x has two owners", ref)
+		}
+		blocks[ref] = true
+		if s.kind() == KindHistogram {
+			users[sh.blocks.block(ref)[wordBounds]]++
+		}
+	}
+	if len(asides) != len(sh.asides) {
+		t.Fatalf("%d asides are free or owned, of %d", len(asides), len(sh.asides))
+	}
+	live := 0
+	for i := range sh.blocks.classes {
+		live += int(sh.blocks.classes[i].live)
+	}
+	if live != len(blocks) {
+		t.Fatalf("%d blocks live, %d owned", live, len(blocks))
+	}
+	for i, set := range sh.bounds.sets {
+		if set.users != users[i] {
+			t.Fatalf("bounds %d count %d users, have %d", i, set.users, users[i])
+		}
+	}
+}
+
+func TestSlotSize(t *testing.T) {
+	if size := unsafe.Sizeof(slot{}); size != 48 {
+		t.Errorf("a slot has %d bytes, want 48", size)
+	}
+	if size := unsafe.Sizeof([chunkSlots]slot{}); size != 12288 {
+		t.Errorf("a chunk has %d bytes, want the allocator's size class of 12288", size)
+	}
+}
+
+// TestShardAgainstMap adds, changes and expires random streams of all kinds and compares with a map.
+func TestShardAgainstMap(t *testing.T) {
+	type want struct {
+		timeline timeline
+		seen     uint32
+		number   number
+		counts   []uint64
+		bounds   []float64
+	}
+	for seed := range uint64(30) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		var sh shard
+		model := map[streamid.ID]*want{}
+		var ids []streamid.ID
+		for now := uint32(1); now < 60; now++ {
+			for range rng.IntN(200) {
+				// Few low bits and equal tags, so that probes are long and tags lie.
+				id := streamid.ID{Hi: rng.Uint64N(3), Lo: rng.Uint64N(400)<<8 | rng.Uint64N(2)<<56}
+				kind := Kind((id.Lo >> 8) % 3)
+				s := sh.find(id)
+				if _, known := model[id]; known != (s != nil) {
+					t.Fatalf("seed %d: stream %v found: %t, want %t", seed, id, s != nil, known)
+				}
+				if s == nil {
+					if s = sh.add(id, kind); s == nil {
+						t.Fatalf("seed %d: no room", seed)
+					}
+					model[id] = &want{}
+					ids = append(ids, id)
+				}
+				w := model[id]
+				w.seen = now
+				w.timeline = timeline{
+					start: rng.Int64N(100), last: 100, emitted: 100 + rng.Int64N(2),
+					restarted: rng.IntN(2) == 0, marked: rng.IntN(2) == 0,
+				}
+				if rng.IntN(3) == 0 {
+					w.timeline.gaps.insert(interval{1, 1 + rng.Int64N(50)})
+				}
+				s.seen = now
+				switch kind {
+				case KindSum:
+					w.number = number{rng.Uint64(), rng.IntN(2) == 0}
+					s.setNumber(w.number)
+				case KindHistogram:
+					n := rng.IntN(40)
+					w.counts, w.bounds = randomCounts(rng, n+1), nil
+					for i := range n {
+						w.bounds = append(w.bounds, float64(i))
+					}
+					sh.setHistogram(s, &histogram{bounds: w.bounds, counts: w.counts}, true)
+				case KindExponentialHistogram:
+					w.counts = randomCounts(rng, rng.IntN(40))
+					sh.setExponential(s, &exponential{scale: -7, ranges: [2]buckets{
+						{offset: -5, counts: w.counts}, {offset: 7, counts: w.counts[:len(w.counts)/2]},
+					}})
+				}
+				s.meta &^= flagFresh
+				sh.setTimeline(s, &w.timeline)
+			}
+			if age := uint32(rng.IntN(20)); rng.IntN(4) == 0 {
+				expired := 0
+				for id, w := range model {
+					if now-w.seen > age {
+						delete(model, id)
+						expired++
+					}
+				}
+				if got := sh.expire(now, age); got != expired {
+					t.Fatalf("seed %d: expired %d, want %d", seed, got, expired)
+				}
+			}
+			sh.check(t)
+			if sh.n != len(model) {
+				t.Fatalf("seed %d: %d streams, want %d", seed, sh.n, len(model))
+			}
+			for id, w := range model {
+				s := sh.find(id)
+				var tl timeline
+				sh.timeline(s, &tl)
+				got, expect := tl, w.timeline
+				got.gaps.gaps, expect.gaps.gaps = [maxGaps]interval{}, [maxGaps]interval{}
+				if got != expect || tl.gaps.n > 0 && tl.gaps.gaps[0] != w.timeline.gaps.gaps[0] || s.seen != w.seen {
+					t.Fatalf("seed %d: timeline of %v is %+v, want %+v", seed, id, tl, w.timeline)
+				}
+				switch s.kind() {
+				case KindSum:
+					if s.number() != w.number {
+						t.Fatalf("seed %d: %v is %v, want %v", seed, id, s.number(), w.number)
+					}
+				case KindHistogram:
+					var h histogram
+					sh.histogram(s, &h)
+					if !slices.Equal(h.counts, w.counts) || !slices.Equal(h.bounds, w.bounds) {
+						t.Fatalf("seed %d: %v is %v, want %v", seed, id, h, w)
+					}
+				case KindExponentialHistogram:
+					var e exponential
+					sh.exponential(s, &e)
+					if !slices.Equal(e.ranges[0].counts, w.counts) || !slices.Equal(e.ranges[1].counts, w.counts[:len(w.counts)/2]) ||
+						e.scale != -7 || e.ranges[0].offset != -5 || e.ranges[1].offset != 7 {
+						t.Fatalf("seed %d: %v is %v, want %v", seed, id, e, w)
+					}
+				}
+			}
+		}
+		sh.expire(1000, 0)
+		sh.check(t)
+		if sh.n != 0 || sh.memory() > 64<<10 {
+			t.Fatalf("seed %d: empty shard holds %d streams, %d bytes", seed, sh.n, sh.memory())
+		}
+	}
+}
+
+// randomCounts returns counts of which one in three sets needs 64 bits.
+func randomCounts(rng *rand.Rand, n int) []uint64 {
+	counts := make([]uint64, n)
+	wide := rng.IntN(3) == 0
+	for i := range counts {
+		counts[i] = uint64(rng.Uint32())
+		if wide {
+			counts[i] = rng.Uint64()
+		}
+	}
+	return counts
+}
