@@ -1,0 +1,115 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package d2cprocessor
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/confmap"
+
+	"github.com/deltaring/deltaring/d2c"
+)
+
+// load does with the text of a processor's section what the Collector does when it starts.
+func load(t *testing.T, yaml string) (*Config, error) {
+	t.Helper()
+	retrieved, err := confmap.NewRetrievedFromYAML([]byte(yaml))
+	require.NoError(t, err)
+	conf, err := retrieved.AsConf()
+	require.NoError(t, err)
+	cfg := createDefaultConfig().(*Config)
+	if err := conf.Unmarshal(cfg); err != nil {
+		return nil, err
+	}
+	if err := confmap.Validate(cfg); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+func TestConfig(t *testing.T) {
+	for name, test := range map[string]struct {
+		yaml string
+		want Config
+	}{
+		"nothing": {
+			yaml: "",
+			want: Config{MaxStale: time.Hour, MaxStreams: 10_000_000, LateWindow: 5 * time.Minute},
+		},
+		"the defaults, spelled out": {
+			yaml: "{max_stale: 1h, max_streams: 10000000, gap: continue, overlap: add, late_window: 5m}",
+			want: Config{MaxStale: time.Hour, MaxStreams: 10_000_000, LateWindow: 5 * time.Minute},
+		},
+		"everything else": {
+			yaml: "{max_stale: 90s, max_streams: 7, gap: restart, overlap: drop, late_window: 1m30s}",
+			want: Config{
+				MaxStale: 90 * time.Second, MaxStreams: 7,
+				Gap: d2c.GapRestart, Overlap: d2c.OverlapDrop, LateWindow: 90 * time.Second,
+			},
+		},
+		"interpolate": {
+			yaml: "overlap: interpolate",
+			want: Config{
+				MaxStale: time.Hour, MaxStreams: 10_000_000,
+				Overlap: d2c.OverlapInterpolate, LateWindow: 5 * time.Minute,
+			},
+		},
+		"zeros switch off": {
+			yaml: "{max_stale: 0s, max_streams: 0, late_window: 0s}",
+			want: Config{},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, err := load(t, test.yaml)
+			require.NoError(t, err)
+			assert.Equal(t, test.want, *cfg)
+			_, err = d2c.New(cfg.converter())
+			assert.NoError(t, err)
+		})
+	}
+}
+
+func TestBadConfigNamesTheKey(t *testing.T) {
+	for name, test := range map[string]struct {
+		yaml string
+		want []string // what the error must contain
+	}{
+		"negative max_stale":    {"max_stale: -1s", []string{"max_stale", "-1s"}},
+		"negative max_streams":  {"max_streams: -1", []string{"max_streams", "-1"}},
+		"negative late_window":  {"late_window: -5m", []string{"late_window", "-5m"}},
+		"not a duration":        {"max_stale: soon", []string{"max_stale"}},
+		"not a number":          {"max_streams: many", []string{"max_streams"}},
+		"unknown gap":           {"gap: ignore", []string{"gap", "ignore", "continue", "restart"}},
+		"unknown overlap":       {"overlap: split", []string{"overlap", "split", "add", "drop", "interpolate"}},
+		"a number for a word":   {"gap: 2", []string{"gap", "2"}},
+		"policies are lower":    {"gap: Restart", []string{"gap", "Restart"}},
+		"misspelt key":          {"max_stail: 1h", []string{"max_stail"}},
+		"key of another issue":  {"state: {storage: file_storage}", []string{"state"}},
+		"emit_zero":             {"emit_zero: true", []string{"emit_zero"}},
+		"reemit_interval":       {"reemit_interval: 1m", []string{"reemit_interval"}},
+		"key of a Go field":     {"MaxStale: 1h", []string{"MaxStale"}},
+		"beside a good setting": {"{late_window: 1m, max_streams: -7}", []string{"max_streams", "-7"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := load(t, test.yaml)
+			require.Error(t, err)
+			for _, part := range test.want {
+				assert.ErrorContains(t, err, part)
+			}
+		})
+	}
+}
+
+// Whoever builds a Config in Go may get past the words.
+func TestPoliciesOutOfRange(t *testing.T) {
+	cfg := createDefaultConfig().(*Config)
+	cfg.Gap = 2
+	assert.EqualError(t, cfg.Validate(), "gap: unknown policy(2)")
+	cfg = createDefaultConfig().(*Config)
+	cfg.Overlap = 3
+	assert.EqualError(t, cfg.Validate(), "overlap: unknown policy(3)")
+}

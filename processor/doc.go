@@ -1,0 +1,25 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:generate go run generate.go
+
+// Package d2cprocessor is the Collector processor "d2c": package d2c with configuration, telemetry and a lifecycle.
+//
+//	processors:
+//	  d2c:                       # everything is optional; these are the defaults
+//	    max_stale: 1h
+//	    max_streams: 10000000
+//	    gap: continue            # continue | restart
+//	    overlap: add             # add | drop | interpolate
+//	    late_window: 5m
+//
+// Delta sums and histograms of both kinds become cumulative; everything else passes untouched and uncopied. What becomes
+// of each point is the table in the comment of package d2c; documentation.md has the telemetry, and for every outcome what
+// to do about it.
+//
+// An error of the next component is returned as it is, so that the sender retries. The retried deltas are recognised as
+// already counted, and the stream's latest sample goes out in their place: nothing is lost and nothing counts twice.
+//
+// State is in memory and belongs to one processor instance: the Collector makes one per pipeline, and a restart of the
+// Collector restarts the streams. All deltas of a stream must reach the same instance.
+package d2cprocessor

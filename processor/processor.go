@@ -1,0 +1,98 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package d2cprocessor
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/processor"
+	"go.opentelemetry.io/collector/processor/processorhelper"
+	"go.uber.org/zap"
+
+	"github.com/deltaring/deltaring/d2c"
+)
+
+// d2cProcessor is safe for concurrent calls of process; start and shutdown are called by the Collector, one at a time.
+type d2cProcessor struct {
+	cfg       Config
+	conv      *d2c.Converter
+	telemetry *telemetry
+	events    *events
+	logger    *zap.Logger
+	sweeper   *sweeper // nil until started, and if streams are kept for ever
+}
+
+func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
+	conv, err := d2c.New(cfg.converter())
+	if err != nil {
+		return nil, err
+	}
+	tel, err := newTelemetry(set)
+	if err != nil {
+		return nil, err
+	}
+	return &d2cProcessor{
+		cfg:       *cfg,
+		conv:      conv,
+		telemetry: tel,
+		events:    &events{logger: set.Logger, limit: cfg.MaxStreams},
+		logger:    set.Logger,
+	}, nil
+}
+
+// process is the one path a batch takes.
+func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric.Metrics, error) {
+	hadSome := md.ResourceMetrics().Len() > 0
+	result := p.conv.Convert(md)
+	p.telemetry.record(ctx, &result)
+	p.events.converted(&result, p.conv)
+	if hadSome && md.ResourceMetrics().Len() == 0 {
+		// Every point was dropped. The next component is not called and the sender is not told to retry:
+		// the same batch would fare no better.
+		return md, processorhelper.ErrSkipProcessingData
+	}
+	return md, nil
+}
+
+func (p *d2cProcessor) start(context.Context, component.Host) error {
+	if err := p.telemetry.observe(p.conv, p.cfg.MaxStreams); err != nil {
+		return err
+	}
+	if p.cfg.MaxStale > 0 {
+		p.sweeper = startSweeper(sweepInterval(p.cfg.MaxStale), p.sweep)
+	}
+	p.logger.Info("converting delta metrics to cumulative, state is in memory",
+		zap.Stringer("gap", p.cfg.Gap),
+		zap.Stringer("overlap", p.cfg.Overlap),
+		zap.Duration("late_window", p.cfg.LateWindow),
+		zap.Int("max_streams", p.cfg.MaxStreams),
+		zap.Duration("max_stale", p.cfg.MaxStale),
+	)
+	return nil
+}
+
+// shutdown stops and joins the sweeper. It may be called without start and more than once; ctx bounds the wait.
+func (p *d2cProcessor) shutdown(ctx context.Context) error {
+	p.telemetry.shutdown()
+	if p.sweeper == nil {
+		return nil
+	}
+	return p.sweeper.shutdown(ctx)
+}
+
+// sweep forgets idle streams.
+func (p *d2cProcessor) sweep() {
+	expired := p.conv.Expire()
+	p.telemetry.recordExpired(context.Background(), expired)
+	p.events.swept(expired, p.conv.Len())
+}
+
+// sweepInterval is a tenth of maxStale, so that a stream outlives it by no more than that, within bounds: a sweep visits
+// every stream, and expiry has a resolution of one second anyway.
+func sweepInterval(maxStale time.Duration) time.Duration {
+	return min(max(maxStale/10, time.Second), time.Minute)
+}
