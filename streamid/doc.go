@@ -28,9 +28,10 @@
 //
 // # Cost
 //
-// On a 2020s x86 core a point costs about 15 ns and 10 ns per string attribute, more for long ones (XXH3 reads some 10 GB
-// per second), the resource, scope and metric steps the like. Nothing allocates, except a byte-slice value of more than
-// 1024 bytes: 192 bytes each. Maps and slices are followed by recursion; the stack grows with the depth of nesting.
+// On a server core of the 2020s a point costs about 12 ns and another 11 ns per short string attribute; the other steps cost
+// the like. Megabytes pass at tens of gigabytes per second as a string and at one or two as a byte slice, which pdata gives
+// out byte by byte. Nothing allocates, except a byte slice of more than 1024 bytes: 192 bytes each. Maps and slices are
+// followed by recursion: the stack grows with the depth of nesting.
 //
 // # Caveats
 //
