@@ -66,9 +66,7 @@ func (b *batch) reset() {
 	if cap(b.histogram.delta.counts) > maxScratch || cap(b.histogram.counts) > maxScratch {
 		b.histogram = histogramTotal{}
 	}
-	if cap(b.exponential.delta.ranges[0].counts)+cap(b.exponential.delta.ranges[1].counts) > maxScratch {
-		b.exponential = exponentialTotal{}
-	}
+	b.exponential.delta.ranges = [2]bucketView{}
 }
 
 // identify finds the stream of every delta point, sets malformed points aside and makes the metrics cumulative.
@@ -342,13 +340,13 @@ func (it *item) touch() bool {
 
 func (b *batch) foldItem(sh *shard, it *item, c *Converter) Outcome {
 	s, t := it.slot, &b.timeline
-	if s == nil {
-		if it.marker {
-			return Forwarded
-		}
+	if s == nil && !it.marker {
 		return DroppedLimit
 	}
-	fresh := s.meta&flagFresh != 0
+	fresh := s != nil && s.meta&flagFresh != 0
+	if it.marker && (s == nil || fresh) {
+		return Forwarded // as it is: the stream has not begun, though a later point of this batch may open it
+	}
 	if !fresh {
 		sh.timeline(s, t)
 	}
@@ -414,7 +412,7 @@ func (b *batch) foldHistogram(sh *shard, s *slot, it *item, c *Converter, fresh 
 
 func (b *batch) foldExponential(sh *shard, s *slot, it *item, c *Converter, fresh bool) Outcome {
 	dp, e := b.exponentials[it.point], &b.exponential
-	e.delta.read(dp)
+	e.read(dp)
 	if !fresh {
 		sh.exponential(s, &e.exponential)
 	}

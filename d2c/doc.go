@@ -35,12 +35,13 @@
 // A point with an unknown start and p.time < last is either before first or too late: it has no interval to compare.
 //
 // An accepted point with p.time > last is emitted at p.time; late and before-first points one millisecond after emitted,
-// and so is any point whose own time is not after emitted. So the time of a stream's samples only rises and no two
-// different values ever share a timestamp. Gaps are forgotten once they end W or more behind last, and only the latest
+// and so is any point whose own time is not in a later millisecond than emitted (counted from the epoch). So the time of
+// a stream's samples only rises and no two different values ever share a millisecond, which is as fine as Prometheus
+// tells times apart. Gaps are forgotten once they end W or more behind last, and only the latest
 // eight of a stream are kept; what ends up before a gap forgotten for want of room is too late, never a repeat.
 //
-// A restart begins a new total at p: start := max(p.start, emitted), or emitted if p.start is unknown; the stream is no
-// longer new and has no gaps. Apart from GapRestart, it happens when histogram bounds change and when a total would
+// A restart begins a new total at p: start := max(p.start, emitted, start+1ns), without p.start if that is unknown; the
+// stream is no longer new and has no gaps. Apart from GapRestart, it happens when histogram bounds change and when a total would
 // overflow (an int64 or uint64 wrap, a float64 become infinite). It needs p.time > last: a late or before-first point
 // that cannot be added for such a reason is too late.
 //

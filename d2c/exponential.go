@@ -6,6 +6,7 @@ package d2c
 import (
 	"math"
 	"math/bits"
+	"slices"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -23,26 +24,42 @@ const (
 
 // exponential is the value of an exponential histogram.
 type exponential struct {
-	distribution
-	zeroCount     uint64
-	zeroThreshold float64
-	scale         int
+	exponentialHeader
 	// The positive and the negative range. Their first and last buckets are not empty, but may become so where the
 	// zero bucket grows.
 	ranges [2]buckets
 }
 
+type exponentialHeader struct {
+	distribution
+	zeroCount     uint64
+	zeroThreshold float64
+	scale         int
+}
+
 // buckets are the counts from bucket offset on; bucket i of a scale holds (2^(i*2^-scale), 2^((i+1)*2^-scale)].
-// Offsets are int64 because a delta's offset plus its length may pass an int32.
 type buckets struct {
 	offset int64
 	counts []uint64
 }
 
-// exponentialTotal is the total of an exponential histogram and the delta to add. All slices are scratch space.
+// bucketView reads buckets, a total's or those of a data point, between the first and the last that is not empty: a
+// point may have a million buckets, and is not copied to find that two of them count.
+type bucketView struct {
+	offset int64 // int64 because a point's offset plus its length may pass an int32
+	n      int
+	own    []uint64
+	point  pcommon.UInt64Slice // if own is nil, from skip on
+	skip   int
+}
+
+// exponentialTotal is the total of an exponential histogram and the delta to add. Its slices are scratch space.
 type exponentialTotal struct {
 	exponential
-	delta exponential
+	delta struct {
+		exponentialHeader
+		ranges [2]bucketView
+	}
 	spare [2][]uint64
 }
 
@@ -57,13 +74,12 @@ func (e *exponentialTotal) add() (Outcome, bool) {
 	}
 	if e.fits() {
 		for i := range e.ranges {
-			carry |= e.ranges[i].overflow(e.delta.ranges[i])
-		}
-		if carry != 0 {
-			return RestartedOverflow, false
+			if e.ranges[i].overflows(&e.delta.ranges[i]) {
+				return RestartedOverflow, false
+			}
 		}
 		for i := range e.ranges {
-			e.ranges[i].add(e.delta.ranges[i])
+			e.ranges[i].add(&e.delta.ranges[i])
 		}
 		e.zeroCount = zero
 	} else if !e.merge() {
@@ -78,9 +94,9 @@ func (e *exponentialTotal) share(_, _ int64) {}
 
 // restart merges the delta into nothing, so that what is kept is bounded and normal from the first point on.
 func (e *exponentialTotal) restart() {
-	e.exponential = exponential{
-		scale:  e.delta.scale,
-		ranges: [2]buckets{{counts: e.ranges[0].counts[:0]}, {counts: e.ranges[1].counts[:0]}},
+	e.exponentialHeader = exponentialHeader{scale: e.delta.scale}
+	for i := range e.ranges {
+		e.ranges[i] = buckets{counts: e.ranges[i].counts[:0]}
 	}
 	e.merge() // cannot overflow: checkExponential has summed the delta's buckets
 	e.distribution = e.delta.distribution
@@ -93,12 +109,14 @@ func (e *exponentialTotal) fits() bool {
 	}
 	for i := range e.ranges {
 		have, want := &e.ranges[i], &e.delta.ranges[i]
-		if len(want.counts) > 0 &&
-			(want.offset < have.offset || want.offset+int64(len(want.counts)) > have.offset+int64(len(have.counts))) {
+		if want.n == 0 {
+			continue
+		}
+		if want.offset < have.offset || want.offset+int64(want.n) > have.offset+int64(len(have.counts)) {
 			return false
 		}
 		// A delta may populate buckets that its own zero bucket covers.
-		if e.zeroThreshold > 0 && len(want.counts) > 0 && bucketBound(want.offset, e.scale) < e.zeroThreshold {
+		if e.zeroThreshold > 0 && bucketBound(want.offset, e.scale) < e.zeroThreshold {
 			return false
 		}
 	}
@@ -108,108 +126,146 @@ func (e *exponentialTotal) fits() bool {
 // merge adds the delta at the finest scale and the narrowest zero bucket that take both within maxBuckets. The layout is
 // found before anything is sized by it. It returns false, and changes nothing, if a count would overflow.
 func (e *exponentialTotal) merge() bool {
-	parts := [...]*exponential{&e.exponential, &e.delta}
-	scale := min(e.scale, e.delta.scale)
-	threshold := max(e.zeroThreshold, e.delta.zeroThreshold)
-	var lo, hi [2]int64
-	var zeroed int64 // buckets up to here at scale belong to the zero bucket
-	for ; ; scale-- {
-		threshold, zeroed = e.zeroBucket(threshold, scale)
-		fit := true
-		for i := range e.ranges {
-			lo[i], hi[i] = math.MaxInt64, math.MinInt64
-			for _, part := range parts {
-				if from, to, ok := part.ranges[i].populated(part.scale-scale, zeroed); ok {
-					lo[i], hi[i] = min(lo[i], from), max(hi[i], to)
-				}
-			}
-			fit = fit && (lo[i] > hi[i] || hi[i]-lo[i] < maxBuckets)
-		}
-		if fit {
-			break
-		}
+	m := merger{threshold: max(e.zeroThreshold, e.delta.zeroThreshold), scale: min(e.scale, e.delta.scale)}
+	for i := range e.ranges {
+		m.parts[i] = [2]bucketView{{offset: e.ranges[i].offset, n: len(e.ranges[i].counts), own: e.ranges[i].counts}, e.delta.ranges[i]}
 	}
+	m.scales = [2]int{e.scale, e.delta.scale}
+	m.plan()
 
 	zero, carry := bits.Add64(e.zeroCount, e.delta.zeroCount, 0)
-	for i := range e.ranges {
-		n := int64(0)
-		if lo[i] <= hi[i] {
-			n = hi[i] - lo[i] + 1
-		}
-		merged := buckets{offset: lo[i], counts: append(e.spare[i][:0], make([]uint64, n)...)}
-		for _, part := range parts {
-			from, shift := &part.ranges[i], part.scale-scale
-			for j, v := range from.counts {
+	for i, parts := range m.parts {
+		n := max(m.hi[i]-m.lo[i]+1, 0)
+		merged := slices.Grow(e.spare[i][:0], int(n))[:n]
+		clear(merged)
+		e.spare[i] = merged
+		for k := range parts {
+			part, shift := &parts[k], m.scales[k]-m.scale
+			for j := range part.n {
+				v := part.at(j)
 				if v == 0 {
 					continue
 				}
 				into := &zero
-				if index := (from.offset + int64(j)) >> shift; index > zeroed {
-					into = &merged.counts[index-merged.offset]
+				if index := (part.offset + int64(j)) >> shift; index > m.zeroed {
+					into = &merged[index-m.lo[i]]
 				}
 				var c uint64
 				*into, c = bits.Add64(*into, v, 0)
 				carry |= c
 			}
 		}
-		e.spare[i] = merged.counts
-		if n == 0 {
-			merged.offset = 0
-		}
-		lo[i] = merged.offset
 	}
 	if carry != 0 {
 		return false
 	}
 	for i := range e.ranges {
 		e.spare[i], e.ranges[i].counts = e.ranges[i].counts, e.spare[i]
-		e.ranges[i].offset = lo[i]
+		e.ranges[i].offset = m.lo[i]
 	}
-	e.zeroCount, e.zeroThreshold, e.scale = zero, threshold, scale
+	e.zeroCount, e.zeroThreshold, e.scale = zero, m.threshold, m.scale
 	return true
 }
 
-// zeroBucket widens the zero bucket to the upper bound of a populated bucket that the threshold cuts, and returns it with
-// the index of the last bucket it covers at scale.
-func (e *exponentialTotal) zeroBucket(threshold float64, scale int) (float64, int64) {
-	if threshold <= 0 {
-		return 0, math.MinInt64
+// merger plans the layout that takes two exponential histograms.
+type merger struct {
+	parts     [2][2]bucketView // by sign, then total and delta
+	scales    [2]int           // of total and delta
+	scale     int
+	threshold float64
+	zeroed    int64    // buckets up to here at scale belong to the zero bucket
+	lo, hi    [2]int64 // the buckets to keep, by sign; 0 and -1 for none
+}
+
+// plan lowers scale and raises threshold as far as needed and finds the rest.
+func (m *merger) plan() {
+	for ; ; m.scale-- {
+		m.widenZero()
+		fit := true
+		for i := range m.parts {
+			m.lo[i], m.hi[i] = 0, -1
+			for k := range m.parts[i] {
+				lo, hi, ok := m.parts[i][k].populated(m.scales[k]-m.scale, m.zeroed)
+				switch {
+				case !ok:
+				case m.hi[i] < m.lo[i]:
+					m.lo[i], m.hi[i] = lo, hi
+				default:
+					m.lo[i], m.hi[i] = min(m.lo[i], lo), max(m.hi[i], hi)
+				}
+			}
+			fit = fit && m.hi[i]-m.lo[i] < maxBuckets
+		}
+		if fit {
+			return
+		}
 	}
-	// The bucket after the last one covered. The logarithm is only near; the bounds decide.
-	i := int64(math.Floor(math.Ldexp(math.Log2(threshold), scale)))
-	for bucketBound(i+1, scale) <= threshold {
-		i++
+}
+
+// widenZero raises the threshold to the upper bound of a populated bucket that it cuts, and finds the last bucket covered.
+func (m *merger) widenZero() {
+	if m.threshold <= 0 {
+		m.threshold, m.zeroed = 0, math.MinInt64
+		return
 	}
-	for bucketBound(i, scale) > threshold {
-		i--
+	i, atBound := bucketOf(m.threshold, m.scale)
+	m.zeroed = i - 1
+	if atBound {
+		return
 	}
-	if bucketBound(i, scale) == threshold {
-		return threshold, i - 1
-	}
-	for _, part := range [...]*exponential{&e.exponential, &e.delta} {
-		for j := range part.ranges {
-			if part.ranges[j].holds(i, part.scale-scale) {
-				return min(bucketBound(i+1, scale), math.MaxFloat64), i
+	for _, parts := range m.parts {
+		for k := range parts {
+			if parts[k].holds(i, m.scales[k]-m.scale) {
+				m.threshold, m.zeroed = min(bucketBound(i+1, m.scale), math.MaxFloat64), i
+				return
 			}
 		}
 	}
-	return threshold, i - 1
 }
+
+// bucketOf returns the last bucket whose lower bound is not above v, and whether it is v.
+func bucketOf(v float64, scale int) (index int64, atBound bool) {
+	mantissa, exponent := math.Frexp(v)
+	mantissa *= 2 // 1 <= mantissa < 2, also of a subnormal v
+	exponent--
+	if scale <= 0 {
+		index = int64(exponent) >> -scale
+		return index, mantissa == 1 && index<<-scale == int64(exponent)
+	}
+	// The logarithm is only near; the bounds decide.
+	part := int64(math.Ldexp(math.Log2(mantissa), scale))
+	for part+1 < 1<<scale && octave(part+1, scale) <= mantissa {
+		part++
+	}
+	for part > 0 && octave(part, scale) > mantissa {
+		part--
+	}
+	return int64(exponent)<<scale + part, octave(part, scale) == mantissa
+}
+
+// octave returns 2^(part * 2^-scale).
+func octave(part int64, scale int) float64 { return math.Exp2(math.Ldexp(float64(part), -scale)) }
 
 // bucketBound returns the lower bound of a bucket: 2^(index * 2^-scale). Exact for scales up to zero.
 func bucketBound(index int64, scale int) float64 {
 	if scale <= 0 {
-		return math.Ldexp(1, int(max(min(index<<-scale, 1<<20), -1<<20)))
+		return math.Ldexp(1, int(index<<-scale))
 	}
 	whole := index >> scale
-	part := index - whole<<scale
-	return math.Ldexp(math.Exp2(math.Ldexp(float64(part), -scale)), int(whole))
+	return math.Ldexp(octave(index-whole<<scale, scale), int(whole))
+}
+
+func (b *bucketView) at(i int) uint64 {
+	if b.own != nil {
+		return b.own[i]
+	}
+	return b.point.At(b.skip + i)
 }
 
 // populated returns the first and the last index, shifted down, of a bucket above zeroed that is not empty.
-func (b *buckets) populated(shift int, zeroed int64) (lo, hi int64, ok bool) {
-	for j, v := range b.counts {
-		if index := (b.offset + int64(j)) >> shift; v != 0 && index > zeroed {
+func (b *bucketView) populated(shift int, zeroed int64) (lo, hi int64, ok bool) {
+	for j := range b.n {
+		if index := (b.offset + int64(j)) >> shift; index > zeroed && b.at(j) != 0 {
 			if !ok {
 				lo, ok = index, true
 			}
@@ -220,68 +276,52 @@ func (b *buckets) populated(shift int, zeroed int64) (lo, hi int64, ok bool) {
 }
 
 // holds reports whether anything was counted in the bucket with this index after shifting down.
-func (b *buckets) holds(index int64, shift int) bool {
+func (b *bucketView) holds(index int64, shift int) bool {
 	from := max(index<<shift-b.offset, 0)
-	to := min((index+1)<<shift-b.offset, int64(len(b.counts)))
+	to := min((index+1)<<shift-b.offset, int64(b.n))
 	for j := from; j < to; j++ {
-		if b.counts[j] != 0 {
+		if b.at(int(j)) != 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// overflow returns 1 if adding o, which lies within b, would wrap a count.
-func (b *buckets) overflow(o buckets) (carry uint64) {
-	if len(o.counts) == 0 {
-		return 0
-	}
-	into := b.counts[o.offset-b.offset:]
-	for j, v := range o.counts {
-		_, c := bits.Add64(into[j], v, 0)
+// overflows reports whether adding o, which lies within b, would wrap a count.
+func (b *buckets) overflows(o *bucketView) bool {
+	var carry uint64
+	for j := range o.n {
+		_, c := bits.Add64(b.counts[o.offset-b.offset+int64(j)], o.at(j), 0)
 		carry |= c
 	}
-	return carry
+	return carry != 0
 }
 
-func (b *buckets) add(o buckets) {
-	if len(o.counts) == 0 {
-		return
-	}
-	into := b.counts[o.offset-b.offset:]
-	for j, v := range o.counts {
-		into[j] += v
+func (b *buckets) add(o *bucketView) {
+	for j := range o.n {
+		b.counts[o.offset-b.offset+int64(j)] += o.at(j)
 	}
 }
 
-func (e *exponential) read(dp pmetric.ExponentialHistogramDataPoint) {
-	e.distribution = readDistribution(dp)
-	e.scale = int(dp.Scale())
-	e.zeroCount, e.zeroThreshold = dp.ZeroCount(), dp.ZeroThreshold()
-	e.ranges[0].read(dp.Positive())
-	e.ranges[1].read(dp.Negative())
+// read takes the delta from dp; its buckets stay where they are.
+func (e *exponentialTotal) read(dp pmetric.ExponentialHistogramDataPoint) {
+	e.delta.exponentialHeader = exponentialHeader{
+		distribution: readDistribution(dp),
+		zeroCount:    dp.ZeroCount(), zeroThreshold: dp.ZeroThreshold(), scale: int(dp.Scale()),
+	}
+	e.delta.ranges = [2]bucketView{viewOf(dp.Positive()), viewOf(dp.Negative())}
 }
 
-// read takes the counts between the first and the last that is not zero.
-func (b *buckets) read(src pmetric.ExponentialHistogramDataPointBuckets) {
+func viewOf(src pmetric.ExponentialHistogramDataPointBuckets) bucketView {
 	counts := src.BucketCounts()
-	lo, hi := trim(counts)
-	b.offset = int64(src.Offset()) + int64(lo)
-	b.counts = b.counts[:0]
-	for i := lo; i < hi; i++ {
-		b.counts = append(b.counts, counts.At(i))
-	}
-}
-
-func trim(counts pcommon.UInt64Slice) (lo, hi int) {
-	hi = counts.Len()
+	lo, hi := 0, counts.Len()
 	for lo < hi && counts.At(lo) == 0 {
 		lo++
 	}
 	for lo < hi && counts.At(hi-1) == 0 {
 		hi--
 	}
-	return lo, hi
+	return bucketView{offset: int64(src.Offset()) + int64(lo), n: hi - lo, point: counts, skip: lo}
 }
 
 func (e *exponential) write(dp pmetric.ExponentialHistogramDataPoint) {
@@ -289,7 +329,7 @@ func (e *exponential) write(dp pmetric.ExponentialHistogramDataPoint) {
 	dp.SetScale(int32(e.scale))
 	dp.SetZeroCount(e.zeroCount)
 	dp.SetZeroThreshold(e.zeroThreshold)
-	for i, b := range []pmetric.ExponentialHistogramDataPointBuckets{dp.Positive(), dp.Negative()} {
+	for i, b := range [...]pmetric.ExponentialHistogramDataPointBuckets{dp.Positive(), dp.Negative()} {
 		b.SetOffset(int32(e.ranges[i].offset))
 		b.BucketCounts().FromRaw(e.ranges[i].counts)
 	}
@@ -305,19 +345,16 @@ func checkExponential(dp pmetric.ExponentialHistogramDataPoint) (Outcome, bool) 
 		return DroppedScale, true
 	}
 	total, carry := dp.ZeroCount(), uint64(0)
-	for _, b := range []pmetric.ExponentialHistogramDataPointBuckets{dp.Positive(), dp.Negative()} {
-		counts := b.BucketCounts()
-		lo, hi := trim(counts)
-		if lo == hi {
+	for _, b := range [...]bucketView{viewOf(dp.Positive()), viewOf(dp.Negative())} {
+		if b.n == 0 {
 			continue
 		}
-		offset := int64(b.Offset())
-		if exponent(offset+int64(lo), scale) < minExponent || exponent(offset+int64(hi-1), scale) > maxExponent {
+		if exponent(b.offset, scale) < minExponent || exponent(b.offset+int64(b.n-1), scale) > maxExponent {
 			return DroppedScale, true
 		}
-		for i := lo; i < hi; i++ {
+		for i := range b.n {
 			var c uint64
-			total, c = bits.Add64(total, counts.At(i), 0)
+			total, c = bits.Add64(total, b.at(i), 0)
 			carry |= c
 		}
 	}

@@ -136,9 +136,12 @@ func TestShardAgainstMap(t *testing.T) {
 					sh.setHistogram(s, &histogram{bounds: w.bounds, counts: w.counts}, true)
 				case KindExponentialHistogram:
 					w.counts = randomCounts(rng, rng.IntN(40))
-					sh.setExponential(s, &exponential{scale: -7, ranges: [2]buckets{
-						{offset: -5, counts: w.counts}, {offset: 7, counts: w.counts[:len(w.counts)/2]},
-					}})
+					sh.setExponential(s, &exponential{
+						exponentialHeader: exponentialHeader{scale: -7},
+						ranges: [2]buckets{
+							{offset: -5, counts: w.counts}, {offset: 7, counts: w.counts[:len(w.counts)/2]},
+						},
+					})
 				}
 				s.meta &^= flagFresh
 				sh.setTimeline(s, &w.timeline)

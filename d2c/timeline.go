@@ -18,7 +18,8 @@ const (
 	// maxTime leaves room above any point's time for the steps that late points take.
 	maxTime = math.MaxInt64 - 1<<53
 
-	// lateStep is how far behind the latest emitted time a late total follows: the resolution of Prometheus.
+	// lateStep is how long after the latest emitted time a total follows that cannot have its own time: the resolution of
+	// Prometheus.
 	lateStep = int64(time.Millisecond)
 )
 
@@ -176,11 +177,11 @@ func (t *timeline) open(p interval) {
 
 // accept moves the timeline on after p was added with outcome o, and counts gaps.
 func (t *timeline) accept(o Outcome, p interval, c *Config, r *Result) {
+	at := p.time
 	switch o {
 	case AddedLate:
 		addDuration(&r.GapFilled, t.gaps.cut(p))
-		t.emit(0)
-		return
+		at = 0 // behind what was given out: the next free time
 	case AddedBeforeFirst:
 		if p.start == 0 {
 			t.start = p.time
@@ -188,8 +189,7 @@ func (t *timeline) accept(o Outcome, p interval, c *Config, r *Result) {
 			t.openGap(interval{p.time, t.start}, c, r)
 			t.start = p.start
 		}
-		t.emit(0)
-		return
+		at = 0
 	case AddedGap:
 		t.openGap(interval{t.last, p.start}, c, r)
 	case AddedOverlap:
@@ -197,14 +197,15 @@ func (t *timeline) accept(o Outcome, p interval, c *Config, r *Result) {
 			addDuration(&r.GapFilled, t.gaps.cut(p))
 		}
 	case RestartedGap, RestartedLayout, RestartedOverflow:
-		// Not before the latest sample given out: a start behind it would read as the old life going on.
-		t.start = max(p.start, t.emitted)
+		// Not before the latest sample given out: a start behind it would read as the old life going on. Nor the old
+		// start again, where an unknown one had been put at the time of the only sample.
+		t.start = max(p.start, t.emitted, t.start+1)
 		t.restarted = true
 		t.gaps.n = 0
 		t.gaps.horizon = 0
 	}
-	t.last = p.time
-	t.emit(p.time)
+	t.last = max(t.last, p.time)
+	t.emit(at)
 	t.gaps.forget(t.last - int64(c.LateWindow))
 }
 
@@ -226,9 +227,10 @@ func addDuration(d *time.Duration, ns int64) {
 	}
 }
 
-// emit claims a time for the next sample: at, or just after the latest one given out.
+// emit claims a time for the next sample: at, or just after the latest one given out. Never the same millisecond: to
+// Prometheus that is the same time, and it refuses the whole request that brings it two values.
 func (t *timeline) emit(at int64) {
-	if at <= t.emitted {
+	if at < t.emitted+lateStep && at/lateStep <= t.emitted/lateStep {
 		at = t.emitted + lateStep
 	}
 	t.emitted = at

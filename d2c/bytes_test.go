@@ -1,0 +1,80 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !race
+
+// The race detector triples the time and adds nothing: one goroutine converts.
+
+package d2c_test
+
+import (
+	"math"
+	"runtime"
+	"testing"
+
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/deltaring/deltaring/d2c"
+)
+
+// What a stream costs is measured as live heap, everything included: slots, index, buckets, slack from growth and the
+// Converter itself. Bytes must say the same.
+func TestBytesPerStream(t *testing.T) {
+	for _, c := range []struct {
+		loadKind
+		streams int
+	}{
+		{loadInt, 1_000_000},
+		{loadDouble, 1_000_000},
+		{loadHistogram, 200_000},
+		{loadLargeHistogram, 200_000},
+		{loadExponential, 200_000},
+		{loadLargeExponential, 200_000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if testing.Short() && c.streams > 200_000 {
+				t.Skip("takes a second")
+			}
+			md := loadBatch(c.loadKind)
+			before := liveHeap()
+			conv := newLoadConverter(t)
+			for interval := range 2 {
+				for i := range c.streams / loadPoints {
+					reload(md, c.loadKind, i, interval)
+					r := conv.Convert(md)
+					if want := [...]d2c.Outcome{d2c.AddedFirst, d2c.AddedAligned}[interval]; r.Points[want] != loadPoints {
+						t.Fatalf("outcomes %v, want %d %v", r.Points, loadPoints, want)
+					}
+				}
+			}
+			heap := liveHeap() - before
+			if conv.Len() != c.streams {
+				t.Fatalf("%d streams, want %d", conv.Len(), c.streams)
+			}
+			perStream := float64(heap) / float64(c.streams)
+			t.Logf("%.1f bytes per stream, at most %v", perStream, c.limit)
+			if perStream > c.limit {
+				t.Errorf("%.1f bytes per stream, want at most %v", perStream, c.limit)
+			}
+			if off := math.Abs(float64(conv.Bytes()-heap)) / float64(heap); off > 0.01 {
+				t.Errorf("Bytes says %d, the heap holds %d: %.1f %% off, want at most 1 %%", conv.Bytes(), heap, 100*off)
+			}
+			keepAlive(conv, md)
+		})
+	}
+}
+
+// liveHeap returns the bytes that survive collection. It takes two: pools give up their contents over two cycles.
+func liveHeap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// keepAlive sees to it that both heaps measured hold the same but for the streams.
+func keepAlive(conv *d2c.Converter, md pmetric.Metrics) {
+	runtime.KeepAlive(conv)
+	runtime.KeepAlive(md)
+}

@@ -1,0 +1,894 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package d2c_test
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/deltaring/deltaring/d2c"
+)
+
+// TestHistories compares the Converter with the oracle, batch by batch, over random histories. D2C_HISTORIES says how
+// many; D2C_SEED=n runs history n alone.
+func TestHistories(t *testing.T) {
+	var seen d2c.Result
+	for _, seed := range seeds(t, 2000) {
+		result, err := runHistory(newRandomSource(seed, 30))
+		if err != nil {
+			t.Fatalf("seed %d (run it alone with D2C_SEED=%d): %v", seed, seed, err)
+		}
+		for o, n := range result.Points {
+			seen.Points[o] += n
+		}
+	}
+	t.Log(describeResult(seen))
+	if os.Getenv("D2C_SEED") != "" || testing.Short() {
+		return
+	}
+	// Histories that do not reach an outcome prove nothing about it.
+	for o, n := range seen.Points {
+		if n < 100 {
+			t.Errorf("only %d points were %v", n, d2c.Outcome(o))
+		}
+	}
+}
+
+func seeds(t *testing.T, n uint64) (seeds []uint64) {
+	t.Helper()
+	number := func(name string) (uint64, bool) {
+		s := os.Getenv(name)
+		if s == "" {
+			return 0, false
+		}
+		v, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return v, true
+	}
+	if seed, ok := number("D2C_SEED"); ok {
+		return []uint64{seed}
+	}
+	if testing.Short() {
+		n /= 10
+	}
+	if many, ok := number("D2C_HISTORIES"); ok {
+		n = many
+	}
+	for seed := range n {
+		seeds = append(seeds, seed+1)
+	}
+	return seeds
+}
+
+// source makes the decisions of a history: a seeded generator, or the bytes of a fuzzer.
+type source interface {
+	// n returns a number below limit, which is at most 256.
+	n(limit int) int
+	// more reports whether the history goes on for another batch.
+	more() bool
+}
+
+type randomSource struct {
+	*rand.Rand
+	batches int
+}
+
+func newRandomSource(seed uint64, batches int) *randomSource {
+	return &randomSource{rand.New(rand.NewPCG(seed, 0xd2c)), batches}
+}
+
+func (s *randomSource) n(limit int) int { return s.IntN(limit) }
+
+func (s *randomSource) more() bool {
+	s.batches--
+	return s.batches >= 0
+}
+
+type byteSource []byte
+
+func (s *byteSource) n(limit int) int {
+	if len(*s) == 0 {
+		return 0
+	}
+	b := (*s)[0]
+	*s = (*s)[1:]
+	return int(b) % limit
+}
+
+func (s *byteSource) more() bool { return len(*s) > 0 }
+
+// one reports true once in n times.
+func one(src source, n int) bool { return src.n(n) == 1 }
+
+func pick[T any](src source, from ...T) T { return from[src.n(len(from))] }
+
+// runHistory plays what src decides to a Converter and to the oracle until they differ or src ends.
+func runHistory(src source) (total d2c.Result, err error) {
+	g := newHistory(src)
+	conv, err := d2c.New(g.cfg)
+	if err != nil {
+		return total, err
+	}
+	m := newModel(g.cfg)
+	p2 := newTimelines()
+	var inputs []pmetric.Metrics
+	var earlier pmetric.Metrics // what the previous Convert gave out
+	var earlierBytes []byte
+
+	for src.more() {
+		in := g.batch(m)
+		inputs = append(inputs, in)
+		got := pmetric.NewMetrics()
+		in.CopyTo(got)
+		result := conv.Convert(got)
+		want, wantResult := m.convert(in)
+		if !sameMetrics(got, want) || result != wantResult {
+			return total, g.explain(inputs, got, want, result, wantResult)
+		}
+		if conv.Len() != len(m.streams) {
+			return total, fmt.Errorf("%d streams, want %d", conv.Len(), len(m.streams))
+		}
+		if err := p2.follow(got); err != nil {
+			return total, fmt.Errorf("%w\n%v", err, g.explain(inputs, got, want, result, wantResult))
+		}
+		for o, n := range result.Points {
+			total.Points[o] += n
+		}
+
+		// What was given out is the receiver's: later batches must not change it, nor be changed through it.
+		if earlierBytes != nil && !bytes.Equal(earlierBytes, marshal(earlier)) {
+			return total, errors.New("a batch changed what an earlier one had given out")
+		}
+		if one(src, 2) {
+			scramble(got)
+		}
+		earlier, earlierBytes = got, marshal(got)
+
+		if one(src, 4) {
+			*g.clock = g.clock.Add(time.Duration(src.n(4)) * time.Second)
+			if got, want := conv.Expire(), m.expire(); got != want {
+				return total, fmt.Errorf("Expire() = %d, want %d", got, want)
+			}
+			p2.forget(func(key string) bool { return m.streams[key] == nil })
+		}
+	}
+	if got, want := converterViews(conv), m.views(); !slices.Equal(got, want) {
+		return total, fmt.Errorf("streams:\n got %v\nwant %v", got, want)
+	}
+	return total, nil
+}
+
+// history decides what to send. Times are whole ticks from base, so that intervals often meet exactly.
+type history struct {
+	src     source
+	cfg     d2c.Config
+	clock   *time.Time
+	base    uint64
+	tick    uint64
+	streams []*streamPlan
+}
+
+// streamPlan is one stream of a history: who it is and where it stands.
+type streamPlan struct {
+	id       int
+	kind     d2c.Kind
+	key      string // the oracle's
+	values   int    // for sums: 0 ints, 1 doubles, 2 both; for histograms: how often the layout changes
+	position int64  // ticks; where an aligned delta starts
+	opened   int64  // ticks; where the first one did
+	sent     [][2]int64
+}
+
+func newHistory(src source) *history {
+	clock := time.Unix(1_700_000_000, 0)
+	g := &history{src: src, clock: &clock}
+	g.tick = pick(src, uint64(time.Second), uint64(time.Millisecond), uint64(time.Millisecond)/2, 1)
+	g.base = pick(src, 1_700_000_000e9, 1_700_000_000e9, 1_700_000_000e9, 1_700_000_000e9, 1_700_000_000e9, 1_700_000_000e9,
+		30*g.tick, latestTime-200*g.tick)
+	g.cfg = d2c.Config{
+		Gap:        pick(src, d2c.GapContinue, d2c.GapContinue, d2c.GapContinue, d2c.GapRestart),
+		Overlap:    pick(src, d2c.OverlapAdd, d2c.OverlapAdd, d2c.OverlapDrop, d2c.OverlapInterpolate),
+		LateWindow: time.Duration(pick[uint64](src, 1000, 100, 20, 5, 0) * g.tick),
+		MaxStreams: pick(src, 0, 0, 0, 3),
+		MaxStale:   pick(src, 0, time.Second, 1500*time.Millisecond, 3*time.Second),
+		Seed:       uint64(src.n(2)),
+		Now:        func() time.Time { return clock },
+	}
+	for range 1 + src.n(6) {
+		s := &streamPlan{id: src.n(12), values: src.n(3)}
+		s.kind = d2c.Kind(s.id % 3)
+		if slices.ContainsFunc(g.streams, func(o *streamPlan) bool { return o.id == s.id }) {
+			continue
+		}
+		s.position = int64(src.n(10))
+		s.opened = s.position
+		rm := pmetric.NewResourceMetrics()
+		m := g.newMetric(rm, s)
+		attributes := pcommon.NewMap()
+		s.putAttributes(attributes)
+		s.key = metricKey(rm.Resource(), rm.ScopeMetrics().At(0).Scope(), m) + attributesKey(attributes)
+		g.streams = append(g.streams, s)
+	}
+	return g
+}
+
+// newMetric adds a scope with a metric for s to rm, and gives rm the resource of s.
+func (g *history) newMetric(rm pmetric.ResourceMetrics, s *streamPlan) pmetric.Metric {
+	rm.Resource().Attributes().PutInt("resource", int64(s.id%2))
+	rm.SetSchemaUrl(fmt.Sprint("not part of the identity ", g.src.n(2)))
+	sm := rm.ScopeMetrics().AppendEmpty()
+	sm.Scope().SetName("scope")
+	m := sm.Metrics().AppendEmpty()
+	m.SetName("metric")
+	m.SetDescription(fmt.Sprint("not part of the identity ", g.src.n(2)))
+	switch s.kind {
+	case d2c.KindSum:
+		m.SetEmptySum().SetIsMonotonic(s.monotonic())
+		m.Sum().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+	case d2c.KindHistogram:
+		m.SetEmptyHistogram().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+	case d2c.KindExponentialHistogram:
+		m.SetEmptyExponentialHistogram().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+	}
+	return m
+}
+
+func (s *streamPlan) monotonic() bool { return s.id%4 != 3 }
+
+func (s *streamPlan) putAttributes(m pcommon.Map) {
+	m.PutStr("a", fmt.Sprint(s.id))
+	m.PutInt("b", 1)
+}
+
+// batch makes the next batch. m tells which streams are live: beyond MaxStreams the order in which several new streams
+// are met within one batch is the Converter's own business, so a batch opens at most one.
+func (g *history) batch(m *model) pmetric.Metrics {
+	md := pmetric.NewMetrics()
+	metrics := map[*streamPlan]pmetric.Metric{}
+	var opens *streamPlan
+	for range 1 + g.src.n(6) {
+		s := g.streams[g.src.n(len(g.streams))]
+		if g.cfg.MaxStreams > 0 && m.streams[s.key] == nil {
+			if opens != nil && opens != s {
+				continue
+			}
+			opens = s
+		}
+		metric, ok := metrics[s]
+		if !ok || one(g.src, 4) {
+			metric = g.newMetric(md.ResourceMetrics().AppendEmpty(), s)
+			metrics[s] = metric
+		}
+		var dp dataPoint
+		switch s.kind {
+		case d2c.KindSum:
+			p := metric.Sum().DataPoints().AppendEmpty()
+			g.times(s, p)
+			g.number(s, p)
+			dp = p
+		case d2c.KindHistogram:
+			p := metric.Histogram().DataPoints().AppendEmpty()
+			g.times(s, p)
+			g.explicit(s, p)
+			dp = p
+		case d2c.KindExponentialHistogram:
+			p := metric.ExponentialHistogram().DataPoints().AppendEmpty()
+			g.times(s, p)
+			g.exponential(p)
+			dp = p
+		}
+		s.putAttributes(dp.Attributes())
+	}
+	if one(g.src, 8) {
+		g.bystander(md.ResourceMetrics().AppendEmpty())
+	}
+	return md
+}
+
+// bystander is not the Converter's business.
+func (g *history) bystander(rm pmetric.ResourceMetrics) {
+	switch g.src.n(5) {
+	case 1:
+		rm.ScopeMetrics().AppendEmpty()
+	case 2:
+		rm.ScopeMetrics().AppendEmpty().Metrics().AppendEmpty().SetEmptyGauge().DataPoints().AppendEmpty().SetIntValue(1)
+	case 3:
+		sum := rm.ScopeMetrics().AppendEmpty().Metrics().AppendEmpty().SetEmptySum()
+		sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+		sum.DataPoints().AppendEmpty().SetIntValue(1)
+	case 4: // delta, but it lost no point
+		rm.ScopeMetrics().AppendEmpty().Metrics().AppendEmpty().SetEmptySum().
+			SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+	}
+}
+
+// times chooses the interval of the next point.
+func (g *history) times(s *streamPlan, dp dataPoint) {
+	n := func(limit int) int64 { return int64(g.src.n(limit)) }
+	start, end := s.position, s.position+1+n(3) // aligned
+	switch g.src.n(20) {
+	case 6: // gap
+		start += 1 + n(4)
+		end = start + 1 + n(3)
+	case 7, 8: // overlap
+		start -= 1 + n(6)
+	case 9, 10, 11: // again
+		if len(s.sent) > 0 {
+			again := s.sent[g.src.n(len(s.sent))]
+			start, end = again[0], again[1]
+		}
+	case 12, 13: // anything past, more or less on the grid of what was sent
+		end = s.position - n(16)
+		start = end - 1 - n(4)
+	case 14: // no start
+		start = end
+	case 15: // no start, past
+		end = s.position - n(20)
+		start = end
+	case 16: // before the first
+		end = s.opened - n(4)
+		start = end - 1 - n(3)
+		s.opened = start
+	case 17: // older start
+		start = s.opened - 1 - n(3)
+	case 18: // far ahead
+		start += 10 * n(16)
+		end = start + 1 + n(3)
+	}
+	dp.SetStartTimestamp(g.at(start))
+	dp.SetTimestamp(g.at(end))
+	if start == end && one(g.src, 2) {
+		dp.SetStartTimestamp(0)
+	}
+	s.sent = append(s.sent, [2]int64{start, end})
+	if len(s.sent) > 12 {
+		s.sent = s.sent[1:]
+	}
+	s.position = max(s.position, end)
+
+	switch g.src.n(60) {
+	case 1:
+		dp.SetTimestamp(0)
+	case 2:
+		dp.SetTimestamp(pcommon.Timestamp(pick[uint64](g.src, latestTime+1, 1<<63, math.MaxUint64)))
+	case 3:
+		dp.SetStartTimestamp(dp.Timestamp() + pcommon.Timestamp(1+n(5)))
+	case 4: // off the grid
+		dp.SetStartTimestamp(dp.StartTimestamp() + 1)
+	case 5:
+		dp.SetTimestamp(dp.Timestamp() + 1)
+	}
+}
+
+// at is a tick as a time; those before time began are its first nanosecond.
+func (g *history) at(tick int64) pcommon.Timestamp {
+	if tick < 0 && uint64(-tick)*g.tick >= g.base {
+		return 1
+	}
+	return pcommon.Timestamp(g.base + uint64(tick)*g.tick)
+}
+
+func (g *history) marker() (pmetric.DataPointFlags, bool) { return noRecordedValue, one(g.src, 16) }
+
+func (g *history) number(s *streamPlan, dp pmetric.NumberDataPoint) {
+	if flags, ok := g.marker(); ok {
+		dp.SetFlags(flags)
+		return
+	}
+	if one(g.src, 5) {
+		dp.Exemplars().AppendEmpty().SetIntValue(int64(g.src.n(5)))
+	}
+	if s.values == 0 || (s.values == 2 && one(g.src, 2)) {
+		v := int64(g.src.n(10))
+		if one(g.src, 25) {
+			v = math.MaxInt64 - int64(g.src.n(4))*(math.MaxInt64/4)
+		}
+		if !s.monotonic() && one(g.src, 2) {
+			v = -v
+		}
+		dp.SetIntValue(v)
+	} else {
+		v := pick(g.src, 0.1, 0.125, 1, 3) * float64(g.src.n(50))
+		if one(g.src, 25) {
+			v = math.MaxFloat64 / float64(1+g.src.n(4))
+		}
+		if !s.monotonic() && one(g.src, 2) && v != 0 {
+			v = -v
+		}
+		dp.SetDoubleValue(v)
+	}
+	switch g.src.n(60) {
+	case 1:
+		dp.SetDoubleValue(notANumber(g.src))
+	case 2:
+		dp.SetIntValue(-1) // fine if not monotonic
+	case 3:
+		attributeless := pmetric.NewNumberDataPoint()
+		attributeless.SetStartTimestamp(dp.StartTimestamp())
+		attributeless.SetTimestamp(dp.Timestamp())
+		attributeless.MoveTo(dp) // no value
+	}
+}
+
+func notANumber(src source) float64 { return pick(src, math.NaN(), math.Inf(1), math.Inf(-1)) }
+
+// stats sets count, and mostly a sum, min and max. A delta that counts nothing sums nothing.
+func (g *history) stats(dp statsPoint, count uint64) {
+	dp.SetCount(count)
+	if !one(g.src, 12) {
+		switch {
+		case count == 0:
+			dp.SetSum(0)
+		case one(g.src, 25):
+			dp.SetSum(math.MaxFloat64 / float64(1+g.src.n(3)))
+		default:
+			dp.SetSum(0.1 * float64(g.src.n(200)))
+		}
+	}
+	if !one(g.src, 12) {
+		dp.SetMin(float64(g.src.n(50)) - 9.5)
+	}
+	if !one(g.src, 12) {
+		dp.SetMax(float64(g.src.n(50)) + 0.5)
+	}
+	switch g.src.n(120) {
+	case 1:
+		dp.SetSum(notANumber(g.src))
+	case 2:
+		dp.SetMin(notANumber(g.src))
+	case 3:
+		dp.SetMax(notANumber(g.src))
+	}
+}
+
+// bucketCount is small, and now and then near the limit.
+func (g *history) bucketCount() uint64 {
+	if one(g.src, 40) {
+		return math.MaxUint64 - uint64(g.src.n(3))
+	}
+	return uint64(g.src.n(5))
+}
+
+func (g *history) explicit(s *streamPlan, dp pmetric.HistogramDataPoint) {
+	if flags, ok := g.marker(); ok {
+		dp.SetFlags(flags)
+		return
+	}
+	layout := s.id % 4
+	if s.values == 2 && one(g.src, 5) {
+		layout = g.src.n(6)
+	}
+	bounds := [][]float64{{1, 2, 3}, {1, 2, 4}, {math.Inf(-1), 0, math.Inf(1)}, {0.5}, {}, {}}[layout]
+	counts := make([]uint64, len(bounds)+1)
+	if layout == 5 {
+		counts = nil
+	}
+	count := uint64(0)
+	for i := range counts {
+		counts[i] = g.bucketCount()
+		count += counts[i]
+	}
+	if counts == nil {
+		count = g.bucketCount()
+	}
+	switch g.src.n(60) {
+	case 1:
+		counts = append(counts, 1, 2)
+	case 2:
+		bounds = []float64{1, math.NaN(), 3}
+	case 3:
+		bounds = []float64{1, 3, 2}
+	case 4:
+		bounds = []float64{1, 1, 2}
+	case 5:
+		counts = nil
+	}
+	dp.ExplicitBounds().FromRaw(bounds)
+	dp.BucketCounts().FromRaw(counts)
+	g.stats(dp, count)
+}
+
+func (g *history) exponential(dp pmetric.ExponentialHistogramDataPoint) {
+	if flags, ok := g.marker(); ok {
+		dp.SetFlags(flags)
+		return
+	}
+	dp.SetScale(int32(pick(g.src, 3, 3, 3, 4, 2, 0, 20, -10, g.src.n(31)-10)))
+	// The buckets lie around 2^exponent, mostly near 1; some deltas are wider than 160 buckets.
+	exponent := pick(g.src, 0, 0, 0, 1, -1, 3, -1070, 1020)
+	count := g.exponentialBuckets(dp.Positive(), exponent, dp.Scale())
+	if one(g.src, 3) {
+		count += g.exponentialBuckets(dp.Negative(), exponent, dp.Scale())
+	}
+	dp.SetZeroCount(uint64(g.src.n(3)))
+	count += dp.ZeroCount()
+	if one(g.src, 4) {
+		dp.SetZeroThreshold(pick(g.src, 0.1, 0.3, 0.7, 1.1, 1e-300))
+		if dp.Scale() <= 0 { // where boundaries are exact
+			dp.SetZeroThreshold(pick(g.src, math.Ldexp(1, g.src.n(16)-10), 5e-324, math.MaxFloat64))
+		}
+	}
+	switch g.src.n(80) {
+	case 1: // near the limit; all else must be empty for the delta to fit by itself
+		dp.Positive().BucketCounts().FromRaw([]uint64{math.MaxUint64})
+		dp.Negative().BucketCounts().FromRaw(nil)
+		dp.SetZeroCount(0)
+	case 2:
+		dp.Positive().BucketCounts().FromRaw(nil)
+		dp.Negative().BucketCounts().FromRaw(nil)
+		dp.SetZeroCount(math.MaxUint64 - 1)
+	case 3:
+		count = math.MaxUint64
+	case 4:
+		dp.Positive().BucketCounts().FromRaw([]uint64{math.MaxUint64, 1}) // by itself too much
+	case 5:
+		dp.SetScale(pick[int32](g.src, 21, -11, math.MaxInt32, math.MinInt32))
+	case 6:
+		dp.SetZeroThreshold(-1)
+	case 7:
+		dp.SetZeroThreshold(notANumber(g.src))
+	case 8:
+		dp.Negative().SetOffset(pick[int32](g.src, math.MaxInt32, math.MinInt32))
+		dp.Negative().BucketCounts().FromRaw([]uint64{0, 1, 0})
+	case 9:
+		dp.Negative().SetOffset(pick[int32](g.src, math.MaxInt32, math.MinInt32))
+		dp.Negative().BucketCounts().FromRaw([]uint64{0, 0, 0}) // nothing is populated, nothing is wrong
+	}
+	g.stats(dp, count)
+}
+
+func (g *history) exponentialBuckets(b pmetric.ExponentialHistogramDataPointBuckets, exponent int, scale int32) (total uint64) {
+	b.SetOffset(int32(math.Floor(math.Ldexp(float64(exponent), int(scale)))) + int32(g.src.n(16)) - 8)
+	n := g.src.n(8)
+	switch {
+	case scale < -6: // two or so buckets are all there is
+		b.SetOffset(-1)
+		n = g.src.n(3)
+	case scale < 0:
+		b.SetOffset(b.Offset() / 4)
+	case one(g.src, 10):
+		n = 100 + g.src.n(150)
+	}
+	counts := make([]uint64, n)
+	for i := range counts {
+		if n < 8 || i == 0 || i == n-1 || one(g.src, 20) {
+			counts[i] = uint64(g.src.n(4))
+			total += counts[i]
+		}
+	}
+	b.BucketCounts().FromRaw(counts)
+	return total
+}
+
+// explain shows the first stream that differs, with all that was sent to it; if it is only the result that differs, all
+// that was sent last.
+func (g *history) explain(inputs []pmetric.Metrics, got, want pmetric.Metrics, result, wantResult d2c.Result) error {
+	gots, wants := lines(got), lines(want)
+	key := ""
+	for i := range max(len(gots), len(wants)) {
+		if i >= len(gots) || i >= len(wants) || gots[i] != wants[i] {
+			if i < len(wants) {
+				key = wants[i].key
+			} else {
+				key = gots[i].key
+			}
+			break
+		}
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "gap %v, overlap %v, window %d, max streams %d\n",
+		g.cfg.Gap, g.cfg.Overlap, g.cfg.LateWindow, g.cfg.MaxStreams)
+	show := func(name string, ls []line) {
+		for _, l := range ls {
+			if key == "" || l.key == key {
+				fmt.Fprintf(&b, "%s %v", name, l)
+				if key == "" {
+					fmt.Fprintf(&b, " of %s", l.key)
+				}
+				fmt.Fprintln(&b)
+			}
+		}
+	}
+	for i, in := range inputs {
+		if key == "" && i < len(inputs)-1 {
+			continue // a result alone differs: the last batch may tell
+		}
+		show(fmt.Sprintf("batch %d", i), lines(in))
+	}
+	show("   got", gots)
+	show("  want", wants)
+	fmt.Fprintf(&b, "   got %s\n  want %s\n", describeResult(result), describeResult(wantResult))
+	return errors.New(b.String())
+}
+
+// scramble overwrites everything in md that a Converter could wrongly have kept a reference to.
+func scramble(md pmetric.Metrics) {
+	spoil := func(counts pcommon.UInt64Slice) {
+		for i := range counts.Len() {
+			counts.SetAt(i, 0xdead)
+		}
+	}
+	forEachMetric(md, func(rm pmetric.ResourceMetrics, _ pmetric.ScopeMetrics, m pmetric.Metric) {
+		rm.Resource().Attributes().PutStr("resource", "spoilt")
+		m.SetName("spoilt")
+		switch m.Type() {
+		case pmetric.MetricTypeHistogram:
+			for _, dp := range m.Histogram().DataPoints().All() {
+				spoil(dp.BucketCounts())
+				for i := range dp.ExplicitBounds().Len() {
+					dp.ExplicitBounds().SetAt(i, -7)
+				}
+				dp.Attributes().PutStr("a", "spoilt")
+			}
+		case pmetric.MetricTypeExponentialHistogram:
+			for _, dp := range m.ExponentialHistogram().DataPoints().All() {
+				spoil(dp.Positive().BucketCounts())
+				spoil(dp.Negative().BucketCounts())
+				dp.Attributes().PutStr("a", "spoilt")
+			}
+		case pmetric.MetricTypeSum:
+			for _, dp := range m.Sum().DataPoints().All() {
+				dp.SetIntValue(0xdead)
+				dp.Attributes().PutStr("a", "spoilt")
+			}
+		}
+	})
+}
+
+// timelines checks what is given out against the promises that need no oracle. Per stream: time never falls, one
+// millisecond never has two values, a value never falls under one start, and a new start is either earlier (before first)
+// or not before anything given out (restart).
+type timelines map[string]sample
+
+type sample struct {
+	start, time uint64
+	value       string
+	size        float64 // what must not fall; NaN if it may
+}
+
+func newTimelines() timelines { return timelines{} }
+
+func (ts timelines) forget(gone func(key string) bool) {
+	for key := range ts {
+		if gone(key) {
+			delete(ts, key)
+		}
+	}
+}
+
+func (ts timelines) follow(md pmetric.Metrics) error {
+	type keyed struct {
+		key string
+		sample
+	}
+	var given []keyed
+	forEachMetric(md, func(rm pmetric.ResourceMetrics, sm pmetric.ScopeMetrics, m pmetric.Metric) {
+		if rm.Resource().Attributes().Len() == 0 {
+			return // a bystander
+		}
+		prefix := metricKey(rm.Resource(), sm.Scope(), m)
+		for _, p := range deltaPoints(m) {
+			s := sample{start: p.start, time: p.time, value: describe(p.dp), size: math.NaN()}
+			switch dp := p.dp.(type) {
+			case pmetric.NumberDataPoint:
+				if m.Sum().IsMonotonic() && s.value != "marker" {
+					s.size = dp.DoubleValue() + float64(dp.IntValue()) // one of which is zero
+				}
+			case pmetric.HistogramDataPoint:
+				s.size = float64(dp.Count())
+			case pmetric.ExponentialHistogramDataPoint:
+				s.size = float64(dp.Count())
+			}
+			if s.value == "marker" {
+				s.size = math.NaN()
+			}
+			given = append(given, keyed{prefix + attributesKey(p.dp.Attributes()), s})
+		}
+	})
+	// A batch keeps its order of points; a receiver that orders samples by time is who the promises are made to.
+	slices.SortStableFunc(given, func(a, b keyed) int { return cmp.Compare(a.time, b.time) })
+	for _, g := range given {
+		last, ok := ts[g.key]
+		switch {
+		case !ok:
+		case g.time < last.time:
+			return fmt.Errorf("%s: time falls from %d to %d", g.key, last.time, g.time)
+		case g.time/nudge == last.time/nudge && (g.value != last.value || g.start != last.start):
+			return fmt.Errorf("%s: two values within the millisecond of %d: %s since %d, %s since %d",
+				g.key, g.time, last.value, last.start, g.value, g.start)
+		case g.start > last.start && g.start < last.time:
+			return fmt.Errorf("%s: restarts at %d, before the latest time %d", g.key, g.start, last.time)
+		case g.start <= last.start && g.size < last.size:
+			return fmt.Errorf("%s: falls from %v to %v since %d", g.key, last.size, g.size, g.start)
+		}
+		if math.IsNaN(g.size) && ok && g.start <= last.start {
+			g.size = last.size
+		}
+		if g.start == 0 || g.value == "marker" && !ok {
+			continue // a marker without a stream is passed on as it came
+		}
+		ts[g.key] = g.sample
+	}
+	return nil
+}
+
+// TestValueIsSumOfAccepted is promise P1 without an oracle: one int counter, one point per batch, and the value given
+// out is the sum of what was accepted since the start.
+func TestValueIsSumOfAccepted(t *testing.T) {
+	for _, seed := range seeds(t, 1000) {
+		src := newRandomSource(seed, 60)
+		cfg := d2c.Config{
+			Gap:        pick(src, d2c.GapContinue, d2c.GapRestart),
+			Overlap:    pick(src, d2c.OverlapAdd, d2c.OverlapDrop),
+			LateWindow: pick(src, 0, 5*time.Second, time.Hour),
+		}
+		conv := newConverter(t, cfg)
+		var sum int64
+		for src.more() {
+			start := float64(100 + src.n(60))
+			end := start + float64(src.n(8))
+			v := int64(1) << src.n(60)
+			md := batch(series("s").int(start, end, v))
+			result := conv.Convert(md)
+			outcome := d2c.Outcome(slices.Index(result.Points[:], 1))
+			switch {
+			case outcome == d2c.AddedFirst || outcome.Restarted():
+				sum = v
+			case outcome.Added():
+				sum += v
+			case outcome.Dropped():
+				continue
+			}
+			if got := onlyInt(md); got != sum {
+				t.Fatalf("seed %d: (%v, %v] was %v: got %d, want %d", seed, start, end, outcome, got, sum)
+			}
+		}
+	}
+}
+
+func onlyInt(md pmetric.Metrics) int64 {
+	return md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0).IntValue()
+}
+
+// TestEachNanosecondCountsOnce is promise P3 without an oracle: if every delta is as large as its interval is long, then
+// the total is the time covered, which is all time since the start but the gaps that are still open. Whatever is late,
+// repeated, overlapping or interpolated: nothing counts twice, and nothing accepted is lost.
+func TestEachNanosecondCountsOnce(t *testing.T) {
+	for _, seed := range seeds(t, 1000) {
+		src := newRandomSource(seed, 60)
+		cfg := d2c.Config{
+			Overlap:    pick(src, d2c.OverlapDrop, d2c.OverlapInterpolate),
+			LateWindow: pick(src, 0, 5*time.Second, 20*time.Second, time.Hour),
+		}
+		conv := newConverter(t, cfg)
+		var start, last uint64
+		var open time.Duration
+		for src.more() {
+			from := float64(100 + src.n(50) + src.n(50))
+			length := float64(1 + src.n(8))
+			md := batch(series("s").int(from, from+length, int64(length*1e9)))
+			result := conv.Convert(md)
+			open += result.GapOpened - result.GapFilled
+			if result.Dropped() > 0 {
+				continue
+			}
+			start = uint64(lastPoint(md).StartTimestamp())
+			last = max(last, uint64(sec(from+length)))
+			if got, want := onlyInt(md), int64(last-start)-int64(open); got != want {
+				t.Fatalf("seed %d: (%v, %v]: got %d, want (%d, %d] without %v: %d",
+					seed, from, from+length, got, start, last, open, want)
+			}
+		}
+	}
+}
+
+func lastPoint(md pmetric.Metrics) dataPoint {
+	var last dataPoint
+	forEachMetric(md, func(_ pmetric.ResourceMetrics, _ pmetric.ScopeMetrics, m pmetric.Metric) {
+		for _, p := range deltaPoints(m) {
+			last = p.dp
+		}
+	})
+	return last
+}
+
+// TestConcurrent: several goroutines add to the same streams. Each delivers its own intervals, and some of the others'
+// too, as retries and queues do; every total ends exact and no stream ever shows two values at one time.
+func TestConcurrent(t *testing.T) {
+	const workers, rounds, streams = 8, 40, 20
+	conv := newConverter(t, d2c.DefaultConfig())
+	// An interval is one second; worker w of round r delivers second r*workers+w with a value of its own. Within a round
+	// the order is anyone's guess: at most workers/2 gaps open at once, and eight are remembered.
+	value := func(second int) int { return 1 + second%7 }
+	deliver := func(second int) pmetric.Metrics {
+		md := pmetric.NewMetrics()
+		for s := range streams {
+			for _, shape := range shapes {
+				start := float64(1000 + second)
+				shape.point(start, start+1, value(second))(md)
+			}
+			forEachMetric(md, func(_ pmetric.ResourceMetrics, _ pmetric.ScopeMetrics, m pmetric.Metric) {
+				if m.Name() == "s" {
+					m.SetName(fmt.Sprint("stream ", s))
+				}
+			})
+		}
+		conv.Convert(md)
+		return md
+	}
+	given := make([][]pmetric.Metrics, workers)
+	for r := range rounds {
+		var wg sync.WaitGroup
+		for w := range workers {
+			wg.Go(func() {
+				given[w] = append(given[w], deliver(r*workers+w))
+				if w%2 == 0 {
+					given[w] = append(given[w], deliver(r*workers+w)) // a retry
+				}
+				if w%3 == 0 && r > 0 {
+					given[w] = append(given[w], deliver((r-1)*workers+(w+1)%workers)) // somebody else's, once more
+				}
+				if w == 1 {
+					conv.Expire()
+					for range conv.Streams() {
+						break
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	if got, want := conv.Len(), streams*len(shapes); got != want {
+		t.Errorf("%d streams, want %d", got, want)
+	}
+	total := 0
+	for second := range workers * rounds {
+		total += value(second)
+	}
+	// Once more the newest interval: a repeat shows the total.
+	newest := deliver(workers*rounds - 1)
+	want := pmetric.NewMetrics()
+	for range streams {
+		for _, shape := range shapes {
+			shape.point(1000, 0, total)(want)
+		}
+	}
+	wants := lines(want)
+	for i, l := range lines(newest) {
+		if l.value != wants[i].value {
+			t.Errorf("%s: got %s, want %s", l.key, l.value, wants[i].value)
+		}
+	}
+
+	// The value at a time, whoever was given it.
+	at := map[string]string{}
+	for _, mds := range given {
+		for _, md := range mds {
+			for _, l := range lines(md) {
+				// The start moves back while the first round is sorting itself out, so compare ends.
+				_, end, _ := bytes.Cut([]byte(l.interval), []byte(", "))
+				id := l.key + string(end)
+				if v, ok := at[id]; ok && v != l.value {
+					t.Errorf("%s: both %s and %s", id, v, l.value)
+				}
+				at[id] = l.value
+			}
+		}
+	}
+}
