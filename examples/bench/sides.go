@@ -1,0 +1,129 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+
+	"github.com/open-telemetry/opentelemetry-collector-contrib/processor/deltatocumulativeprocessor"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/processor"
+
+	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// maxStreams is above every number of streams measured here, for both sides.
+const maxStreams = 100_000_000
+
+// side is one of the things compared.
+type side struct {
+	name string
+	// converts is set where deltas become cumulative, in place: the output is checked, and the input is decoded anew
+	// while streams open, so that strings a side keeps are its own.
+	converts bool
+	open     func() (consume, error)
+}
+
+// consume takes a batch of deltas. The state of a side lives as long as its consume does.
+type consume func(md pmetric.Metrics) error
+
+// sides in the order of their turns. What makes garbage comes last.
+var sides = []side{
+	{name: nameOurs, converts: true, open: openOurs},
+	{name: nameHash, open: openHash},
+	{name: nameMap, open: openMap},
+	{name: nameContrib, converts: true, open: openContrib},
+}
+
+// The sides' names in tables and JSON.
+const (
+	nameOurs    = "d2c"
+	nameContrib = "contrib"
+	nameHash    = "hash"
+	nameMap     = "hash+map"
+)
+
+// openOurs returns the library under test.
+func openOurs() (consume, error) {
+	conv, err := newConverter()
+	if err != nil {
+		return nil, err
+	}
+	return func(md pmetric.Metrics) error { return convert(conv, md) }, nil
+}
+
+func newConverter() (*d2c.Converter, error) {
+	cfg := d2c.DefaultConfig()
+	cfg.MaxStreams = maxStreams
+	return d2c.New(cfg)
+}
+
+// convert fails unless every point was added as a first or aligned one: no other outcome is measured here.
+func convert(conv *d2c.Converter, md pmetric.Metrics) error {
+	r := conv.Convert(md)
+	if r.Points[d2c.AddedFirst]+r.Points[d2c.AddedAligned] != pointsPerBatch {
+		return fmt.Errorf("outcomes are %v, want %d first or aligned", r.Points, pointsPerBatch)
+	}
+	return nil
+}
+
+// openContrib returns contrib's deltatocumulative processor, made by its own factory. It gets the benefit of the doubt:
+// telemetry is a no-op, the next consumer does nothing, and it is not started, so that no sweep runs.
+func openContrib() (consume, error) {
+	factory := deltatocumulativeprocessor.NewFactory()
+	cfg := factory.CreateDefaultConfig()
+	cfg.(*deltatocumulativeprocessor.Config).MaxStreams = maxStreams
+	next, err := consumer.NewMetrics(func(context.Context, pmetric.Metrics) error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	ctx := context.Background()
+	proc, err := factory.CreateMetrics(ctx, processor.Settings{
+		ID:                component.NewID(factory.Type()),
+		TelemetrySettings: componenttest.NewNopTelemetrySettings(),
+	}, cfg, next)
+	if err != nil {
+		return nil, err
+	}
+	return func(md pmetric.Metrics) error { return proc.ConsumeMetrics(ctx, md) }, nil
+}
+
+// openHash returns what any converter must do at the least: walk the batch and identify every stream.
+func openHash() (consume, error) {
+	return func(md pmetric.Metrics) error {
+		var n uint64
+		identify(md, func(id streamid.ID) { n += id.Lo })
+		runtime.KeepAlive(n)
+		return nil
+	}, nil
+}
+
+// openMap returns the same plus one access to a Go map of all streams.
+func openMap() (consume, error) {
+	streams := make(map[streamid.ID]uint64)
+	return func(md pmetric.Metrics) error {
+		identify(md, func(id streamid.ID) { streams[id]++ })
+		return nil
+	}, nil
+}
+
+func identify(md pmetric.Metrics, f func(streamid.ID)) {
+	for _, rm := range md.ResourceMetrics().All() {
+		resource := streamid.Seed(0).Resource(rm.Resource())
+		for _, sm := range rm.ScopeMetrics().All() {
+			scope := resource.Scope(sm.Scope())
+			for _, m := range sm.Metrics().All() {
+				metric := scope.Metric(m)
+				eachPoint(m, func(attrs pcommon.Map) { f(metric.Point(attrs)) })
+			}
+		}
+	}
+}
