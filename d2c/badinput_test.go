@@ -80,6 +80,8 @@ func badPoints() (bad []badPoint) {
 	exponential("bucket above, finest scale", d2c.DroppedScale, one(20, 1024<<20))
 	exponential("bucket below, finest scale", d2c.DroppedScale, one(20, -1075<<20-1))
 	exponential("bucket above, coarsest scale", d2c.DroppedScale, one(-10, 1))
+	exponential("bucket below, coarsest scale", d2c.DroppedScale, one(-10, -3))
+	exponential("bucket below, scale -1", d2c.DroppedScale, one(-1, -539))
 	exponential("negative bucket above", d2c.DroppedScale, negative(0, 1023))
 	exponential("negative bucket below", d2c.DroppedScale, negative(0, -1077))
 	exponential("largest offset", d2c.DroppedScale, one(3, math.MaxInt32))
@@ -191,6 +193,9 @@ func TestOddPoint(t *testing.T) {
 		"counts do not add up": s.histogram(10, 20, all(hist([]float64{1}, 3, 4), func(dp pmetric.HistogramDataPoint) { dp.SetCount(1) })),
 		"far empty buckets":    s.exponential(10, 20, expo(20, 0, 1, buckets{math.MaxInt32, make([]uint64, 9)}, buckets{math.MinInt32, make([]uint64, 9)})),
 		"smallest float64":     s.exponential(10, 20, expo(0, 0, 0, buckets{-1075, []uint64{1}}, buckets{})),
+		"smallest, scale -1":   s.exponential(10, 20, expo(-1, 0, 0, buckets{-538, []uint64{1}}, buckets{})),
+		"smallest, scale -4":   s.exponential(10, 20, expo(-4, 0, 0, buckets{-68, []uint64{1}}, buckets{})),
+		"smallest, scale -10":  s.exponential(10, 20, expo(-10, 0, 0, buckets{-2, []uint64{1}}, buckets{})),
 		"largest float64":      s.exponential(10, 20, expo(-10, 0, 0, buckets{0, []uint64{1}}, buckets{})),
 	}
 	for name, p := range cases {

@@ -26,8 +26,9 @@
 //	  p.start < start                   older start   dropped
 //	p.time < last
 //	  interval inside a remembered gap  late          added, the gap shrinks
-//	  p.time <= start, stream is new,   before first  added, start := p.start (p.time if unknown, and then only for
-//	    p.time >= last-W                              p.time < start); the hole up to the old start becomes a gap
+//	  p.time <= start, stream is new,   before first  added, start := p.start, and the hole up to the old start becomes
+//	    p.time >= last-W                              a gap; if p.start is unknown: only for p.time < start, start :=
+//	                                                  p.time, no gap
 //	  within (start, last], p.start >=  repeat        not added; the latest sample is emitted again
 //	    last-W, touches no gap
 //	  otherwise                         too late      dropped
@@ -37,18 +38,19 @@
 // An accepted point with p.time > last is emitted at p.time; late and before-first points one millisecond after emitted,
 // and so is any point whose own time is not in a later millisecond than emitted (counted from the epoch). So the time of
 // a stream's samples only rises and no two different values ever share a millisecond, which is as fine as Prometheus
-// tells times apart. Gaps are forgotten once they end W or more behind last, and only the latest
-// eight of a stream are kept; what ends up before a gap forgotten for want of room is too late, never a repeat.
+// tells times apart. Gaps are forgotten once they end W or more behind last, and only the latest eight of a stream are
+// kept; what starts before the end of a gap forgotten for want of room is too late, never a repeat.
 //
 // A restart begins a new total at p: start := max(p.start, emitted, start+1ns), without p.start if that is unknown; the
-// stream is no longer new and has no gaps. Apart from GapRestart, it happens when histogram bounds change and when a total would
-// overflow (an int64 or uint64 wrap, a float64 become infinite). It needs p.time > last: a late or before-first point
-// that cannot be added for such a reason is too late.
+// stream is no longer new and has no gaps. Apart from GapRestart, it happens when histogram bounds change and when a
+// total would overflow (an int64 or uint64 wrap, a float64 become infinite). It needs p.time > last: a late or
+// before-first point that cannot be added for such a reason is too late.
 //
-// A stream that has seen a double continues as double until it restarts. Histogram sum, min and max are kept while every delta that
-// counts anything has them. Exponential histograms keep at most 160 buckets per sign; scale is reduced as far as that
-// needs, exactly. A "no recorded value" point is never added and never opens a stream: it is forwarded under the
-// stream's start (at p.time, or a millisecond after emitted if that is later) unless p.time <= last, which is too late.
+// A stream that has seen a double continues as double until it restarts. Histogram sum, min and max are kept while every
+// delta that counts anything has them; of a delta that counts nothing they are ignored. Exponential histograms keep at
+// most 160 buckets per sign; scale is reduced as far as that needs, exactly. A "no recorded value" point is never added
+// and never opens a stream: it is forwarded under the stream's start, at a time found in the same way as for a delta,
+// unless p.time <= last, which is too late.
 //
 // Points of one stream within a batch are taken in the order of their times.
 //

@@ -18,8 +18,8 @@ const (
 
 	minScale, maxScale = -10, 20
 
-	// The exponents of two that hold a float64: (2^-1075, 2^-1074] has the smallest one, (2^1023, 2^1024] the largest.
-	minExponent, maxExponent = -1075, 1023
+	// No float64 but zero is as small as 2^minExponent, none as large as 2^maxExponent.
+	minExponent, maxExponent = -1075, 1024
 )
 
 // exponential is the value of an exponential histogram.
@@ -287,20 +287,28 @@ func (b *bucketView) holds(index int64, shift int) bool {
 	return false
 }
 
-// overflows reports whether adding o, which lies within b, would wrap a count.
+// overflows reports whether adding o, which is a point's and lies within b, would wrap a count.
 func (b *buckets) overflows(o *bucketView) bool {
 	var carry uint64
-	for j := range o.n {
-		_, c := bits.Add64(b.counts[o.offset-b.offset+int64(j)], o.at(j), 0)
+	for j, v := range b.within(o) {
+		_, c := bits.Add64(v, o.point.At(o.skip+j), 0)
 		carry |= c
 	}
 	return carry != 0
 }
 
 func (b *buckets) add(o *bucketView) {
-	for j := range o.n {
-		b.counts[o.offset-b.offset+int64(j)] += o.at(j)
+	for j, v := range b.within(o) {
+		b.counts[int(o.offset-b.offset)+j] = v + o.point.At(o.skip+j)
 	}
+}
+
+// within returns the counts of b that o covers.
+func (b *buckets) within(o *bucketView) []uint64 {
+	if o.n == 0 {
+		return nil
+	}
+	return b.counts[o.offset-b.offset:][:o.n]
 }
 
 // read takes the delta from dp; its buckets stay where they are.
@@ -349,12 +357,13 @@ func checkExponential(dp pmetric.ExponentialHistogramDataPoint) (Outcome, bool) 
 		if b.n == 0 {
 			continue
 		}
-		if exponent(b.offset, scale) < minExponent || exponent(b.offset+int64(b.n-1), scale) > maxExponent {
+		// A bucket is of use if a float64 lies between its bounds.
+		if boundAtMost(b.offset+1, scale, minExponent) || !boundAtMost(b.offset+int64(b.n), scale, maxExponent) {
 			return DroppedScale, true
 		}
 		for i := range b.n {
 			var c uint64
-			total, c = bits.Add64(total, b.at(i), 0)
+			total, c = bits.Add64(total, b.point.At(b.skip+i), 0)
 			carry |= c
 		}
 	}
@@ -364,10 +373,10 @@ func checkExponential(dp pmetric.ExponentialHistogramDataPoint) (Outcome, bool) 
 	return 0, false
 }
 
-// exponent returns the power of two in which a bucket begins.
-func exponent(index int64, scale int) int64 {
+// boundAtMost reports whether the lower bound of a bucket is not above 2^exponent.
+func boundAtMost(index int64, scale int, exponent int64) bool {
 	if scale >= 0 {
-		return index >> scale
+		return index <= exponent<<scale
 	}
-	return index << -scale
+	return index<<-scale <= exponent
 }

@@ -758,7 +758,9 @@ func readExponential(dp pmetric.ExponentialHistogramDataPoint) (amount, d2c.Outc
 	}
 	for _, buckets := range []map[int64]uint64{e.pos, e.neg} {
 		for i := range buckets {
-			if exponent := math.Floor(math.Ldexp(float64(i), -int(e.scale))); exponent < -1075 || exponent > 1023 {
+			// Exponents of the bounds; no float64 lies at or below 2^-1075, or above a lower bound of 2^1024.
+			lower, upper := math.Ldexp(float64(i), -int(e.scale)), math.Ldexp(float64(i+1), -int(e.scale))
+			if upper <= -1075 || lower >= 1024 {
 				return nil, d2c.DroppedScale
 			}
 		}

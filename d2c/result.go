@@ -48,7 +48,7 @@ const (
 	DroppedTooLate
 	// DroppedLimit would have opened a stream beyond Config.MaxStreams.
 	DroppedLimit
-	// DroppedTime has no time, a time past 2^63-2^53 ns (December 2261), or a start after its time.
+	// DroppedTime has no time, a time of 2^63-2^53 ns (December 2261) or later, or a start after its time.
 	DroppedTime
 	// DroppedNoValue has neither a value nor the "no recorded value" flag.
 	DroppedNoValue
@@ -56,11 +56,11 @@ const (
 	DroppedNotFinite
 	// DroppedNegative is a negative delta of a monotonic sum.
 	DroppedNegative
-	// DroppedBuckets has a number of bucket counts that does not fit its bounds, bounds that are not strictly increasing,
-	// or exponential bucket counts whose sum passes a uint64.
+	// DroppedBuckets has a number of bucket counts that does not fit its bounds or is 2^24 or more, bounds that are not
+	// strictly increasing, or exponential bucket counts whose sum passes a uint64.
 	DroppedBuckets
-	// DroppedScale has an exponential scale outside -10..20, a populated bucket outside the range of a float64, or a
-	// negative zero threshold.
+	// DroppedScale has an exponential scale outside -10..20, a populated bucket in which no float64 lies, or a negative
+	// zero threshold.
 	DroppedScale
 
 	// NumOutcomes is the number of outcomes.

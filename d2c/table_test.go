@@ -96,7 +96,6 @@ func TestShardAgainstMap(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		var sh shard
 		model := map[streamid.ID]*want{}
-		var ids []streamid.ID
 		for now := uint32(1); now < 60; now++ {
 			for range rng.IntN(200) {
 				// Few low bits and equal tags, so that probes are long and tags lie.
@@ -111,7 +110,6 @@ func TestShardAgainstMap(t *testing.T) {
 						t.Fatalf("seed %d: no room", seed)
 					}
 					model[id] = &want{}
-					ids = append(ids, id)
 				}
 				w := model[id]
 				w.seen = now
