@@ -1,0 +1,80 @@
+# Everything needs Go 1.26 or newer and a Debian-like system; what else is needed is installed on the way.
+
+BUILDER     := go.opentelemetry.io/collector/cmd/builder@v0.160.0
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+MODULES     := . $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod))
+FUZZTIME    ?= 10s
+SUDO        := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# in-modules runs a command in every module.
+in-modules = @set -e; for module in $(MODULES); do echo "== $$module: $(1)"; (cd $$module && $(1)); done
+
+.PHONY: help
+help:
+	@echo 'make quickstart   convert real deltas in an embedded Collector and check every total'
+	@echo 'make test         everything that must pass; installs prometheus and qemu if they are missing'
+	@echo 'make collector    build examples/otelcol/build/otelcol-deltaring with OCB'
+	@echo 'make bench        the table of measured numbers'
+	@echo 'make generate     regenerate metadata from processor/metadata.yaml'
+
+.PHONY: quickstart
+quickstart:
+	cd examples/quickstart && go run .
+
+.PHONY: collector
+collector:
+	cd examples/otelcol && go run $(BUILDER) --config manifest.yaml
+
+.PHONY: bench
+bench:
+	cd examples/bench && go run .
+
+.PHONY: generate
+generate:
+	cd processor && go generate ./...
+
+.PHONY: test
+test: lint unit cross fuzz bench-once
+
+.PHONY: lint
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted"; exit 1; }
+	$(call in-modules,go vet ./...)
+	$(call in-modules,go run $(STATICCHECK) ./...)
+	$(call in-modules,go mod tidy -diff)
+
+.PHONY: unit
+unit: /usr/bin/prometheus
+	$(call in-modules,go test -race ./...)
+
+# The identity encoding and the folds must not depend on word size or byte order.
+.PHONY: cross
+ifeq ($(shell go env GOHOSTARCH),amd64)
+cross: /usr/bin/qemu-s390x-static
+	CGO_ENABLED=0 GOARCH=386 go test ./streamid ./d2c
+	CGO_ENABLED=0 GOARCH=s390x go test -short -exec qemu-s390x-static ./streamid ./d2c
+	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static ./streamid ./d2c
+else
+cross:
+	@echo "cross: runs on amd64 only"
+endif
+
+.PHONY: fuzz
+fuzz:
+	@set -e; for package in streamid d2c; do \
+		for target in $$(go test -list '^Fuzz' ./$$package | grep '^Fuzz'); do \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$package; \
+		done; \
+	done
+
+.PHONY: bench-once
+bench-once:
+	$(call in-modules,go test -run '^$$' -bench . -benchtime 1x ./...)
+
+/usr/bin/prometheus:
+	$(SUDO) apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends prometheus
+
+/usr/bin/qemu-s390x-static:
+	$(SUDO) apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends qemu-user-static
