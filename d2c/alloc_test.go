@@ -123,8 +123,8 @@ func reload(md pmetric.Metrics, k loadKind, index, interval int) {
 	rm.Resource().Attributes().PutInt("service.instance.id", int64(index))
 	m := rm.ScopeMetrics().At(0).Metrics().At(0)
 	k.fill(m)
-	const step = 10_000_000_000
-	start := pcommon.Timestamp(1_760_000_000_000_000_000 + interval*step)
+	const step pcommon.Timestamp = 10_000_000_000
+	start := 1_760_000_000_000_000_000 + pcommon.Timestamp(interval)*step
 	setLoadTimes(m, start, start+step)
 }
 
