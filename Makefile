@@ -42,6 +42,7 @@ lint:
 	$(call in-modules,go vet ./...)
 	$(call in-modules,go run $(STATICCHECK) ./...)
 	$(call in-modules,go mod tidy -diff)
+	cd processor && go generate ./... && git diff --exit-code --stat .
 
 .PHONY: unit
 unit: /usr/bin/prometheus
