@@ -26,8 +26,8 @@ type batch struct {
 	result   Result
 
 	numbers      []pmetric.NumberDataPoint
-	histograms   []pmetric.HistogramDataPoint
-	exponentials []pmetric.ExponentialHistogramDataPoint
+	histograms   []histogramPoint
+	exponentials []exponentialPoint
 
 	// Scratch for the stream at hand.
 	timeline    timeline
@@ -49,7 +49,7 @@ type item struct {
 	marker   bool // "no recorded value"
 }
 
-// maxScratch is the number of bucket counts or bounds that scratch space may hold on to between batches.
+// maxScratch is the number of bucket counts that scratch space may hold on to between batches.
 const maxScratch = 1 << 12
 
 // reset lets go of the batch's data.
@@ -63,9 +63,11 @@ func (b *batch) reset() {
 	b.deltas, b.outcomes = b.deltas[:0], b.outcomes[:0]
 	b.dropped = false
 	b.result = Result{}
-	if cap(b.histogram.delta.counts) > maxScratch || cap(b.histogram.counts) > maxScratch {
-		b.histogram = histogramTotal{}
+	counts := b.histogram.counts
+	if cap(counts) > maxScratch {
+		counts = nil
 	}
+	b.histogram = histogramTotal{histogram: histogram{counts: counts}}
 	b.exponential.delta.ranges = [2]bucketView{}
 }
 
@@ -156,13 +158,14 @@ func (b *batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 			if !b.timed(&it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) {
 				continue
 			}
+			b.histograms = append(b.histograms, histogramPoint{HistogramDataPoint: dp})
 			if !it.marker {
-				if o, malformed := checkHistogram(dp); malformed {
+				if o, malformed := b.histograms[it.point].inspect(); malformed {
+					b.histograms = b.histograms[:it.point]
 					b.malformed(o)
 					continue
 				}
 			}
-			b.histograms = append(b.histograms, dp)
 			b.identified(&it, metric.Point(dp.Attributes()))
 		}
 	case pmetric.MetricTypeExponentialHistogram:
@@ -173,13 +176,14 @@ func (b *batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 			if !b.timed(&it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) {
 				continue
 			}
+			b.exponentials = append(b.exponentials, exponentialPoint{ExponentialHistogramDataPoint: dp})
 			if !it.marker {
-				if o, malformed := checkExponential(dp); malformed {
+				if o, malformed := b.exponentials[it.point].inspect(); malformed {
+					b.exponentials = b.exponentials[:it.point]
 					b.malformed(o)
 					continue
 				}
 			}
-			b.exponentials = append(b.exponentials, dp)
 			b.identified(&it, metric.Point(dp.Attributes()))
 		}
 	}
@@ -394,8 +398,8 @@ func (b *batch) foldSum(s *slot, it *item, c *Converter, fresh bool) Outcome {
 }
 
 func (b *batch) foldHistogram(sh *shard, s *slot, it *item, c *Converter, fresh bool) Outcome {
-	dp, h := b.histograms[it.point], &b.histogram
-	h.delta.read(dp)
+	p, h := &b.histograms[it.point], &b.histogram
+	h.read(p)
 	if !fresh {
 		sh.histogram(s, &h.histogram)
 	}
@@ -405,14 +409,14 @@ func (b *batch) foldHistogram(sh *shard, s *slot, it *item, c *Converter, fresh 
 	}
 	if !o.Dropped() {
 		b.stamp(it, &b.timeline)
-		h.write(dp)
+		h.write(p, o)
 	}
 	return o
 }
 
 func (b *batch) foldExponential(sh *shard, s *slot, it *item, c *Converter, fresh bool) Outcome {
-	dp, e := b.exponentials[it.point], &b.exponential
-	e.read(dp)
+	p, e := &b.exponentials[it.point], &b.exponential
+	e.read(p)
 	if !fresh {
 		sh.exponential(s, &e.exponential)
 	}
@@ -422,7 +426,7 @@ func (b *batch) foldExponential(sh *shard, s *slot, it *item, c *Converter, fres
 	}
 	if !o.Dropped() {
 		b.stamp(it, &b.timeline)
-		e.write(dp)
+		e.write(p)
 	}
 	return o
 }
@@ -436,11 +440,11 @@ func (b *batch) stamp(it *item, t *timeline) {
 		dp.SetStartTimestamp(start)
 		dp.SetTimestamp(at)
 	case KindHistogram:
-		dp := b.histograms[it.point]
+		dp := b.histograms[it.point].HistogramDataPoint
 		dp.SetStartTimestamp(start)
 		dp.SetTimestamp(at)
 	case KindExponentialHistogram:
-		dp := b.exponentials[it.point]
+		dp := b.exponentials[it.point].ExponentialHistogramDataPoint
 		dp.SetStartTimestamp(start)
 		dp.SetTimestamp(at)
 	}

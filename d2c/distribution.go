@@ -26,7 +26,7 @@ const (
 
 // plus returns the distribution of both, or false if a count or a sum would overflow. An optional field is kept while
 // every delta that counts anything has it.
-func (d distribution) plus(o distribution) (distribution, bool) {
+func (d distribution) plus(o *distribution) (distribution, bool) {
 	count, carry := bits.Add64(d.count, o.count, 0)
 	if carry != 0 {
 		return d, false
@@ -35,7 +35,7 @@ func (d distribution) plus(o distribution) (distribution, bool) {
 	case o.count == 0:
 		return d, true
 	case d.count == 0:
-		return o, true
+		return *o, true
 	}
 	d.count = count
 	d.has &= o.has
@@ -51,7 +51,7 @@ func (d distribution) plus(o distribution) (distribution, bool) {
 }
 
 // finite reports whether no field that is there is a NaN or an infinity.
-func (d distribution) finite() bool {
+func (d *distribution) finite() bool {
 	// Absent fields are zero.
 	return finite(d.sum) && finite(d.min) && finite(d.max)
 }
@@ -90,7 +90,7 @@ func readDistribution[P distributionPoint](dp P) distribution {
 	return d
 }
 
-func writeDistribution[P distributionPoint](dp P, d distribution) {
+func writeDistribution[P distributionPoint](dp P, d *distribution) {
 	dp.SetCount(d.count)
 	if d.has&hasSum != 0 {
 		dp.SetSum(d.sum)

@@ -53,6 +53,13 @@ type bucketView struct {
 	skip   int
 }
 
+// exponentialPoint is a data point on its way, with what it takes a walk through generated code to read.
+type exponentialPoint struct {
+	pmetric.ExponentialHistogramDataPoint
+	distribution
+	ranges [2]bucketView
+}
+
 // exponentialTotal is the total of an exponential histogram and the delta to add. Its slices are scratch space.
 type exponentialTotal struct {
 	exponential
@@ -64,7 +71,7 @@ type exponentialTotal struct {
 }
 
 func (e *exponentialTotal) add() (Outcome, bool) {
-	d, ok := e.plus(e.delta.distribution)
+	d, ok := e.plus(&e.delta.distribution)
 	if !ok {
 		return RestartedOverflow, false
 	}
@@ -74,12 +81,10 @@ func (e *exponentialTotal) add() (Outcome, bool) {
 	}
 	if e.fits() {
 		for i := range e.ranges {
-			if e.ranges[i].overflows(&e.delta.ranges[i]) {
-				return RestartedOverflow, false
-			}
+			carry |= e.ranges[i].add(&e.delta.ranges[i])
 		}
-		for i := range e.ranges {
-			e.ranges[i].add(&e.delta.ranges[i])
+		if carry != 0 {
+			return RestartedOverflow, false
 		}
 		e.zeroCount = zero
 	} else if !e.merge() {
@@ -98,7 +103,7 @@ func (e *exponentialTotal) restart() {
 	for i := range e.ranges {
 		e.ranges[i] = buckets{counts: e.ranges[i].counts[:0]}
 	}
-	e.merge() // cannot overflow: checkExponential has summed the delta's buckets
+	e.merge() // cannot overflow: inspect has summed the delta's buckets
 	e.distribution = e.delta.distribution
 }
 
@@ -287,37 +292,24 @@ func (b *bucketView) holds(index int64, shift int) bool {
 	return false
 }
 
-// overflows reports whether adding o, which is a point's and lies within b, would wrap a count.
-func (b *buckets) overflows(o *bucketView) bool {
-	var carry uint64
-	for j, v := range b.within(o) {
-		_, c := bits.Add64(v, o.point.At(o.skip+j), 0)
+// add adds o, which is a point's and lies within b. It returns 1 if a count has wrapped.
+func (b *buckets) add(o *bucketView) (carry uint64) {
+	if o.n == 0 {
+		return 0
+	}
+	into := b.counts[o.offset-b.offset:][:o.n]
+	for j, v := range into {
+		var c uint64
+		into[j], c = bits.Add64(v, o.point.At(o.skip+j), 0)
 		carry |= c
 	}
-	return carry != 0
+	return carry
 }
 
-func (b *buckets) add(o *bucketView) {
-	for j, v := range b.within(o) {
-		b.counts[int(o.offset-b.offset)+j] = v + o.point.At(o.skip+j)
-	}
-}
-
-// within returns the counts of b that o covers.
-func (b *buckets) within(o *bucketView) []uint64 {
-	if o.n == 0 {
-		return nil
-	}
-	return b.counts[o.offset-b.offset:][:o.n]
-}
-
-// read takes the delta from dp; its buckets stay where they are.
-func (e *exponentialTotal) read(dp pmetric.ExponentialHistogramDataPoint) {
-	e.delta.exponentialHeader = exponentialHeader{
-		distribution: readDistribution(dp),
-		zeroCount:    dp.ZeroCount(), zeroThreshold: dp.ZeroThreshold(), scale: int(dp.Scale()),
-	}
-	e.delta.ranges = [2]bucketView{viewOf(dp.Positive()), viewOf(dp.Negative())}
+// read takes the delta from a point; its buckets stay where they are.
+func (e *exponentialTotal) read(p *exponentialPoint) {
+	e.delta.exponentialHeader = exponentialHeader{p.distribution, p.ZeroCount(), p.ZeroThreshold(), int(p.Scale())}
+	e.delta.ranges = p.ranges
 }
 
 func viewOf(src pmetric.ExponentialHistogramDataPointBuckets) bucketView {
@@ -332,28 +324,32 @@ func viewOf(src pmetric.ExponentialHistogramDataPointBuckets) bucketView {
 	return bucketView{offset: int64(src.Offset()) + int64(lo), n: hi - lo, point: counts, skip: lo}
 }
 
-func (e *exponential) write(dp pmetric.ExponentialHistogramDataPoint) {
-	writeDistribution(dp, e.distribution)
-	dp.SetScale(int32(e.scale))
-	dp.SetZeroCount(e.zeroCount)
-	dp.SetZeroThreshold(e.zeroThreshold)
-	for i, b := range [...]pmetric.ExponentialHistogramDataPointBuckets{dp.Positive(), dp.Negative()} {
+// write puts the total into the point that held the delta.
+func (e *exponential) write(p *exponentialPoint) {
+	writeDistribution(p.ExponentialHistogramDataPoint, &e.distribution)
+	p.SetScale(int32(e.scale))
+	p.SetZeroCount(e.zeroCount)
+	p.SetZeroThreshold(e.zeroThreshold)
+	for i, b := range [...]pmetric.ExponentialHistogramDataPointBuckets{p.Positive(), p.Negative()} {
 		b.SetOffset(int32(e.ranges[i].offset))
 		b.BucketCounts().FromRaw(e.ranges[i].counts)
 	}
 }
 
-// checkExponential returns the outcome of a malformed point, or false.
-func checkExponential(dp pmetric.ExponentialHistogramDataPoint) (Outcome, bool) {
-	if !readDistribution(dp).finite() || !finite(dp.ZeroThreshold()) {
+// inspect reads the point, and returns its outcome if it is malformed.
+func (p *exponentialPoint) inspect() (o Outcome, malformed bool) {
+	p.distribution = readDistribution(p.ExponentialHistogramDataPoint)
+	p.ranges = [2]bucketView{viewOf(p.Positive()), viewOf(p.Negative())}
+	if !p.finite() || !finite(p.ZeroThreshold()) {
 		return DroppedNotFinite, true
 	}
-	scale := int(dp.Scale())
-	if scale < minScale || scale > maxScale || dp.ZeroThreshold() < 0 {
+	scale := int(p.Scale())
+	if scale < minScale || scale > maxScale || p.ZeroThreshold() < 0 {
 		return DroppedScale, true
 	}
-	total, carry := dp.ZeroCount(), uint64(0)
-	for _, b := range [...]bucketView{viewOf(dp.Positive()), viewOf(dp.Negative())} {
+	total, carry := p.ZeroCount(), uint64(0)
+	for i := range p.ranges {
+		b := &p.ranges[i]
 		if b.n == 0 {
 			continue
 		}
@@ -361,9 +357,9 @@ func checkExponential(dp pmetric.ExponentialHistogramDataPoint) (Outcome, bool) 
 		if boundAtMost(b.offset+1, scale, minExponent) || !boundAtMost(b.offset+int64(b.n), scale, maxExponent) {
 			return DroppedScale, true
 		}
-		for i := range b.n {
+		for j := range b.n {
 			var c uint64
-			total, c = bits.Add64(total, b.point.At(b.skip+i), 0)
+			total, c = bits.Add64(total, b.point.At(b.skip+j), 0)
 			carry |= c
 		}
 	}

@@ -12,42 +12,60 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
-// histogram is the value of an explicit-bounds histogram. Its bounds are never written to once others may see them: those
-// of a stream are the shard's own.
+// histogram is the value of an explicit-bounds histogram. Its bounds are shared and never written to.
 type histogram struct {
 	distribution
 	bounds []float64
 	counts []uint64
 }
 
-// histogramTotal is the total of a histogram and the delta to add. Counts and the delta's bounds are scratch space.
+// histogramPoint is a data point on its way, with what it takes a walk through generated code to read.
+type histogramPoint struct {
+	pmetric.HistogramDataPoint
+	distribution
+}
+
+// histogramTotal is the total of a histogram and the delta to add. The total's counts are scratch space; the delta's
+// bounds and counts stay in the data point.
 type histogramTotal struct {
 	histogram
-	delta histogram
+	delta struct {
+		distribution
+		bounds pcommon.Float64Slice
+		counts pcommon.UInt64Slice
+	}
 }
 
 func (h *histogramTotal) add() (Outcome, bool) {
-	if len(h.counts) != len(h.delta.counts) || !slices.Equal(h.bounds, h.delta.bounds) {
+	if !h.sameLayout() {
 		return RestartedLayout, false
 	}
-	d, ok := h.plus(h.delta.distribution)
+	d, ok := h.plus(&h.delta.distribution)
 	if !ok {
 		return RestartedOverflow, false
 	}
 	// Buckets are checked of their own because nothing makes a producer's count their sum.
 	var carry uint64
-	for i, v := range h.delta.counts {
-		_, c := bits.Add64(h.counts[i], v, 0)
+	for i, v := range h.counts {
+		var c uint64
+		h.counts[i], c = bits.Add64(v, h.delta.counts.At(i), 0)
 		carry |= c
 	}
-	if carry != 0 {
-		return RestartedOverflow, false
-	}
-	for i, v := range h.delta.counts {
-		h.counts[i] += v
-	}
 	h.distribution = d
-	return 0, true
+	return RestartedOverflow, carry == 0
+}
+
+func (h *histogramTotal) sameLayout() bool {
+	bounds := h.delta.bounds
+	if len(h.counts) != h.delta.counts.Len() || len(h.bounds) != bounds.Len() {
+		return false
+	}
+	for i, bound := range h.bounds {
+		if bound != bounds.At(i) {
+			return false
+		}
+	}
+	return true
 }
 
 // share leaves a histogram whole: nothing says which observations fell into which part of the interval.
@@ -55,36 +73,35 @@ func (h *histogramTotal) share(_, _ int64) {}
 
 func (h *histogramTotal) restart() {
 	h.distribution = h.delta.distribution
-	h.bounds = h.delta.bounds
-	h.counts = append(h.counts[:0], h.delta.counts...)
-}
-
-// read takes the delta from dp.
-func (h *histogram) read(dp pmetric.HistogramDataPoint) {
-	h.distribution = readDistribution(dp)
-	bounds := dp.ExplicitBounds()
-	h.bounds = slices.Grow(h.bounds[:0], bounds.Len())[:bounds.Len()]
-	for i := range h.bounds {
-		h.bounds[i] = bounds.At(i)
-	}
-	h.counts = appendCounts(h.counts[:0], dp.BucketCounts())
-}
-
-// write puts the total into dp, which holds the delta.
-func (h *histogramTotal) write(dp pmetric.HistogramDataPoint) {
-	writeDistribution(dp, h.distribution)
-	dp.BucketCounts().FromRaw(h.counts)
-	if !slices.Equal(h.bounds, h.delta.bounds) {
-		dp.ExplicitBounds().FromRaw(h.bounds) // a repeat from before the bounds changed
+	h.bounds = h.delta.bounds.AsRaw()
+	h.counts = slices.Grow(h.counts[:0], h.delta.counts.Len())
+	for i := range h.delta.counts.Len() {
+		h.counts = append(h.counts, h.delta.counts.At(i))
 	}
 }
 
-// checkHistogram returns the outcome of a malformed point, or false.
-func checkHistogram(dp pmetric.HistogramDataPoint) (Outcome, bool) {
-	if !readDistribution(dp).finite() {
+// read takes the delta from a point; its bounds and counts stay where they are.
+func (h *histogramTotal) read(p *histogramPoint) {
+	h.delta.distribution = p.distribution
+	h.delta.bounds, h.delta.counts = p.ExplicitBounds(), p.BucketCounts()
+}
+
+// write puts the total into the point that held the delta.
+func (h *histogramTotal) write(p *histogramPoint, o Outcome) {
+	writeDistribution(p.HistogramDataPoint, &h.distribution)
+	p.BucketCounts().FromRaw(h.counts)
+	if o == Repeated { // maybe of a point from before the bounds changed
+		p.ExplicitBounds().FromRaw(h.bounds)
+	}
+}
+
+// inspect reads the point, and returns its outcome if it is malformed.
+func (p *histogramPoint) inspect() (o Outcome, malformed bool) {
+	p.distribution = readDistribution(p.HistogramDataPoint)
+	if !p.finite() {
 		return DroppedNotFinite, true
 	}
-	bounds, n := dp.ExplicitBounds(), dp.BucketCounts().Len()
+	bounds, n := p.ExplicitBounds(), p.BucketCounts().Len()
 	if n > maxHistogramBuckets || n != bounds.Len()+1 && (n != 0 || bounds.Len() != 0) {
 		return DroppedBuckets, true
 	}
@@ -97,13 +114,4 @@ func checkHistogram(dp pmetric.HistogramDataPoint) (Outcome, bool) {
 		previous = bound
 	}
 	return 0, false
-}
-
-func appendCounts(dst []uint64, src pcommon.UInt64Slice) []uint64 {
-	n := src.Len()
-	dst = slices.Grow(dst, n)
-	for i := range n {
-		dst = append(dst, src.At(i))
-	}
-	return dst
 }

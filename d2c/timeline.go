@@ -256,7 +256,7 @@ func (t *timeline) mark(at int64) Outcome {
 
 // total is the value of one stream together with the delta that is about to be added to it.
 type total interface {
-	// add adds the delta. If it cannot it leaves the total as it was and returns the restart that would help.
+	// add adds the delta. If it cannot, it returns the restart that would help, and the total is of no use any more.
 	add() (restart Outcome, ok bool)
 	// share reduces the delta to part of whole nanoseconds, where its kind can be divided.
 	share(part, whole int64)
