@@ -5,6 +5,7 @@ package d2c
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 	"sync"
 	"unsafe"
@@ -17,8 +18,12 @@ const (
 	shardCount = 64
 	shardShift = 64 - 6
 
-	// chunkSlots slots are allocated at a time: 12 KiB, exactly a size class of the Go allocator.
-	chunkSlots = 256
+	// The first chunksPerSize chunks of a shard have chunkSlots slots, the next as many twice that, and so on: the last,
+	// partly empty one is a small part of the shard, and the garbage collector has few chunks to mark. All of the sizes,
+	// 12 KiB times a power of two, are such that the Go allocator rounds nothing up.
+	chunkShift    = 8
+	chunkSlots    = 1 << chunkShift
+	chunksPerSize = 16
 
 	// An index entry has the number of a slot, +1, below a tag of hash bits that saves most looks at the wrong slot.
 	tagShift = 24
@@ -63,7 +68,8 @@ type shard struct {
 	mu     sync.Mutex
 	index  []uint32 // open addressing, linear probing, at most 3/4 full; rebuilt rather than deleted from
 	n      int
-	chunks []*[chunkSlots]slot // n slots in use, dense
+	chunks [][]slot // n slots in use, dense
+	room   int      // slots in all chunks
 	asides []aside
 	free   []uint32 // asides not in use
 	blocks slab
@@ -72,7 +78,19 @@ type shard struct {
 	_ [64]byte // keeps the neighbours' locks off this one's cache line
 }
 
-func (sh *shard) slot(i int) *slot { return &sh.chunks[i/chunkSlots][i%chunkSlots] }
+// chunkOf returns the number of the chunk that has a slot, the slot's place there, and the chunk's size.
+func chunkOf(slot int) (chunk, at, size int) {
+	const first = chunkSlots * chunksPerSize // slots in all chunks of the first size
+	doubling := bits.Len(uint(slot)/first+1) - 1
+	slot -= (1<<doubling - 1) * first
+	shift := chunkShift + doubling
+	return doubling*chunksPerSize + slot>>shift, slot & (1<<shift - 1), 1 << shift
+}
+
+func (sh *shard) slot(i int) *slot {
+	chunk, at, _ := chunkOf(i)
+	return &sh.chunks[chunk][at]
+}
 
 func tagOf(id streamid.ID) uint32 { return uint32(id.Lo>>56) << tagShift }
 
@@ -103,8 +121,10 @@ func (sh *shard) add(id streamid.ID, kind Kind) *slot {
 	if (sh.n+1)*4 > len(sh.index)*3 {
 		sh.reindex(max(2*len(sh.index), minIndex))
 	}
-	if sh.n == len(sh.chunks)*chunkSlots {
-		sh.chunks = append(sh.chunks, new([chunkSlots]slot))
+	if sh.n == sh.room {
+		_, _, size := chunkOf(sh.n)
+		sh.chunks = append(sh.chunks, make([]slot, size))
+		sh.room += size
 	}
 	s := sh.slot(sh.n)
 	sh.n++
@@ -147,9 +167,15 @@ func (sh *shard) expire(now, age uint32) (expired int) {
 	if expired == 0 {
 		return 0
 	}
-	chunks := (sh.n + chunkSlots - 1) / chunkSlots
-	clear(sh.chunks[chunks:])
-	sh.chunks = sh.chunks[:chunks]
+	for len(sh.chunks) > 0 {
+		last := len(sh.chunks) - 1
+		if rest := sh.room - len(sh.chunks[last]); sh.n > rest {
+			break
+		} else {
+			sh.chunks[last] = nil
+			sh.chunks, sh.room = sh.chunks[:last], rest
+		}
+	}
 	size := len(sh.index)
 	for size > minIndex && sh.n*8 < size*3 { // half of what would make it grow
 		size /= 2
@@ -188,7 +214,7 @@ func (sh *shard) compact() {
 // memory returns the bytes that the shard has allocated.
 func (sh *shard) memory() int64 {
 	return 4*int64(cap(sh.index)) +
-		int64(unsafe.Sizeof([chunkSlots]slot{}))*int64(len(sh.chunks)) + 8*int64(cap(sh.chunks)) +
+		int64(unsafe.Sizeof(slot{}))*int64(sh.room) + int64(unsafe.Sizeof([]slot{}))*int64(cap(sh.chunks)) +
 		int64(unsafe.Sizeof(aside{}))*int64(cap(sh.asides)) + 4*int64(cap(sh.free)) +
 		sh.blocks.bytes + sh.bounds.bytes
 }
@@ -354,7 +380,7 @@ func (sh *shard) histogram(s *slot, h *histogram) {
 func (sh *shard) setHistogram(s *slot, h *histogram, newBounds bool) {
 	width := widthOf(h.counts)
 	fresh := s.meta&flagFresh != 0
-	w := sh.room(s, headerHistogram+width*len(h.counts))
+	w := sh.blockFor(s, headerHistogram+width*len(h.counts))
 	if newBounds {
 		bounds := sh.bounds.intern(h.bounds)
 		if !fresh {
@@ -385,7 +411,7 @@ func (sh *shard) exponential(s *slot, e *exponential) {
 func (sh *shard) setExponential(s *slot, e *exponential) {
 	positive, negative := e.ranges[0].counts, e.ranges[1].counts
 	width := max(widthOf(positive), widthOf(negative))
-	w := sh.room(s, headerExponential+width*(len(positive)+len(negative)))
+	w := sh.blockFor(s, headerExponential+width*(len(positive)+len(negative)))
 	e.pack(w, len(positive), width)
 	put64(w[wordZeroCount:], e.zeroCount)
 	put64(w[wordZeroThreshold:], math.Float64bits(e.zeroThreshold))
@@ -396,8 +422,8 @@ func (sh *shard) setExponential(s *slot, e *exponential) {
 	packCounts(w[headerExponential+width*len(positive):], negative, width)
 }
 
-// room returns a block of n words for the stream: the one it has if that is of the right size, with its content.
-func (sh *shard) room(s *slot, n int) []uint32 {
+// blockFor returns a block of n words for the stream: the one it has if that is of the right size, with its content.
+func (sh *shard) blockFor(s *slot, n int) []uint32 {
 	if s.meta&flagFresh == 0 {
 		if ref := blockRef(s.value); sh.blocks.fits(ref, n) {
 			return sh.blocks.block(ref)

@@ -24,8 +24,12 @@ func (sh *shard) check(t *testing.T) {
 			entries++
 		}
 	}
-	if entries != sh.n || len(sh.chunks) != (sh.n+chunkSlots-1)/chunkSlots {
-		t.Fatalf("%d streams, %d index entries, %d chunks", sh.n, entries, len(sh.chunks))
+	room := 0
+	for _, chunk := range sh.chunks {
+		room += len(chunk)
+	}
+	if entries != sh.n || room != sh.room || sh.n > room || len(sh.chunks) > 0 && sh.n <= room-len(sh.chunks[len(sh.chunks)-1]) {
+		t.Fatalf("%d streams, %d index entries, %d slots in %d chunks, %d counted", sh.n, entries, room, len(sh.chunks), sh.room)
 	}
 	asides, blocks, users := map[uint32]bool{}, map[blockRef]bool{}, make([]int, len(sh.bounds.sets))
 	for _, i := range sh.free {
@@ -80,6 +84,22 @@ func TestSlotSize(t *testing.T) {
 	}
 	if size := unsafe.Sizeof([chunkSlots]slot{}); size != 12288 {
 		t.Errorf("a chunk has %d bytes, want the allocator's size class of 12288", size)
+	}
+}
+
+func TestChunkOfNumbersSlotsDensely(t *testing.T) {
+	chunk, at, size := 0, 0, chunkSlots
+	for i := range 1 << 20 {
+		if at == size {
+			chunk, at = chunk+1, 0
+			if chunk%chunksPerSize == 0 {
+				size *= 2
+			}
+		}
+		if c, a, s := chunkOf(i); c != chunk || a != at || s != size {
+			t.Fatalf("slot %d is number %d of chunk %d of %d, want %d of %d of %d", i, a, c, s, at, chunk, size)
+		}
+		at++
 	}
 }
 
