@@ -47,15 +47,15 @@ lint:
 .PHONY: unit
 unit: /usr/bin/prometheus
 	$(call in-modules,go test -race ./...)
-	go test ./streamid ./d2c # again: allocations and bytes are exact only without the race detector
+	go test ./streamid ./ring ./d2c # again: allocations and bytes are exact only without the race detector
 
-# The identity encoding and the folds must not depend on word size or byte order.
+# Identities, rings and folds must not depend on word size or byte order.
 .PHONY: cross
 ifeq ($(shell go env GOHOSTARCH),amd64)
 cross: /usr/bin/qemu-s390x-static
-	CGO_ENABLED=0 GOARCH=386 go test ./streamid ./d2c
-	CGO_ENABLED=0 GOARCH=s390x go test -short -exec qemu-s390x-static ./streamid ./d2c
-	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static ./streamid ./d2c
+	CGO_ENABLED=0 GOARCH=386 go test -short ./streamid ./ring ./d2c
+	CGO_ENABLED=0 GOARCH=s390x go test -short -exec qemu-s390x-static ./streamid ./ring ./d2c
+	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static ./streamid ./ring ./d2c
 else
 cross:
 	@echo "cross: runs on amd64 only"
@@ -63,9 +63,9 @@ endif
 
 .PHONY: fuzz
 fuzz:
-	@set -e; for package in streamid d2c; do \
+	@set -e; for package in streamid ring d2c; do \
 		for target in $$(go test -list '^Fuzz' ./$$package | grep '^Fuzz'); do \
-			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$package; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./$$package; \
 		done; \
 	done
 
