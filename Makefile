@@ -48,6 +48,7 @@ lint:
 unit: /usr/bin/prometheus
 	$(call in-modules,go test -race ./...)
 	go test ./streamid ./ring ./d2c # again: allocations and bytes are exact only without the race detector
+	go test -short -tags purego ./streamid # splitting by the exported methods of pdata alone
 
 # Identities, rings and folds must not depend on word size or byte order.
 .PHONY: cross

@@ -12,6 +12,9 @@
 //	metric := scope.Metric(m)
 //	id := metric.Point(dp.Attributes()) // for each point
 //
+// For fleets in which each stream has one owner, a [Splitter] splits whole batches of metrics, traces or logs by the owner of
+// their routing [Key], as contrib's load_balancing exporter does, but without copying points.
+//
 // # What is guaranteed
 //
 // Two points have the same ID if they belong to the same stream, whatever the order of attributes at any depth, on every
@@ -32,6 +35,12 @@
 // the like. Megabytes pass at tens of gigabytes per second as a string and at one or two as a byte slice, which pdata gives
 // out byte by byte. Nothing allocates, except a byte slice of more than 1024 bytes: 192 bytes each. Maps and slices are
 // followed by recursion: the stack grows with the depth of nesting.
+//
+// A split by stream takes twice the time of the hashes with ten owners, and the time of the hashes with one; by resource,
+// service or metric name it does not look at points at all. It allocates eight times per part, however many points there
+// are. For that it relies on how pdata lays out its data, after comparing all of it, once per process, to what it was in
+// pdata v1.66. Where that differs, and with the build tag purego, it does the same with the exported methods of pdata, in
+// more than twice the time and with five allocations per point with ten owners.
 //
 // # Caveats
 //
@@ -80,8 +89,24 @@
 // a monotonic sum, otherwise 0. temporality is one byte: 0 unspecified or not applicable, 1 delta, 2 cumulative, 255 any
 // other number.
 //
+// Routing keys are 64 bits of a hash, fold(h) = h.Hi xor (h.Lo rotated by 32), with h from this table; vectors are in
+// testdata/keys-v1.json:
+//
+//	streamID    ID
+//	metric      H(name, S + 13*G)
+//	resource    resource
+//	traceID     H(the 16 bytes, S + 14*G)
+//	attributes  H(sum(a map of those of the attributes that were found, S), S + 15*G)
+//	service     as attributes, with service.name in the resource as the only one
+//
+// An attribute is found at the first of resource, scope and point that has it with a value that is neither empty nor an empty
+// string; of a key given twice, the first counts. Fields of spans and log records that are looked up like attributes are
+// strings, or in case of log.body the value that the body is. If none is found, and if the trace ID is zero, h is resource.
+//
 // Why so: adding needs no sorting and no memory, and equal pairs do not cancel as they would under xor. Hashing key and value
 // apart needs no copy. A hash of 4 to 8 bytes has a state of 64 bits, and so two of them under different seeds can be
 // equal in all 128; k.Hi and t in the result keep short values apart from those of another key or type. The seeds of the
-// steps, and lengths that are fixed once strings are hashed, keep every field from being taken for another.
+// steps, and lengths that are fixed once strings are hashed, keep every field from being taken for another. Routing keys
+// are made of both halves of a hash, crosswise, so that the IDs which one owner has, with routing keys that have their
+// high bits in common, still differ in all bits of either half.
 package streamid

@@ -1,0 +1,72 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !purego
+
+package streamid
+
+import "unsafe"
+
+// arena has room for elements that were counted before.
+type arena[T any] struct {
+	count int
+	room  []T
+}
+
+func (a *arena[T]) allocate() {
+	if a.count > 0 {
+		a.room = make([]T, a.count)
+	}
+}
+
+func (a *arena[T]) one() *T { return &a.some(1)[0] }
+
+func (a *arena[T]) some(n int) []T {
+	x := a.room[:n:n]
+	a.room = a.room[n:]
+	return x
+}
+
+// listBuilder builds lists one after another: each is complete before the next begins.
+type listBuilder struct {
+	count int  // of elements that need room
+	room  list // not yet used
+
+	open     *list // where the list goes once it is complete
+	elements list  // so far
+	inPlace  list  // the list that is rewritten where it is, or nil if it is made in room
+}
+
+// begin begins the list l. If it is rewritten in place, with some of the elements it has, these are inPlace.
+func (b *listBuilder) begin(l *list, inPlace list) {
+	b.end()
+	b.open, b.inPlace = l, inPlace
+	if inPlace != nil {
+		b.elements = inPlace[:0]
+	} else {
+		b.elements = b.room[:0]
+	}
+}
+
+func (b *listBuilder) push(element unsafe.Pointer) { b.elements = append(b.elements, element) }
+
+// countOne is push before there is room.
+func (b *listBuilder) countOne() {
+	if b.inPlace == nil {
+		b.count++
+	}
+}
+
+// end gives the list its elements, without room for more: who appends to it later must not write into the next one.
+func (b *listBuilder) end() {
+	if b.open == nil {
+		return
+	}
+	n := len(b.elements)
+	if b.inPlace != nil {
+		clear(b.inPlace[n:])
+	} else {
+		b.room = b.room[n:]
+	}
+	*b.open = b.elements[:n:n]
+}

@@ -1,0 +1,143 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package streamid
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Signal is a kind of telemetry.
+type Signal uint8
+
+// The signals that can be split.
+const (
+	SignalMetrics Signal = iota + 1
+	SignalTraces
+	SignalLogs
+)
+
+// String returns "metrics", "traces" or "logs".
+func (s Signal) String() string {
+	switch s {
+	case SignalMetrics:
+		return "metrics"
+	case SignalTraces:
+		return "traces"
+	case SignalLogs:
+		return "logs"
+	}
+	return fmt.Sprintf("signal %d", uint8(s))
+}
+
+// Key says by what data is routed. It comes from ParseKey and does not change. The zero value is the key that contrib's
+// load_balancing exporter uses where none is configured: traceID for traces, service for metrics and logs.
+type Key struct {
+	kind  keyKind
+	names []string // of attributes, for keyAttributes
+}
+
+type keyKind uint8
+
+const (
+	keyDefault keyKind = iota
+	keyStreamID
+	keyMetric
+	keyResource
+	keyService
+	keyTraceID
+	keyAttributes
+)
+
+// keyNames are those of contrib's load_balancing exporter, and of this table's index.
+var keyNames = [...]string{
+	keyDefault:    "",
+	keyStreamID:   "streamID",
+	keyMetric:     "metric",
+	keyResource:   "resource",
+	keyService:    "service",
+	keyTraceID:    "traceID",
+	keyAttributes: "attributes",
+}
+
+// ParseKey returns the key of that name, as the load_balancing exporter has them in routing_key and routing_attributes:
+//
+//	streamID    metrics                 the identity of the stream
+//	metric      metrics                 the metric's name
+//	resource    metrics, traces, logs   all attributes of the resource
+//	service     metrics, traces, logs   the resource attribute service.name
+//	traceID              traces, logs   the trace ID
+//	attributes  metrics, traces, logs   the values of the named attributes
+//
+// An empty name is the zero Key. Attribute names go with the key "attributes", which needs at least one, and with no
+// other. Each is looked up in the resource, then in the scope, then in the data point, span or log record. Where resource
+// and scope lack them, span.name and span.kind are a span's name and kind (as in SpanKind.String), and log.severity
+// and log.body a log record's severity text and body. The order of names does not matter.
+func ParseKey(name string, attributes []string) (Key, error) {
+	kind := slices.Index(keyNames[:], name)
+	if kind < 0 {
+		return Key{}, fmt.Errorf("streamid: unknown routing key %.40q, want one of %s", name, strings.Join(keyNames[1:], ", "))
+	}
+	k := Key{kind: keyKind(kind), names: slices.Clone(attributes)}
+	if k.kind != keyAttributes {
+		if len(attributes) > 0 {
+			return Key{}, fmt.Errorf("streamid: routing key %q takes no attributes, got %.40q", name, attributes[0])
+		}
+		return k, nil
+	}
+	if len(attributes) == 0 {
+		return Key{}, fmt.Errorf("streamid: routing key %q needs at least one attribute", name)
+	}
+	for i, a := range attributes {
+		if a == "" {
+			return Key{}, fmt.Errorf("streamid: routing key %q: attribute %d of %d has no name", name, i+1, len(attributes))
+		}
+		if slices.Contains(attributes[:i], a) {
+			return Key{}, fmt.Errorf("streamid: routing key %q: attribute %.40q is listed twice", name, a)
+		}
+	}
+	return k, nil
+}
+
+// String returns the name of the key, followed by its attributes if it has any.
+func (k Key) String() string {
+	if k.kind != keyAttributes {
+		return keyNames[k.kind]
+	}
+	return fmt.Sprintf("%s %q", keyNames[k.kind], k.names)
+}
+
+// Check returns an error if data of this signal has no such key.
+func (k Key) Check(s Signal) error {
+	switch k.kind {
+	case keyStreamID, keyMetric:
+		if s == SignalMetrics {
+			return nil
+		}
+	case keyTraceID:
+		if s == SignalTraces || s == SignalLogs {
+			return nil
+		}
+	default:
+		if s == SignalMetrics || s == SignalTraces || s == SignalLogs {
+			return nil
+		}
+	}
+	return fmt.Errorf("streamid: routing key %q does not go with %v", keyNames[k.kind], s)
+}
+
+// kindFor returns the kind of key for a signal. It panics where Check returns an error.
+func (k Key) kindFor(s Signal) keyKind {
+	if err := k.Check(s); err != nil {
+		panic(err)
+	}
+	if k.kind != keyDefault {
+		return k.kind
+	}
+	if s == SignalTraces {
+		return keyTraceID
+	}
+	return keyService
+}
