@@ -1,0 +1,241 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ringexporter
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/config/configretry"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/exporter/exporterhelper"
+	"go.opentelemetry.io/collector/exporter/otlpexporter"
+
+	"github.com/deltaring/deltaring/ring"
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// Config is the configuration of the exporter, in the shape of contrib's load_balancing exporter.
+type Config struct {
+	// TimeoutConfig bounds handing a batch to all its owners. Zero, the default, is no bound: each request has the
+	// timeout of protocol::otlp.
+	TimeoutConfig exporterhelper.TimeoutConfig `mapstructure:",squash"`
+
+	// RetryConfig is for what a member did not take over: because its queue is full, or, if members have no queues,
+	// because it did not answer. Only that part is tried again, by the ring that is current then. Enabled by default.
+	RetryConfig configretry.BackOffConfig `mapstructure:"retry_on_failure"`
+
+	// QueueConfig is a queue before the batch is split. None by default; one consumer if there is one.
+	QueueConfig configoptional.Optional[exporterhelper.QueueBatchConfig] `mapstructure:"sending_queue"`
+
+	// RoutingKey is a name that streamid.ParseKey knows. The default is that of load_balancing: traceID for traces,
+	// service for metrics and logs.
+	RoutingKey string `mapstructure:"routing_key"`
+
+	// RoutingAttributes are the attributes of the routing key "attributes".
+	RoutingAttributes []string `mapstructure:"routing_attributes"`
+
+	Protocol ProtocolConfig `mapstructure:"protocol"`
+	Resolver ResolverConfig `mapstructure:"resolver"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// ProtocolConfig says how to talk to members.
+type ProtocolConfig struct {
+	// OTLP is the configuration of the Collector's OTLP exporter; its endpoint is ignored, as each member has its own.
+	// sending_queue is a queue for each member, by default with one consumer instead of ten, which keeps streams in
+	// order; retry_on_failure is for what is in it.
+	OTLP otlpexporter.Config `mapstructure:"otlp"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// ResolverConfig says who the members are: exactly one of its fields must be set.
+type ResolverConfig struct {
+	Static configoptional.Optional[StaticConfig] `mapstructure:"static"`
+	DNS    configoptional.Optional[DNSConfig]    `mapstructure:"dns"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// StaticConfig lists members that do not change.
+type StaticConfig struct {
+	// Hostnames are addresses of members with weight 1. They are names as well, after the default port is added.
+	Hostnames []string `mapstructure:"hostnames"`
+
+	// Members are further members.
+	Members []MemberConfig `mapstructure:"members"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// MemberConfig is a static member.
+type MemberConfig struct {
+	// Name decides what the member owns. Default: the endpoint.
+	Name string `mapstructure:"name"`
+	// Endpoint is where the member is. The port 4317 is added if it has none.
+	Endpoint string `mapstructure:"endpoint"`
+	// Weight is the member's share relative to the others'. Default 1; 0 is a member that is listed but owns nothing.
+	Weight *uint32 `mapstructure:"weight"`
+	// Zone is the failure domain of the member. It has no influence on who owns what.
+	Zone string `mapstructure:"zone"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// DNSConfig has members looked up.
+type DNSConfig struct {
+	// Hostname is the name to look up.
+	Hostname string `mapstructure:"hostname"`
+
+	// SRV looks for SRV records of Hostname, for instance _otlp._tcp.workers.default.svc.cluster.local. Members are
+	// named by the target of their record. Otherwise, A and AAAA records are looked for, and members are named by their
+	// address. Weights and priorities of SRV records are ignored.
+	SRV bool `mapstructure:"srv"`
+
+	// Port is that of members found by A and AAAA records. Default 4317. SRV records have their own.
+	Port string `mapstructure:"port"`
+
+	// Interval is the time between lookups. Default 5s.
+	Interval time.Duration `mapstructure:"interval"`
+
+	// Timeout bounds a lookup. Default 1s.
+	Timeout time.Duration `mapstructure:"timeout"`
+
+	// Debounce is how long an answer must stay the same before it changes the ring. Answers that never do are taken as
+	// they are after ten times as long. Zero takes every answer. Default 5s.
+	Debounce time.Duration `mapstructure:"debounce"`
+
+	// MaxMembers is the most members to accept; an answer with more is refused and the last good one kept. Default 1000.
+	MaxMembers int `mapstructure:"max_members"`
+
+	// Server is the address of a DNS server to ask instead of those of the system.
+	Server string `mapstructure:"server"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+var (
+	_ component.Config  = (*Config)(nil)
+	_ confmap.Validator = (*Config)(nil)
+)
+
+// placeholder makes the OTLP exporter's configuration valid without an endpoint.
+const placeholder = "member-of-the-ring:" + defaultPort
+
+func createDefaultConfig() component.Config {
+	queue := exporterhelper.NewDefaultQueueConfig()
+	queue.NumConsumers = 1
+	otlp := otlpexporter.NewFactory().CreateDefaultConfig().(*otlpexporter.Config)
+	otlp.ClientConfig.Endpoint = placeholder
+	otlp.QueueConfig = configoptional.Some(queue)
+	return &Config{
+		RetryConfig: configretry.NewDefaultBackOffConfig(),
+		QueueConfig: configoptional.Default(queue),
+		Protocol:    ProtocolConfig{OTLP: *otlp},
+		Resolver: ResolverConfig{DNS: configoptional.Default(DNSConfig{
+			Interval:   5 * time.Second,
+			Timeout:    time.Second,
+			Debounce:   5 * time.Second,
+			MaxMembers: 1000,
+		})},
+	}
+}
+
+// Validate reports the first setting that cannot be, by its key.
+func (c *Config) Validate() error {
+	if _, err := streamid.ParseKey(c.RoutingKey, c.RoutingAttributes); err != nil {
+		if len(c.RoutingAttributes) > 0 {
+			return fmt.Errorf("routing_key, routing_attributes: %w", err)
+		}
+		return fmt.Errorf("routing_key: %w", err)
+	}
+	if q := c.Protocol.OTLP.QueueConfig; q.HasValue() && q.Get().StorageID != nil {
+		return errors.New("protocol::otlp::sending_queue::storage: a member that leaves would leave its data on disk where no " +
+			"other finds it; set sending_queue::storage of the exporter itself, and protocol::otlp::sending_queue::enabled to false")
+	}
+	static, dns := c.Resolver.Static, c.Resolver.DNS
+	switch {
+	case static.HasValue() && dns.HasValue():
+		return errors.New("resolver: set only one of static and dns")
+	case static.HasValue():
+		_, err := static.Get().endpoints()
+		return err
+	case dns.HasValue():
+		return dns.Get().validate()
+	}
+	return errors.New("resolver: set one of static and dns")
+}
+
+func (c *StaticConfig) endpoints() ([]endpoint, error) {
+	var list []endpoint
+	for i, h := range c.Hostnames {
+		address, err := withPort(h)
+		if err != nil {
+			return nil, fmt.Errorf("resolver::static::hostnames::%d: %w", i, err)
+		}
+		list = append(list, endpoint{Member: ring.Member{Name: address, Weight: 1}, address: address})
+	}
+	for i, m := range c.Members {
+		address, err := withPort(m.Endpoint)
+		if err != nil {
+			return nil, fmt.Errorf("resolver::static::members::%d::endpoint: %w", i, err)
+		}
+		e := endpoint{Member: ring.Member{Name: m.Name, Weight: 1, Zone: m.Zone}, address: address}
+		if m.Name == "" {
+			e.Name = address
+		}
+		if m.Weight != nil {
+			e.Weight = *m.Weight
+		}
+		list = append(list, e)
+	}
+	members := make([]ring.Member, len(list))
+	for i, e := range list {
+		members[i] = e.Member
+	}
+	// The ring has the rules: no members, none with a weight, names used twice.
+	if _, err := ring.New(members); err != nil {
+		return nil, fmt.Errorf("resolver::static: %w", err)
+	}
+	return list, nil
+}
+
+func (c *DNSConfig) validate() error {
+	switch {
+	case c.Hostname == "":
+		return errors.New("resolver::dns::hostname: must be set")
+	case c.SRV && c.Port != "":
+		return errors.New("resolver::dns::port: SRV records have their own ports")
+	case c.Interval <= 0:
+		return fmt.Errorf("resolver::dns::interval: must be positive, got %v", c.Interval)
+	case c.Timeout <= 0:
+		return fmt.Errorf("resolver::dns::timeout: must be positive, got %v", c.Timeout)
+	case c.Debounce < 0:
+		return fmt.Errorf("resolver::dns::debounce: must not be negative, got %v", c.Debounce)
+	case c.MaxMembers < 1 || c.MaxMembers > ringLimit:
+		return fmt.Errorf("resolver::dns::max_members: must be 1 to %d, got %d", ringLimit, c.MaxMembers)
+	}
+	if c.Port != "" {
+		if err := checkPort(c.Port); err != nil {
+			return fmt.Errorf("resolver::dns::port: %w", err)
+		}
+	}
+	if c.Server != "" {
+		if _, err := serverAddress(c.Server); err != nil {
+			return fmt.Errorf("resolver::dns::server: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,323 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ringexporter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/exporter"
+	"go.uber.org/zap"
+
+	"github.com/deltaring/deltaring/ring"
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// ringExporter splits batches of one signal among members.
+type ringExporter[B batch] struct {
+	signal   *signal[B]
+	cfg      *Config
+	set      exporter.Settings
+	splitter streamid.Splitter
+	tel      *telemetry
+	host     component.Host
+	shared   shared[B]
+
+	// parallel has the parts of a batch handed over at the same time, as handing over takes as long as the member does.
+	// No stream is in two parts, so this changes no order. Queues that take over at once need no goroutines.
+	parallel bool
+
+	current atomic.Pointer[view[B]] // nil before the first members are known
+
+	// Only one goroutine changes current at a time: start until it returns, then the one that follows DNS, then shutdown.
+	following  sync.WaitGroup
+	unresolved bool // the last lookup brought no members
+	cancel     context.CancelFunc
+	retiring   sync.WaitGroup
+}
+
+var errNoMembers = errors.New("no members are known yet")
+
+func newExporter[B batch](set exporter.Settings, cfg *Config, sig *signal[B]) (*ringExporter[B], error) {
+	key, err := streamid.ParseKey(cfg.RoutingKey, cfg.RoutingAttributes)
+	if err == nil {
+		err = key.Check(sig.id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("routing_key: %w", err)
+	}
+	tel, err := newTelemetry(set, sig.id)
+	if err != nil {
+		return nil, err
+	}
+	e := &ringExporter[B]{signal: sig, cfg: cfg, set: set, tel: tel, parallel: true}
+	e.splitter.Key = key
+	if q := cfg.Protocol.OTLP.QueueConfig; q.HasValue() {
+		e.parallel = q.Get().WaitForResult || q.Get().BlockOnOverflow
+	}
+	return e, nil
+}
+
+func (e *ringExporter[B]) start(ctx context.Context, host component.Host) error {
+	e.host = host
+	e.shared = shared[B]{closing: make(chan struct{}), reroute: e.consume, health: newHealth(host), logger: e.set.Logger}
+	e.warnOfDisorder()
+	if err := e.tel.observe(e.ring); err != nil {
+		return err
+	}
+	if static := e.cfg.Resolver.Static; static.HasValue() {
+		list, err := static.Get().endpoints()
+		if err != nil {
+			return err
+		}
+		return e.apply(ctx, list)
+	}
+	l, err := newLookup(e.cfg.Resolver.DNS.Get())
+	if err != nil {
+		return err
+	}
+	ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	e.following.Go(func() {
+		// Members outlive ctx.
+		apply := func(list []endpoint) error { return e.apply(context.WithoutCancel(ctx), list) }
+		l.follow(ctx, apply, func(err error) { e.looked(ctx, err) })
+	})
+	return nil
+}
+
+// warnOfDisorder says which settings let batches of one stream overtake each other.
+func (e *ringExporter[B]) warnOfDisorder() {
+	warn := func(key string) {
+		e.set.Logger.Warn("more than one consumer takes batches out of a queue, so streams do not stay in order", zap.String("key", key))
+	}
+	if q := e.cfg.QueueConfig; q.HasValue() && q.Get().NumConsumers > 1 {
+		warn("sending_queue::num_consumers")
+	}
+	if q := e.cfg.Protocol.OTLP.QueueConfig; q.HasValue() && q.Get().NumConsumers > 1 {
+		warn("protocol::otlp::sending_queue::num_consumers")
+	}
+}
+
+// looked takes note of the outcome of a lookup, and logs when it is another one than before.
+func (e *ringExporter[B]) looked(ctx context.Context, err error) {
+	e.tel.looked(ctx, err)
+	switch {
+	case err != nil && !e.unresolved:
+		e.set.Logger.Warn("a lookup brought no members, the last good ones are kept", zap.Error(err))
+	case err == nil && e.unresolved:
+		e.set.Logger.Info("lookups bring members again")
+	}
+	e.unresolved = err != nil
+	if err != nil {
+		err = fmt.Errorf("resolver: %w", err)
+	}
+	e.shared.health.report("resolver", err)
+}
+
+// ring returns the current ring, or nil.
+func (e *ringExporter[B]) ring() *ring.Ring {
+	if v := e.current.Load(); v != nil {
+		return v.ring
+	}
+	return nil
+}
+
+// acquire returns the current view, to be released, or nil if there is none.
+func (e *ringExporter[B]) acquire() *view[B] {
+	for {
+		v := e.current.Load()
+		if v == nil || v.acquire() {
+			return v
+		}
+	}
+}
+
+// consume hands each part of a batch to its owner. If some could not be, the error has exactly that data and the rest is
+// taken over; if it is permanent, that data is dropped.
+func (e *ringExporter[B]) consume(ctx context.Context, data B) error {
+	v := e.acquire()
+	if v == nil {
+		e.tel.unroutable(ctx, e.signal.items(data))
+		return e.signal.unsent(errNoMembers, data)
+	}
+	defer v.release()
+
+	parts, keyless := e.signal.split(&e.splitter, data, len(v.members), v.ring.Owner, nil)
+	e.tel.keyless(ctx, keyless)
+	errs := make([]error, len(parts))
+	give := func(i int) { errs[i] = v.members[parts[i].Owner].consume(ctx, parts[i].Batch) }
+	var wg sync.WaitGroup
+	for i := range parts {
+		if e.parallel && i < len(parts)-1 {
+			wg.Go(func() { give(i) })
+		} else {
+			give(i)
+		}
+	}
+	wg.Wait()
+	return e.join(parts, errs)
+}
+
+// join makes one error of those of all parts.
+func (e *ringExporter[B]) join(parts []streamid.Part[B], errs []error) error {
+	var temporary, permanent []error
+	var unsent B
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			continue
+		case consumererror.IsPermanent(err):
+			permanent = append(permanent, err)
+			continue
+		}
+		rest, ok := e.signal.rest(err)
+		if !ok {
+			rest = parts[i].Batch
+		}
+		if temporary == nil {
+			unsent = rest
+		} else {
+			e.signal.move(rest, unsent)
+		}
+		temporary = append(temporary, err)
+	}
+	if temporary == nil {
+		return errors.Join(permanent...)
+	}
+	// Permanent errors are logged and counted by their members; among these they would end the retries of the rest.
+	return e.signal.unsent(errors.Join(temporary...), unsent)
+}
+
+// apply makes list the members. If that fails, all stays as it is.
+func (e *ringExporter[B]) apply(ctx context.Context, list []endpoint) error {
+	endpoints := make(map[string]endpoint, len(list))
+	members := make([]ring.Member, len(list))
+	for i, p := range list {
+		endpoints[p.Name], members[i] = p, p.Member
+	}
+	r, err := ring.New(members)
+	if err != nil {
+		return err
+	}
+	old, next := e.current.Load(), newView[B](r)
+	var started []*member[B]
+	for i, rm := range r.Members() {
+		p := endpoints[rm.Name]
+		m := old.byName(p.Name)
+		if m == nil || m.address != p.address {
+			m, err = startMember(ctx, e.host, e.set, e.cfg.Protocol.OTLP, p, e.signal, &e.shared, e.tel)
+			if err != nil {
+				return errors.Join(err, shutdownAll(ctx, started))
+			}
+			started = append(started, m)
+		}
+		next.members[i] = m
+	}
+	e.announce(ctx, old, next)
+	e.current.Store(next)
+	if old != nil {
+		e.retire(old, next)
+	} else {
+		close(next.settled) // there is none before; see retire
+	}
+	return nil
+}
+
+// announce logs and counts a change of the members.
+func (e *ringExporter[B]) announce(ctx context.Context, old, next *view[B]) {
+	epoch := zap.Uint64("epoch", next.ring.Epoch()>>11) // as in the metric
+	if old == nil {
+		e.tel.changed(ctx, nil)
+		e.set.Logger.Info("members are known", zap.Strings("members", names(next)), epoch)
+		return
+	}
+	plan := ring.Diff(old.ring, next.ring)
+	e.tel.changed(ctx, plan)
+	var moved []string // of address
+	for _, m := range next.members {
+		if was := old.byName(m.Name); was != nil && was != m {
+			moved = append(moved, m.Name)
+		}
+	}
+	e.set.Logger.Info("members changed",
+		zap.Strings("joined", lacking(next, old)),
+		zap.Strings("left", lacking(old, next)),
+		zap.Strings("readdressed", moved),
+		zap.Int("members", len(next.members)),
+		zap.Float64("moved", plan.Share()),
+		zap.Float64("moved_to_minimum", plan.Ratio()),
+		epoch)
+}
+
+func names[B batch](v *view[B]) []string {
+	all := make([]string, len(v.members))
+	for i, m := range v.members {
+		all[i] = m.Name
+	}
+	return all
+}
+
+// lacking returns the names of v that other has not.
+func lacking[B batch](v, other *view[B]) []string {
+	return slices.DeleteFunc(names(v), func(name string) bool { return other.byName(name) != nil })
+}
+
+// retire shuts down the members of old that next does not have, when no batch is on its way to them.
+func (e *ringExporter[B]) retire(old, next *view[B]) {
+	var gone []*member[B]
+	for _, m := range old.members {
+		if next.byName(m.Name) != m {
+			m.leave() // first: a batch may be waiting for room in its queue
+			gone = append(gone, m)
+		}
+	}
+	old.release()
+	e.retiring.Go(func() {
+		<-old.settled
+		<-old.drained
+		close(next.settled)
+		// Not the context of whoever asked for the change: it may end long before the queues are empty.
+		if err := shutdownAll(context.Background(), gone); err != nil {
+			e.set.Logger.Error("shutting down members that left", zap.Error(err))
+		}
+	})
+}
+
+func shutdownAll[B batch](ctx context.Context, members []*member[B]) error {
+	errs := make([]error, len(members))
+	var wg sync.WaitGroup
+	for i, m := range members {
+		wg.Go(func() { errs[i] = m.shutdown(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// shutdown sends what is in the queues, each batch once, and stops everything.
+func (e *ringExporter[B]) shutdown(ctx context.Context) error {
+	if e.host == nil {
+		e.tel.shutdown()
+		return nil // not started
+	}
+	if e.cancel != nil {
+		e.cancel()
+	}
+	e.following.Wait()
+	close(e.shared.closing)
+	e.retiring.Wait() // before the members to which they may reroute
+	var err error
+	if v := e.current.Swap(nil); v != nil {
+		v.release()
+		<-v.drained
+		err = shutdownAll(ctx, v.members)
+	}
+	e.tel.shutdown()
+	return err
+}
