@@ -32,6 +32,7 @@ bench:
 .PHONY: generate
 generate:
 	cd processor && go generate ./...
+	cd examples/ringexporter && go generate ./...
 
 .PHONY: test
 test: lint unit cross fuzz bench-once
@@ -42,7 +43,7 @@ lint:
 	$(call in-modules,go vet ./...)
 	$(call in-modules,go run $(STATICCHECK) ./...)
 	$(call in-modules,go mod tidy -diff)
-	cd processor && go generate ./... && git diff --exit-code --stat .
+	$(MAKE) generate && git diff --exit-code --stat processor examples/ringexporter
 
 .PHONY: unit
 unit: /usr/bin/prometheus
