@@ -82,30 +82,30 @@ func TestDeltaringIsTheRing(t *testing.T) {
 // The plain ring beside one that is slow and obvious, from crowded to sparse.
 func TestPlainRing(t *testing.T) {
 	for _, tc := range []struct{ members, points, positions int }{
-		{1, 1, 7}, {3, 2, 7}, {4, 2, 7}, {9, 5, 31}, {3, 100, 36_000}, {40, 100, 36_000},
+		{1, 1, 7}, {3, 2, 7}, {4, 2, 7}, {9, 5, 31}, {3, 100, 36_000}, {40, 100, 36_000}, {400, 100, 36_000},
 	} {
 		members := numbered(tc.members)
 		owner, err := plainRing(tc.points, tc.positions)(members)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var wishes []string // hash, number and name, such that they sort
+		var wishes []string // position, hash and name, such that they sort
 		for _, m := range members {
 			for i := range tc.points {
 				hash := crc32.ChecksumIEEE([]byte(m.Name + string([]byte{byte(i), 0, 0, 0})))
-				wishes = append(wishes, fmt.Sprintf("%010d %03d %s", hash, i, m.Name))
+				wishes = append(wishes, fmt.Sprintf("%06d %010d %s", hash%uint32(tc.positions), hash, m.Name))
 			}
 		}
 		slices.Sort(wishes)
 		at := make(map[int]string)
 		for _, wish := range wishes {
-			var hash, number int
+			var position, hash int
 			var name string
-			if _, err := fmt.Sscanf(wish, "%d %d %s", &hash, &number, &name); err != nil {
+			if _, err := fmt.Sscanf(wish, "%d %d %s", &position, &hash, &name); err != nil {
 				t.Fatal(err)
 			}
-			for i := range tc.positions {
-				if next := (hash + i) % tc.positions; at[next] == "" {
+			for i := range 10 {
+				if next := (position + i) % tc.positions; at[next] == "" {
 					at[next] = name
 					break
 				}

@@ -44,45 +44,49 @@ func deltaring(members []ring.Member) (func(uint64) int, error) {
 	return func(key uint64) int { return order[r.Owner(key)] }, nil
 }
 
-// plainRing is the consistent hash ring of contrib's load_balancing exporter, which has had 200 points on 131,071 positions
-// since its pull request 49585, and 100 on 36,000 before. A point's position is the CRC-32 of the member's name and the
-// point's number, modulo the positions. Points take their positions in the order of that hash, and the next free one if it
-// is taken. A key belongs to the member of the first point at or after the key's own position. Weights it does not know.
-// With more than 360 and 655 members there are more points than positions; which are left out is our choice, not contrib's.
+// probes is how many positions a point of a plain ring tries, its own first.
+const probes = 10
+
+// plainRing is the consistent hash ring of contrib's load_balancing exporter v0.160.0, which has 200 points on 131,071
+// positions; it had 100 on 36,000 before its pull request 49585. A point belongs at the CRC-32 of the member's name and the
+// point's number, modulo the positions. In the order of positions, then of hashes, points take theirs or one of the nine
+// after it, or are left out if all are taken. A key belongs to the member of the first point at or after the key's own
+// position. Weights it does not know.
 func plainRing(points, positions int) func([]ring.Member) (func(uint64) int, error) {
 	return func(members []ring.Member) (func(uint64) int, error) {
 		type point struct {
-			hash          uint32
-			number, owner int
+			hash     uint32
+			position int
+			owner    int
 		}
 		var all []point
 		for owner, m := range members {
-			for number := range points {
-				hash := crc32.ChecksumIEEE(binary.LittleEndian.AppendUint32([]byte(m.Name), uint32(number)))
-				all = append(all, point{hash, number, owner})
+			for number := range uint32(points) {
+				hash := crc32.ChecksumIEEE(binary.LittleEndian.AppendUint32([]byte(m.Name), number))
+				all = append(all, point{hash, int(hash % uint32(positions)), owner})
 			}
 		}
 		slices.SortFunc(all, func(a, b point) int {
-			return cmp.Or(cmp.Compare(a.hash, b.hash), a.number-b.number,
+			return cmp.Or(a.position-b.position, cmp.Compare(a.hash, b.hash),
 				strings.Compare(members[a.owner].Name, members[b.owner].Name))
 		})
-		ownerAt := make([]int, positions) // of the point there, or of the next
-		free := newFreeList(positions)
-		for _, p := range all[:min(len(all), positions)] {
-			at := free.atOrAfter(int(p.hash % uint32(positions)))
-			ownerAt[at] = p.owner
-			free.take(at)
+		ownerAt := slices.Repeat([]int{-1}, positions) // of the point there, then of the next as well
+		for _, p := range all {
+			for probe := range probes {
+				if at := (p.position + probe) % positions; ownerAt[at] < 0 {
+					ownerAt[at] = p.owner
+					break
+				}
+			}
 		}
 		// Backwards, and twice round to know what comes after the last position.
-		next := 0
+		next := -1
 		for i := 2*positions - 1; i >= 0; i-- {
 			at := i % positions
-			if free.isTaken(at) {
-				next = ownerAt[at]
-			}
-			if i < positions {
+			if ownerAt[at] < 0 {
 				ownerAt[at] = next
 			}
+			next = ownerAt[at]
 		}
 		return func(key uint64) int {
 			var bytes [8]byte
@@ -90,31 +94,6 @@ func plainRing(points, positions int) func([]ring.Member) (func(uint64) int, err
 			return ownerAt[crc32.ChecksumIEEE(bytes[:])%uint32(positions)]
 		}, nil
 	}
-}
-
-// freeList finds free positions on a circle without walking along all that are taken: on a crowded one that would take
-// minutes. It holds for each position itself if it is free, or else one that is nearer to the next free one.
-type freeList []int
-
-func newFreeList(positions int) freeList {
-	f := make(freeList, positions)
-	for i := range f {
-		f[i] = i
-	}
-	return f
-}
-
-func (f freeList) isTaken(at int) bool { return f[at] != at }
-
-// take takes a free position. The last one stays free as far as the list knows; nobody asks for another then.
-func (f freeList) take(at int) { f[at] = (at + 1) % len(f) }
-
-func (f freeList) atOrAfter(at int) int {
-	for f[at] != at {
-		f[at] = f[f[at]]
-		at = f[at]
-	}
-	return at
 }
 
 // modulo numbers members by name. Weights it does not know.
