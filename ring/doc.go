@@ -42,8 +42,9 @@
 //	   1000   2^20   0.05      1.050      0.927    1.01    1.02
 //
 // What moves beyond the minimum grows with members / sqrt(slots): hundreds of members want more slots or a larger
-// [WithBalance]. Near a thousand members on 2^18 slots it also depends on the exact number: the cap is a whole number of
-// slots, and a change at which it steps for all (995, 999 or 1002 to one more) moves 3.9 times the minimum. Both are for the whole fleet to agree on: rings with different options route differently.
+// [WithBalance]. Both are for the whole fleet to agree on: rings with different options route differently. Near a thousand
+// members on 2^18 slots it also depends on the exact number, because a cap is a whole number of slots: where it steps for
+// all at once (from 995, 999 or 1002 members to one more), 3.9 times the minimum moves.
 //
 // # Caveats
 //

@@ -202,7 +202,8 @@ func TestSizesReadAndWrite(t *testing.T) {
 // The command as a whole, at its smallest.
 func TestRunWritesJSON(t *testing.T) {
 	file := t.TempDir() + "/bench.json"
-	if err := run([]string{"-sizes", "1k", "-kinds", "sum", "-rounds", "1", "-growth", "10k", "-growth-runs", "1", "-gc", "1k", "-json", file}); err != nil {
+	if err := run([]string{"-sizes", "1k", "-kinds", "sum", "-rounds", "1", "-growth", "10k", "-growth-runs", "1", "-gc", "1k",
+		"-members", "10", "-fleets", "1", "-sample", "1000", "-json", file}); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(file); err != nil || info.Size() < 500 {

@@ -6,7 +6,9 @@ replace github.com/deltaring/deltaring => ../..
 
 require (
 	github.com/deltaring/deltaring v0.0.0-00010101000000-000000000000
+	github.com/golang/groupcache v0.0.0-20241129210726-2c02b8208cf8
 	github.com/open-telemetry/opentelemetry-collector-contrib/processor/deltatocumulativeprocessor v0.160.0
+	github.com/serialx/hashring v0.0.0-20200727003509-22c0c7ab6b1b
 	go.opentelemetry.io/collector/component v1.66.0
 	go.opentelemetry.io/collector/component/componenttest v0.160.0
 	go.opentelemetry.io/collector/consumer v1.66.0

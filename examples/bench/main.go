@@ -2,11 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Bench measures d2c beside contrib's deltatocumulative processor, in one process and in turns, and beside the least
-// that any converter must do: identify every point, and look it up in a Go map.
+// that any converter must do: identify every point, and look it up in a Go map. It measures ring beside other consistent
+// hashing, and streamid.Splitter beside cloning every point.
 //
 //	go run .                                   # everything, some minutes
 //	go run . -quick                            # small sizes, some 20 s
 //	go run . -sizes 100k -kinds sum -growth 0 -gc ""
+//	go run . -only ring,split                  # not the converters
 package main
 
 import (
@@ -15,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,7 +33,14 @@ type report struct {
 	Steady []steadyRow `json:"steady,omitempty"`
 	Growth *growthRow  `json:"growth,omitempty"`
 	GC     []gcRow     `json:"gc,omitempty"`
+	Ring   []ringRow   `json:"ring,omitempty"`
+	Change []changeRow `json:"change,omitempty"`
+	Split  []splitRow  `json:"split,omitempty"`
+	Target []targetRow `json:"targets,omitempty"`
 }
+
+// sections in the order in which they run.
+var sections = []string{"steady", "growth", "gc", "ring", "split"}
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -44,16 +54,21 @@ func run(args []string) error {
 	quick := flags.Bool("quick", false, "small sizes and few rounds; flags given explicitly win")
 	sizeList := flags.String("sizes", "1k,100k,1M", "numbers of streams in steady state; empty for none")
 	kindList := flags.String("kinds", "sum,sumdouble,histogram,exponential", "kinds of points in steady state")
-	rounds := flags.Int("rounds", 5, "rounds of turns in steady state; medians are taken over them")
+	onlyList := flags.String("only", strings.Join(sections, ","), "sections to run")
+	rounds := flags.Int("rounds", 5, "rounds of turns in all sections but growth and gc; medians are taken over them")
 	growTo := flags.String("growth", "10M", "number of streams to grow to; 0 for none")
 	growRuns := flags.Int("growth-runs", 3, "how often to grow")
 	gcList := flags.String("gc", "1k,1M", "numbers of streams to force collections with; empty for none")
+	memberList := flags.String("members", "10,100,300,1000", "numbers of members of rings")
+	fleets := flags.Int("fleets", 2, "fleets over which a ring's balance and movement are averaged")
+	sample := flags.Int("sample", 1<<20, "keys to sample for schemes that do not show their slots")
 	jsonFile := flags.String("json", "", "file to write the results to as JSON")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if *quick {
-		small := map[string]string{"sizes": "1k,100k", "rounds": "3", "growth": "1M", "growth-runs": "2", "gc": "1k,100k"}
+		small := map[string]string{"sizes": "1k,100k", "rounds": "3", "growth": "1M", "growth-runs": "2", "gc": "1k,100k",
+			"members": "10,100", "fleets": "1"}
 		flags.Visit(func(f *flag.Flag) { delete(small, f.Name) })
 		for name, value := range small {
 			if err := flags.Set(name, value); err != nil {
@@ -77,8 +92,26 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if *rounds < 1 || *growRuns < 1 {
-		return fmt.Errorf("rounds, growth-runs: must be at least 1, got %d and %d", *rounds, *growRuns)
+	members, err := parseMembers(*memberList)
+	if err != nil {
+		return err
+	}
+	if *rounds < 1 || *growRuns < 1 || *fleets < 1 || *sample < 1 {
+		return fmt.Errorf("rounds, growth-runs, fleets, sample: must be at least 1, got %d, %d, %d and %d",
+			*rounds, *growRuns, *fleets, *sample)
+	}
+	only, err := parseSections(*onlyList)
+	if err != nil {
+		return err
+	}
+	if !only["steady"] {
+		sizes = nil
+	}
+	if !only["growth"] {
+		grow = 0
+	}
+	if !only["gc"] {
+		gcSizes = nil
 	}
 
 	rep := report{Go: runtime.Version(), Arch: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.GOMAXPROCS(0), CPU: cpuModel()}
@@ -126,6 +159,37 @@ func run(args []string) error {
 		}
 		out.gc(rep.GC)
 	}
+	if only["ring"] && len(members) > 0 {
+		out.ringHead()
+		for _, n := range members {
+			rows, err := ringRows(n, *fleets, *sample, *rounds)
+			if err != nil {
+				return err
+			}
+			out.ringRows(rows)
+			rep.Ring = append(rep.Ring, rows...)
+			change, err := changeAt(n, *rounds)
+			if err != nil {
+				return err
+			}
+			rep.Change = append(rep.Change, change)
+		}
+		rep.Target = append(rep.Target, ringTargets(rep.Ring, rep.Change)...)
+	}
+	if only["split"] {
+		for _, key := range splitKeys {
+			row, err := splitAt(key, *rounds)
+			if err != nil {
+				return err
+			}
+			rep.Split = append(rep.Split, row)
+		}
+		out.split(rep.Split)
+		rep.Target = append(rep.Target, splitTargets(rep.Split)...)
+	}
+	if len(rep.Target) > 0 {
+		out.targets(rep.Target)
+	}
 	if *jsonFile == "" {
 		return nil
 	}
@@ -134,6 +198,34 @@ func run(args []string) error {
 		return err
 	}
 	return os.WriteFile(*jsonFile, append(data, '\n'), 0o644)
+}
+
+// parseSections reads a comma-separated list of sections.
+func parseSections(list string) (map[string]bool, error) {
+	only := make(map[string]bool)
+	for word := range strings.SplitSeq(list, ",") {
+		if !slices.Contains(sections, word) {
+			return nil, fmt.Errorf("only: unknown section %q, want some of %v", word, sections)
+		}
+		only[word] = true
+	}
+	return only, nil
+}
+
+// parseMembers reads a comma-separated list of numbers of members; the empty list is empty. A ring of one has no leave.
+func parseMembers(list string) ([]int, error) {
+	if list == "" {
+		return nil, nil
+	}
+	var members []int
+	for word := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 2 || n > 5000 {
+			return nil, fmt.Errorf("members: %q: want a number from 2 to 5000", word)
+		}
+		members = append(members, n)
+	}
+	return members, nil
 }
 
 // parseSizes reads a comma-separated list of sizes; the empty list is empty.

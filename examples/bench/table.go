@@ -46,6 +46,46 @@ func (t table) gc(rows []gcRow) {
 	}
 }
 
+func (t table) ringHead() {
+	fmt.Fprintf(t.w, "\nRing: members of equal weight; moves as multiples of the minimum (* re-expressed here: no times, no memory)\n")
+	fmt.Fprintf(t.w, "%7s %-30s | %8s %7s %7s | %9s %7s %10s %8s\n", "members", "scheme",
+		"max/mean", "join", "leave", "ns/lookup", "allocs", "build", "KiB")
+}
+
+func (t table) ringRows(rows []ringRow) {
+	for _, r := range rows {
+		join, leave := fmt.Sprintf("%.2fx", r.Join), fmt.Sprintf("%.2fx", r.Leave)
+		if r.Scheme == nameSampled {
+			join, leave = "", ""
+		}
+		fmt.Fprintf(t.w, "%7d %-30s | %8.3f %7s %7s |", r.Members, r.Scheme, r.MaxMean, join, leave)
+		if r.Build > 0 {
+			fmt.Fprintf(t.w, " %9.1f %7.2f %10s %8.0f", r.NsLookup, r.AllocsLookup, r.Build.Round(10*time.Microsecond), float64(r.Bytes)/1024)
+		}
+		fmt.Fprintln(t.w)
+	}
+}
+
+func (t table) split(rows []splitRow) {
+	fmt.Fprintf(t.w, "\nSplit: the standard batch to %d owners, ns and allocations per point, beside a clone per point\n", splitOwners)
+	fmt.Fprintf(t.w, "%-9s %6s | %8s %8s %7s | %9s %8s\n", "key", "parts", "split ns", "clone", "ratio", "split al.", "clone")
+	for _, r := range rows {
+		fmt.Fprintf(t.w, "%-9s %6d | %8.0f %8.0f %6.1fx | %9.3f %8.2f\n", r.Key, r.Parts,
+			r.NsPoint[nameSplit], r.NsPoint[nameClone], r.Ratio, r.AllocsPoint[nameSplit], r.AllocsPoint[nameClone])
+	}
+}
+
+func (t table) targets(rows []targetRow) {
+	fmt.Fprintf(t.w, "\nTo reach\n%-30s %-12s %10s %10s\n", "what", "unit", "at most", "got")
+	for _, r := range rows {
+		verdict := "reached"
+		if !r.Reached {
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(t.w, "%-30s %-12s %10.3f %10.3f  %s\n", r.What, r.Unit, r.Limit, r.Got, verdict)
+	}
+}
+
 // size writes a number of streams the way the flags read it.
 func size(n int) string {
 	switch {
