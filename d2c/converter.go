@@ -52,7 +52,7 @@ func (c *Converter) clock() uint32 {
 // A batch that comes again, after a failed delivery say, is recognised point by point: what was added is not added again,
 // and the latest sample of each stream is emitted once more.
 //
-// In steady state nothing is allocated. The cost of a point is mostly that of hashing its attributes.
+// In steady state nothing is allocated. Hashing its attributes is the largest part of what a point of a sum costs.
 func (c *Converter) Convert(md pmetric.Metrics) Result {
 	b, _ := c.batches.Get().(*batch)
 	if b == nil {
@@ -75,9 +75,8 @@ func (c *Converter) Convert(md pmetric.Metrics) Result {
 	return b.result
 }
 
-// Expire forgets streams that have been idle for longer than Config.MaxStale and returns how many. A point that
-// comes for one of them later opens it anew. It locks one shard at a time, for about 10 ns per stream in it; nothing calls
-// it but you.
+// Expire forgets streams that have been idle for longer than Config.MaxStale and returns how many. A point that comes for
+// one of them later opens it anew. It visits every stream and locks one shard at a time; nothing calls it but you.
 func (c *Converter) Expire() int {
 	if c.cfg.MaxStale == 0 {
 		return 0
