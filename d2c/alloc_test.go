@@ -180,13 +180,13 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 				reload(batches[i], k, 0, i)
 			}
 			defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties pools
-			if r := conv.Convert(batches[0]); r.Points[d2c.AddedFirst] != loadPoints {
+			if r := convert(conv, batches[0]); r.Points[d2c.AddedFirst] != loadPoints {
 				t.Fatalf("outcomes %v, want %d first", r.Points, loadPoints)
 			}
 			var outcomes d2c.Result
 			next := 1
 			allocs := testing.AllocsPerRun(runs, func() {
-				outcomes = conv.Convert(batches[next])
+				outcomes = convert(conv, batches[next])
 				next++
 			})
 			if outcomes.Points[d2c.AddedAligned] != loadPoints {

@@ -142,7 +142,7 @@ func TestBadPoint(t *testing.T) {
 			conv := newConverter(t, d2c.DefaultConfig())
 			send := func(in, out pmetric.Metrics, want ...d2c.Outcome) {
 				t.Helper()
-				result := conv.Convert(in)
+				result := convert(conv, in)
 				var wantResult d2c.Result
 				for _, o := range want {
 					wantResult.Points[o]++
@@ -205,7 +205,7 @@ func TestOddPoint(t *testing.T) {
 			for _, want := range []d2c.Outcome{d2c.AddedFirst, d2c.Repeated} {
 				in := batch(p)
 				out, wantResult := m.convert(in)
-				result := conv.Convert(in)
+				result := convert(conv, in)
 				if result != wantResult || result.Points[want] != 1 {
 					t.Errorf("got %s, want %v", describeResult(result), want)
 				}
@@ -222,9 +222,9 @@ func TestFarFuture(t *testing.T) {
 	const a, b, s = series("a"), series("b"), series("sane")
 	far := float64(9_000_000_000) // seconds: the year 2255
 	conv := newConverter(t, d2c.DefaultConfig())
-	conv.Convert(batch(a.int(10, 20, 1), b.int(10, 20, 1), s.int(10, 20, 1)))
+	convert(conv, batch(a.int(10, 20, 1), b.int(10, 20, 1), s.int(10, 20, 1)))
 	md := batch(a.int(far, far+10, 1), b.int(far, far+10, 1), s.int(20, 30, 1))
-	result := conv.Convert(md)
+	result := convert(conv, md)
 	if want := cumulative(a.int(10, far+10, 2), b.int(10, far+10, 2), s.int(10, 30, 2)); !sameMetrics(md, want) {
 		t.Errorf("\n got %v\nwant %v", lines(md), lines(want))
 	}
@@ -232,7 +232,7 @@ func TestFarFuture(t *testing.T) {
 		t.Errorf("the sum of the gaps wrapped: %v", result.GapOpened)
 	}
 	md = batch(a.int(30, 40, 1), s.int(30, 40, 1))
-	result = conv.Convert(md)
+	result = convert(conv, md)
 	if want := cumulative(a.int(10, far+10.001, 3), s.int(10, 40, 3)); !sameMetrics(md, want) {
 		t.Errorf("\n got %v %s\nwant %v", lines(md), describeResult(result), lines(want))
 	}
@@ -245,7 +245,7 @@ func TestZeroThresholdStaysFinite(t *testing.T) {
 		last := int32(math.Ldexp(1024, int(scale))) - 1
 		md := batch(series("s").exponential(10, 20,
 			expo(scale, math.MaxFloat64/(1+1e-12), 1, buckets{last, []uint64{2}}, buckets{last, []uint64{3}})))
-		result := newConverter(t, d2c.DefaultConfig()).Convert(md)
+		result := convert(newConverter(t, d2c.DefaultConfig()), md)
 		if result.Points[d2c.AddedFirst] != 1 {
 			t.Fatalf("scale %d: %s", scale, describeResult(result))
 		}
@@ -261,7 +261,7 @@ func TestEmptyAtEveryLevel(t *testing.T) {
 	conv := newConverter(t, d2c.DefaultConfig())
 	check := func(what string) {
 		t.Helper()
-		if result := conv.Convert(md); result != (d2c.Result{}) {
+		if result := convert(conv, md); result != (d2c.Result{}) {
 			t.Errorf("%s: got %s", what, describeResult(result))
 		}
 	}
@@ -294,7 +294,7 @@ func TestDuplicateAttributeKeys(t *testing.T) {
 		if n := lastPoint(md).Attributes().Len(); n != 3 {
 			t.Fatalf("%d attributes, want 3", n)
 		}
-		if result := conv.Convert(md); result.Points[want] != 1 {
+		if result := convert(conv, md); result.Points[want] != 1 {
 			t.Errorf("got %s, want %v", describeResult(result), want)
 		}
 		if got := onlyInt(md); got != int64(i+1) {
@@ -313,7 +313,7 @@ func TestOneStreamManyTimes(t *testing.T) {
 			for _, i := range order {
 				shape.point(float64(10+i), float64(11+i), 1)(md)
 			}
-			result := newConverter(t, d2c.DefaultConfig()).Convert(md)
+			result := convert(newConverter(t, d2c.DefaultConfig()), md)
 			var want d2c.Result
 			want.Points[d2c.AddedFirst] = 1
 			want.Points[d2c.AddedAligned] = n - 1
@@ -386,19 +386,19 @@ func TestNoAllocationOutOfProportion(t *testing.T) {
 			conv := newConverter(t, d2c.DefaultConfig())
 			for _, shape := range shapes { // scratch space and first slots
 				for i := range 3 {
-					conv.Convert(batch(shape.point(float64(i), float64(i+1), 1)))
+					convert(conv, batch(shape.point(float64(i), float64(i+1), 1)))
 				}
 			}
 			for i := range 2000 { // some of them in every shard, so that none is new
-				conv.Convert(batch(series(fmt.Sprint(i)).int(10, 20, 1),
+				convert(conv, batch(series(fmt.Sprint(i)).int(10, 20, 1),
 					series(fmt.Sprint(i)).exponential(10, 20, expo(3, 0, 0, buckets{1, make([]uint64, 160)}, buckets{}))))
 			}
 			if test.state != nil {
-				conv.Convert(batch(test.state))
+				convert(conv, batch(test.state))
 			}
 			md := batch(test.point)
 			var result d2c.Result
-			if n := allocated(func() { result = conv.Convert(md) }); n > test.bytes {
+			if n := allocated(func() { result = convert(conv, md) }); n > test.bytes {
 				t.Errorf("allocated %d bytes, want at most %d", n, test.bytes)
 			}
 			if result.Points[test.want] != 1 {
@@ -439,7 +439,7 @@ func TestNoTimeOutOfProportion(t *testing.T) {
 			}
 			began := time.Now()
 			for _, md := range batches {
-				conv.Convert(md)
+				convert(conv, md)
 			}
 			if took := time.Since(began); took > n*time.Millisecond {
 				t.Errorf("threshold %v at scale %d: %v a point", threshold, scale, took/n)

@@ -20,8 +20,9 @@ type batch struct {
 	items    []item
 	order    []int32 // items by shard, otherwise as they came
 	ends     [shardCount]int32
-	deltas   []bool    // of every metric as it came, whether it was one of deltas
-	outcomes []Outcome // of every point of those, malformed ones included
+	deltas   []bool           // of every metric as it came, whether it was one of deltas
+	metrics  []pmetric.Metric // those that were
+	outcomes []Outcome        // of every point of those, malformed ones included
 	dropped  bool
 	result   Result
 
@@ -60,7 +61,8 @@ func (b *batch) reset() {
 	clear(b.exponentials)
 	b.items, b.numbers = b.items[:0], b.numbers[:0]
 	b.histograms, b.exponentials = b.histograms[:0], b.exponentials[:0]
-	b.deltas, b.outcomes = b.deltas[:0], b.outcomes[:0]
+	clear(b.metrics)
+	b.deltas, b.metrics, b.outcomes = b.deltas[:0], b.metrics[:0], b.outcomes[:0]
 	b.dropped = false
 	b.result = Result{}
 	counts := b.histogram.counts
@@ -71,7 +73,7 @@ func (b *batch) reset() {
 	b.exponential.delta.ranges = [2]bucketView{}
 }
 
-// identify finds the stream of every delta point, sets malformed points aside and makes the metrics cumulative.
+// identify finds the stream of every delta point and sets malformed points aside. It changes nothing in md.
 func (b *batch) identify(md pmetric.Metrics, seed streamid.Seed) {
 	rms := md.ResourceMetrics()
 	for i := range rms.Len() {
@@ -102,7 +104,7 @@ func (b *batch) identify(md pmetric.Metrics, seed streamid.Seed) {
 					}
 					b.identifyMetric(m, scope.Metric(m))
 				}
-				setCumulative(m)
+				b.metrics = append(b.metrics, m)
 			}
 		}
 	}
@@ -124,6 +126,16 @@ func deltaPoints(m pmetric.Metric) (n int, delta bool) {
 		return m.Summary().DataPoints().Len(), false
 	}
 	return 0, false
+}
+
+// emit makes what came as deltas cumulative and removes what was dropped.
+func (b *batch) emit(md pmetric.Metrics) {
+	for _, m := range b.metrics {
+		setCumulative(m)
+	}
+	if b.dropped {
+		b.remove(md)
+	}
 }
 
 func setCumulative(m pmetric.Metric) {

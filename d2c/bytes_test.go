@@ -41,7 +41,7 @@ func TestBytesPerStream(t *testing.T) {
 			for interval := range 2 {
 				for i := range c.streams / loadPoints {
 					reload(md, c.loadKind, i, interval)
-					r := conv.Convert(md)
+					r := convert(conv, md)
 					if want := [...]d2c.Outcome{d2c.AddedFirst, d2c.AddedAligned}[interval]; r.Points[want] != loadPoints {
 						t.Fatalf("outcomes %v, want %d %v", r.Points, loadPoints, want)
 					}

@@ -4,6 +4,7 @@
 package d2c
 
 import (
+	"context"
 	"iter"
 	"math"
 	"sync"
@@ -53,7 +54,7 @@ func (c *Converter) clock() uint32 {
 // and the latest sample of each stream is emitted once more.
 //
 // In steady state nothing is allocated. Hashing its attributes is the largest part of what a point of a sum costs.
-func (c *Converter) Convert(md pmetric.Metrics) Result {
+func (c *Converter) Convert(ctx context.Context, md pmetric.Metrics) (Result, error) {
 	b, _ := c.batches.Get().(*batch)
 	if b == nil {
 		b = new(batch)
@@ -69,10 +70,8 @@ func (c *Converter) Convert(md pmetric.Metrics) Result {
 			b.fold(&c.shards[i], items, c, now)
 		}
 	}
-	if b.dropped {
-		b.remove(md)
-	}
-	return b.result
+	b.emit(md)
+	return b.result, nil
 }
 
 // Expire forgets streams that have been idle for longer than Config.MaxStale and returns how many. A point that comes for

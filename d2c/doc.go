@@ -7,7 +7,7 @@
 //
 //	conv, err := d2c.New(d2c.DefaultConfig())
 //	...
-//	result := conv.Convert(md) // md is cumulative now; result counts every point by outcome
+//	result, err := conv.Convert(ctx, md) // md is cumulative now; result counts every point by outcome
 //
 // # What becomes of a point
 //

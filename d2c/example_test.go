@@ -45,7 +45,10 @@ func Example() {
 		requests(1, 30, 40), // 20..30 is missing
 		requests(4, 20, 30), // and comes late
 	} {
-		result := conv.Convert(md)
+		result, err := conv.Convert(context.Background(), md)
+		if err != nil {
+			fmt.Println(err)
+		}
 		dp := md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0)
 		fmt.Printf("since %s at %s: %2d", dp.StartTimestamp().AsTime().Format(time.TimeOnly),
 			dp.Timestamp().AsTime().Format("15:04:05.000"), dp.IntValue())
@@ -73,8 +76,11 @@ type textExporter struct {
 
 // ConsumeMetrics implements consumer.Metrics for monotonic integer sums. An error is safe to retry with the same deltas:
 // they count once, and the totals that the failed attempt should have delivered are delivered again.
-func (e *textExporter) ConsumeMetrics(_ context.Context, md pmetric.Metrics) error {
-	result := e.conv.Convert(md)
+func (e *textExporter) ConsumeMetrics(ctx context.Context, md pmetric.Metrics) error {
+	result, err := e.conv.Convert(ctx, md)
+	if err != nil {
+		return err
+	}
 	if n := result.Dropped(); n > 0 {
 		fmt.Fprintf(e.out, "# %d points dropped\n", n)
 	}

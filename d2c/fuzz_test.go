@@ -116,7 +116,7 @@ func FuzzExponential(f *testing.F) {
 			in := batch(s.exponential(float64(10+i), float64(11+i), set))
 			got := pmetric.NewMetrics()
 			in.CopyTo(got)
-			result := conv.Convert(got)
+			result := convert(conv, got)
 			for _, dp := range exponentialPoints(got) {
 				if n := max(dp.Positive().BucketCounts().Len(), dp.Negative().BucketCounts().Len()); n > maxBuckets {
 					t.Errorf("%d buckets", n)

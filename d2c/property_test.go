@@ -136,7 +136,7 @@ func runHistory(src source) (total d2c.Result, err error) {
 		inputs = append(inputs, in)
 		got := pmetric.NewMetrics()
 		in.CopyTo(got)
-		result := conv.Convert(got)
+		result := convert(conv, got)
 		want, wantResult := m.convert(in)
 		if !sameMetrics(got, want) || result != wantResult {
 			return total, g.explain(inputs, got, want, result, wantResult)
@@ -745,7 +745,7 @@ func TestValueIsSumOfAccepted(t *testing.T) {
 			end := start + float64(src.n(8))
 			v := int64(1) << src.n(60)
 			md := batch(series("s").int(start, end, v))
-			result := conv.Convert(md)
+			result := convert(conv, md)
 			outcome := d2c.Outcome(slices.Index(result.Points[:], 1))
 			switch {
 			case outcome == d2c.AddedFirst || outcome.Restarted():
@@ -783,7 +783,7 @@ func TestEachNanosecondCountsOnce(t *testing.T) {
 			from := float64(100 + src.n(50) + src.n(50))
 			length := float64(1 + src.n(8))
 			md := batch(series("s").int(from, from+length, int64(length*1e9)))
-			result := conv.Convert(md)
+			result := convert(conv, md)
 			open += result.GapOpened - result.GapFilled
 			if result.Dropped() > 0 {
 				continue
@@ -829,7 +829,7 @@ func TestConcurrent(t *testing.T) {
 				}
 			})
 		}
-		conv.Convert(md)
+		convert(conv, md)
 		return md
 	}
 	given := make([][]pmetric.Metrics, workers)

@@ -4,6 +4,7 @@
 package d2c_test
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"testing"
@@ -168,7 +169,7 @@ func exchangeOne(t *testing.T, conv *d2c.Converter, name string, x exchange) {
 	if x.out != nil {
 		want = cumulative(x.out)
 	}
-	result := conv.Convert(got)
+	result := convert(conv, got)
 	wantResult := d2c.Result{
 		GapOpened: time.Duration(sec(x.opened)),
 		GapFilled: time.Duration(sec(x.filled)),
@@ -180,6 +181,15 @@ func exchangeOne(t *testing.T, conv *d2c.Converter, name string, x exchange) {
 	if !sameMetrics(got, want) {
 		t.Errorf("%s %v:\n got %v\nwant %v", name, lines(in), lines(got), lines(want))
 	}
+}
+
+// convert is Convert of a Converter that keeps its state in memory, which cannot fail.
+func convert(conv *d2c.Converter, md pmetric.Metrics) d2c.Result {
+	result, err := conv.Convert(context.Background(), md)
+	if err != nil {
+		panic(err)
+	}
+	return result
 }
 
 func newConverter(t testing.TB, cfg d2c.Config) *d2c.Converter {
@@ -1045,7 +1055,7 @@ func TestRowBatchOrder(t *testing.T) {
 			conv := newConverter(t, d2c.DefaultConfig())
 			md := batch(shape.point(30, 40, 4), shape.point(10, 20, 2), shape.point(0, 0, 9),
 				shape.point(20, 30, 3), shape.point(10, 20, 2))
-			result := conv.Convert(md)
+			result := convert(conv, md)
 			want := cumulative(shape.point(10, 40, 9), shape.point(10, 20, 2),
 				shape.point(10, 30, 5), shape.point(10, 20, 2))
 			if !sameMetrics(md, want) {
@@ -1074,7 +1084,7 @@ func TestRowBatchTies(t *testing.T) {
 				outs = append(outs, shape.point(10, end, []int{1, 3}[i%2]))
 			}
 			md := batch(ins...)
-			newConverter(t, d2c.DefaultConfig()).Convert(md)
+			convert(newConverter(t, d2c.DefaultConfig()), md)
 			if want := cumulative(outs...); !sameMetrics(md, want) {
 				t.Errorf("\n got %v\nwant %v", lines(md), lines(want))
 			}
@@ -1092,9 +1102,9 @@ func TestRowBatchMarker(t *testing.T) {
 				other := pmetric.NewMetrics()
 				before.point(10, 20, 5)(other)
 				forEachMetric(other, func(_ pmetric.ResourceMetrics, _ pmetric.ScopeMetrics, m pmetric.Metric) { m.SetName("other") })
-				conv.Convert(other)
+				convert(conv, other)
 				md := batch(shape.point(40, 50, 7), shape.point(20, 30, marker), shape.point(50, 60, 1))
-				result := conv.Convert(md)
+				result := convert(conv, md)
 				want := cumulative(shape.point(40, 50, 7), shape.point(20, 30, marker), shape.point(40, 60, 8))
 				if !sameMetrics(md, want) {
 					t.Errorf("\n got %v %s\nwant %v", lines(md), describeResult(result), lines(want))
@@ -1119,7 +1129,7 @@ func TestRowSameMillisecond(t *testing.T) {
 		md := batch(series("s").int(0, 0, 1))
 		lastPoint(md).SetStartTimestamp(at(x.start))
 		lastPoint(md).SetTimestamp(at(x.end))
-		conv.Convert(md)
+		convert(conv, md)
 		if got := lastPoint(md); onlyInt(md) != int64(i+1) || got.Timestamp() != at(x.emitted) || got.StartTimestamp() != at(0) {
 			t.Errorf("(%d µs, %d µs]: got %v, want %d at %d", x.start, x.end, lines(md), i+1, at(x.emitted))
 		}
@@ -1131,9 +1141,9 @@ func TestRowRestartVisible(t *testing.T) {
 	const s = series("s")
 	conv := newConverter(t, d2c.DefaultConfig())
 	first := batch(s.int(0, 20, math.MaxInt64))
-	conv.Convert(first)
+	convert(conv, first)
 	second := batch(s.int(20, 30, 1))
-	result := conv.Convert(second)
+	result := convert(conv, second)
 	if result.Points[d2c.RestartedOverflow] != 1 {
 		t.Fatalf("got %s, want a restart", describeResult(result))
 	}
@@ -1166,7 +1176,7 @@ func TestRowPassed(t *testing.T) {
 	md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty()
 	before := marshal(md)
 	conv := newConverter(t, d2c.DefaultConfig())
-	result := conv.Convert(md)
+	result := convert(conv, md)
 	if string(marshal(md)) != string(before) {
 		t.Errorf("changed: %v", lines(md))
 	}
@@ -1205,7 +1215,7 @@ func TestRowRemoval(t *testing.T) {
 			}
 		}
 	}
-	result := newConverter(t, d2c.DefaultConfig()).Convert(md)
+	result := convert(newConverter(t, d2c.DefaultConfig()), md)
 	if got := result.Dropped(); got != 1+6+8 {
 		t.Errorf("%d dropped, want 15", got)
 	}
@@ -1283,7 +1293,7 @@ func TestRowLimit(t *testing.T) {
 			}
 		}
 		md := batch(points...)
-		result := conv.Convert(md)
+		result := convert(conv, md)
 		var want d2c.Result
 		want.Points[d2c.AddedFirst] = limit
 		want.Points[d2c.AddedAligned] = 2 * limit

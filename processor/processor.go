@@ -47,7 +47,10 @@ func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
 // process is the one path a batch takes.
 func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric.Metrics, error) {
 	hadSome := md.ResourceMetrics().Len() > 0
-	result := p.conv.Convert(md)
+	result, err := p.conv.Convert(ctx, md)
+	if err != nil {
+		return md, err
+	}
 	p.telemetry.record(ctx, &result)
 	p.events.converted(&result, p.conv)
 	if hadSome && md.ResourceMetrics().Len() == 0 {

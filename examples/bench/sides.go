@@ -68,7 +68,10 @@ func newConverter() (*d2c.Converter, error) {
 
 // convert fails unless every point was added as a first or aligned one: no other outcome is measured here.
 func convert(conv *d2c.Converter, md pmetric.Metrics) error {
-	r := conv.Convert(md)
+	r, err := conv.Convert(context.Background(), md)
+	if err != nil {
+		return err
+	}
 	if r.Points[d2c.AddedFirst]+r.Points[d2c.AddedAligned] != pointsPerBatch {
 		return fmt.Errorf("outcomes are %v, want %d first or aligned", r.Points, pointsPerBatch)
 	}
