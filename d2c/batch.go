@@ -14,8 +14,9 @@ import (
 )
 
 // batch is the working memory of one Convert. A batch takes one path: identify all points, group them by shard, fold
-// shard by shard under its lock, remove what was dropped. Looking a whole group up before folding it lets the cache misses
-// of one stream overlap with those of the next.
+// shard by shard, emit. In memory a fold goes to the streams themselves and to the points at once; where state is durable
+// it goes to copies of the streams (see group), and what the points get is staged until the copies are committed. Looking
+// a whole shard's items up before folding them lets the cache misses of one stream overlap with those of the next.
 type batch struct {
 	items    []item
 	order    []int32 // items by shard, otherwise as they came
@@ -25,6 +26,9 @@ type batch struct {
 	outcomes []Outcome        // of every point of those, malformed ones included
 	dropped  bool
 	result   Result
+
+	staged *stage // nil in memory
+	ticket ticket
 
 	numbers      []pmetric.NumberDataPoint
 	histograms   []histogramPoint
@@ -71,6 +75,9 @@ func (b *batch) reset() {
 	}
 	b.histogram = histogramTotal{histogram: histogram{counts: counts}}
 	b.exponential.delta.ranges = [2]bucketView{}
+	if b.staged != nil {
+		b.staged.reset()
+	}
 }
 
 // identify finds the stream of every delta point and sets malformed points aside. It changes nothing in md.
@@ -128,8 +135,11 @@ func deltaPoints(m pmetric.Metric) (n int, delta bool) {
 	return 0, false
 }
 
-// emit makes what came as deltas cumulative and removes what was dropped.
+// emit writes to md what is still staged, makes what came as deltas cumulative and removes what was dropped.
 func (b *batch) emit(md pmetric.Metrics) {
+	if b.staged != nil {
+		b.unstage()
+	}
 	for _, m := range b.metrics {
 		setCumulative(m)
 	}
@@ -282,10 +292,16 @@ func (b *batch) shardItems(shard int) []int32 {
 	return b.order[b.ends[shard-1]:b.ends[shard]]
 }
 
-// fold takes one shard's items into their streams and writes the results to the points.
-func (b *batch) fold(sh *shard, items []int32, c *Converter, now uint32) {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
+// fold takes one shard's items into their streams or, if g is not nil, into its copies of them.
+func (b *batch) fold(sh *shard, items []int32, c *Converter, now uint32, g *group) {
+	streams := sh
+	if g != nil {
+		streams = &g.scratch
+	} else {
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+	}
+	b.timeline.floor = sh.floor
 
 	repeated, markers := false, false
 	for _, i := range items {
@@ -294,18 +310,21 @@ func (b *batch) fold(sh *shard, items []int32, c *Converter, now uint32) {
 			markers = true // may follow the point that opens its stream
 			continue
 		}
-		it.slot = sh.find(it.id)
-		if it.slot == nil && c.reserve() {
-			if it.slot = sh.add(it.id, it.kind); it.slot == nil {
-				c.live.Add(-1)
-			}
+		if g != nil {
+			it.slot = g.locate(it, sh, c)
+		} else if it.slot = sh.find(it.id); it.slot == nil {
+			it.slot = sh.open(it, c)
 		}
 		repeated = it.touch() || repeated
 	}
 	if markers {
 		for _, i := range items {
 			if it := &b.items[i]; it.marker {
-				it.slot = sh.find(it.id)
+				if g != nil {
+					it.slot = g.locate(it, sh, c)
+				} else {
+					it.slot = sh.find(it.id)
+				}
 				repeated = it.touch() || repeated
 			}
 		}
@@ -318,7 +337,7 @@ func (b *batch) fold(sh *shard, items []int32, c *Converter, now uint32) {
 	}
 	for _, i := range items {
 		it := &b.items[i]
-		o := b.foldItem(sh, it, c)
+		o := b.foldItem(streams, it, c)
 		if it.slot != nil {
 			it.slot.meta &^= flagTouched
 			if o.Added() || o == Repeated {
@@ -329,6 +348,23 @@ func (b *batch) fold(sh *shard, items []int32, c *Converter, now uint32) {
 		b.result.Points[o]++
 		b.dropped = b.dropped || o.Dropped()
 	}
+}
+
+// open gives the item's stream a slot, or returns nil if it must not have one.
+func (sh *shard) open(it *item, c *Converter) *slot {
+	if !c.mayOpen(it, sh) {
+		return nil
+	}
+	s := sh.add(it.id, it.kind)
+	if s == nil {
+		c.live.Add(-1)
+	}
+	return s
+}
+
+// mayOpen reports whether the item may open its stream in sh, and counts the stream if so.
+func (c *Converter) mayOpen(it *item, sh *shard) bool {
+	return !it.marker && it.interval.time > sh.floor && c.reserve()
 }
 
 // reserve counts one more live stream, within the limit.
@@ -357,6 +393,9 @@ func (it *item) touch() bool {
 func (b *batch) foldItem(sh *shard, it *item, c *Converter) Outcome {
 	s, t := it.slot, &b.timeline
 	if s == nil && !it.marker {
+		if it.interval.time <= t.floor {
+			return DroppedTooLate
+		}
 		return DroppedLimit
 	}
 	fresh := s != nil && s.meta&flagFresh != 0
@@ -366,6 +405,7 @@ func (b *batch) foldItem(sh *shard, it *item, c *Converter) Outcome {
 	if !fresh {
 		sh.timeline(s, t)
 	}
+	wasMarked := t.marked
 	var o Outcome
 	switch {
 	case it.marker:
@@ -379,6 +419,9 @@ func (b *batch) foldItem(sh *shard, it *item, c *Converter) Outcome {
 		o = b.foldHistogram(sh, s, it, c, fresh)
 	default:
 		o = b.foldExponential(sh, s, it, c, fresh)
+	}
+	if o.Added() || o == Forwarded || o == Repeated && wasMarked {
+		s.meta |= flagChanged
 	}
 	s.meta &^= flagFresh
 	sh.setTimeline(s, t)
@@ -404,7 +447,11 @@ func (b *batch) foldSum(s *slot, it *item, c *Converter, fresh bool) Outcome {
 	}
 	if !o.Dropped() {
 		b.stamp(it, &b.timeline)
-		setNumber(b.numbers[it.point], b.sum.number)
+		if b.staged != nil {
+			b.staged.numbers[it.point] = b.sum.number
+		} else {
+			setNumber(b.numbers[it.point], b.sum.number)
+		}
 	}
 	return o
 }
@@ -421,7 +468,11 @@ func (b *batch) foldHistogram(sh *shard, s *slot, it *item, c *Converter, fresh 
 	}
 	if !o.Dropped() {
 		b.stamp(it, &b.timeline)
-		h.write(p, o)
+		if b.staged != nil {
+			b.staged.histogram(it.point, &h.histogram)
+		} else {
+			h.write(p, o)
+		}
 	}
 	return o
 }
@@ -438,14 +489,26 @@ func (b *batch) foldExponential(sh *shard, s *slot, it *item, c *Converter, fres
 	}
 	if !o.Dropped() {
 		b.stamp(it, &b.timeline)
-		e.write(p)
+		if b.staged != nil {
+			b.staged.exponential(it.point, &e.exponential)
+		} else {
+			e.write(p)
+		}
 	}
 	return o
 }
 
 // stamp gives the point the stream's start and latest emitted time.
 func (b *batch) stamp(it *item, t *timeline) {
-	start, at := pcommon.Timestamp(t.start), pcommon.Timestamp(t.emitted)
+	if b.staged != nil {
+		b.staged.samples[it.position] = interval{t.start, t.emitted}
+		return
+	}
+	b.setTimes(it, interval{t.start, t.emitted})
+}
+
+func (b *batch) setTimes(it *item, sample interval) {
+	start, at := pcommon.Timestamp(sample.start), pcommon.Timestamp(sample.time)
 	switch it.kind {
 	case KindSum:
 		dp := b.numbers[it.point]

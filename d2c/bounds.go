@@ -15,6 +15,7 @@ type boundsTable struct {
 	sets   []boundsSet
 	free   []uint32
 	byHash map[uint64][]uint32
+	latest uint32 // interned
 	bytes  int64
 }
 
@@ -42,16 +43,30 @@ func hashBounds(bounds []float64) uint64 {
 
 func (t *boundsTable) at(i uint32) []float64 { return t.sets[i].bounds }
 
-// intern returns the reference of an equal set, one more user of it counted.
-func (t *boundsTable) intern(bounds []float64) uint32 {
+// intern returns the reference of an equal set, one more user of it counted. It keeps no reference to bounds.
+func (t *boundsTable) intern(bounds []float64) uint32 { return t.add(bounds, slices.Clone[[]float64]) }
+
+// share is intern for bounds that another table has and nobody writes to.
+func (t *boundsTable) share(bounds []float64) uint32 {
+	if int(t.latest) < len(t.sets) {
+		if set := &t.sets[t.latest]; set.users > 0 && sameSlice(set.bounds, bounds) {
+			set.users++
+			return t.latest
+		}
+	}
+	return t.add(bounds, func(b []float64) []float64 { return b })
+}
+
+func (t *boundsTable) add(bounds []float64, keep func([]float64) []float64) uint32 {
 	hash := hashBounds(bounds)
 	for _, i := range t.byHash[hash] {
 		if slices.Equal(t.sets[i].bounds, bounds) {
 			t.sets[i].users++
+			t.latest = i
 			return i
 		}
 	}
-	set := boundsSet{bounds: slices.Clone(bounds), users: 1, hash: hash}
+	set := boundsSet{bounds: keep(bounds), users: 1, hash: hash}
 	t.bytes += 8*int64(len(bounds)) + boundsOverhead
 	var i uint32
 	if n := len(t.free); n > 0 {
@@ -66,6 +81,7 @@ func (t *boundsTable) intern(bounds []float64) uint32 {
 		t.byHash = map[uint64][]uint32{}
 	}
 	t.byHash[hash] = append(t.byHash[hash], i)
+	t.latest = i
 	return i
 }
 

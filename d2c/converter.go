@@ -25,7 +25,8 @@ type Converter struct {
 	maxStale uint32 // seconds
 	epoch    time.Time
 	live     atomic.Int64
-	batches  sync.Pool // of *batch
+	batches  sync.Pool  // of *batch
+	commits  *committer // nil in memory
 	shards   [shardCount]shard
 }
 
@@ -50,6 +51,11 @@ func (c *Converter) clock() uint32 {
 // points are removed, and so are the metrics, scopes and resources that this leaves empty; all else is untouched. md must
 // not be read-only (the pdata setters panic).
 //
+// With state in memory the error is always nil. With durable state nil means that whatever the result counts as added is in
+// storage. After an error neither md nor the state of any stream has changed, and the same md may be handed in again: it is
+// ErrClosed, ctx's error, or that of Storage. (Storage may report an error and keep the value nevertheless. If the process
+// ends before anything else is stored, the next one finds the batch counted, and takes a retry for the repeat that it is.)
+//
 // A batch that comes again, after a failed delivery say, is recognised point by point: what was added is not added again,
 // and the latest sample of each stream is emitted once more.
 //
@@ -64,14 +70,32 @@ func (c *Converter) Convert(ctx context.Context, md pmetric.Metrics) (Result, er
 
 	b.identify(md, c.seed)
 	b.group()
-	now := c.clock()
-	for i := range c.shards {
-		if items := b.shardItems(i); len(items) > 0 {
-			b.fold(&c.shards[i], items, c, now)
+	if c.commits != nil {
+		if err := c.commit(ctx, b); err != nil {
+			return Result{}, err
+		}
+	} else {
+		now := c.clock()
+		for i := range c.shards {
+			if items := b.shardItems(i); len(items) > 0 {
+				b.fold(&c.shards[i], items, c, now, nil)
+			}
 		}
 	}
 	b.emit(md)
 	return b.result, nil
+}
+
+// commit folds the batch where state is durable.
+func (c *Converter) commit(ctx context.Context, b *batch) error {
+	if b.staged == nil {
+		b.staged = new(stage)
+	}
+	b.staged.prepare(b)
+	if len(b.items) == 0 {
+		return nil
+	}
+	return c.commits.commit(ctx, c, b)
 }
 
 // Expire forgets streams that have been idle for longer than Config.MaxStale and returns how many. A point that comes for
@@ -79,6 +103,10 @@ func (c *Converter) Convert(ctx context.Context, md pmetric.Metrics) (Result, er
 func (c *Converter) Expire() int {
 	if c.cfg.MaxStale == 0 {
 		return 0
+	}
+	if c.commits != nil {
+		c.commits.running.Lock()
+		defer c.commits.running.Unlock()
 	}
 	now := c.clock()
 	expired := 0
@@ -89,6 +117,9 @@ func (c *Converter) Expire() int {
 		sh.mu.Unlock()
 		c.live.Add(-int64(n))
 		expired += n
+		if n > 0 && c.commits != nil {
+			c.commits.journal.expired(i, sh.n)
+		}
 	}
 	return expired
 }

@@ -54,5 +54,16 @@
 //
 // Points of one stream within a batch are taken in the order of their times.
 //
+// # Durable state
+//
+// [New] keeps the state in memory. [Open] keeps it in a [Storage] too: a batch is folded onto copies of its streams, what has
+// changed is stored, and only then do the copies take the place of the streams and does Convert return. So whatever was
+// given out is in storage, and a process that begins with what another left, killed or not, goes on where that one ended:
+// same starts, same totals, and a batch that comes again is recognised.
+//
+// Where something in storage cannot be read, streams it may have concerned are forgotten. They begin anew as first does,
+// with start := max(start, floor), where floor is not before the latest time given out: a point with p.time <= floor is too
+// late, and so is one that would be before first with p.start < floor (if unknown, p.time <= floor).
+//
 // The rules follow the OpenTelemetry metrics data model (Temporality; Resets and Gaps; Overlap; Stream Manipulations).
 package d2c

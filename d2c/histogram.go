@@ -87,7 +87,7 @@ func (h *histogramTotal) read(p *histogramPoint) {
 }
 
 // write puts the total into the point that held the delta.
-func (h *histogramTotal) write(p *histogramPoint, o Outcome) {
+func (h *histogram) write(p *histogramPoint, o Outcome) {
 	writeDistribution(p.HistogramDataPoint, &h.distribution)
 	p.BucketCounts().FromRaw(h.counts)
 	if o == Repeated { // maybe of a point from before the bounds changed

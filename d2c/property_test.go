@@ -118,13 +118,35 @@ func one(src source, n int) bool { return src.n(n) == 1 }
 
 func pick[T any](src source, from ...T) T { return from[src.n(len(from))] }
 
-// runHistory plays what src decides to a Converter and to the oracle until they differ or src ends.
+// runHistory plays what src decides to a Converter in memory and to the oracle until they differ or src ends.
 func runHistory(src source) (total d2c.Result, err error) {
+	return playHistory(src, func(cfg d2c.Config) (subject, error) {
+		conv, err := d2c.New(cfg)
+		return inMemory{conv}, err
+	})
+}
+
+// subject is a Converter under test.
+type subject interface {
+	// next is called before each batch and returns the Converter to use from then on.
+	next() (*d2c.Converter, error)
+	convert(conv *d2c.Converter, md pmetric.Metrics) (d2c.Result, error)
+}
+
+type inMemory struct{ conv *d2c.Converter }
+
+func (m inMemory) next() (*d2c.Converter, error) { return m.conv, nil }
+func (inMemory) convert(conv *d2c.Converter, md pmetric.Metrics) (d2c.Result, error) {
+	return convert(conv, md), nil
+}
+
+func playHistory(src source, open func(d2c.Config) (subject, error)) (total d2c.Result, err error) {
 	g := newHistory(src)
-	conv, err := d2c.New(g.cfg)
+	s, err := open(g.cfg)
 	if err != nil {
 		return total, err
 	}
+	var conv *d2c.Converter
 	m := newModel(g.cfg)
 	p2 := newTimelines()
 	var inputs []pmetric.Metrics
@@ -132,11 +154,17 @@ func runHistory(src source) (total d2c.Result, err error) {
 	var earlierBytes []byte
 
 	for src.more() {
+		if conv, err = s.next(); err != nil {
+			return total, err
+		}
 		in := g.batch(m)
 		inputs = append(inputs, in)
 		got := pmetric.NewMetrics()
 		in.CopyTo(got)
-		result := convert(conv, got)
+		result, err := s.convert(conv, got)
+		if err != nil {
+			return total, err
+		}
 		want, wantResult := m.convert(in)
 		if !sameMetrics(got, want) || result != wantResult {
 			return total, g.explain(inputs, got, want, result, wantResult)
@@ -167,6 +195,9 @@ func runHistory(src source) (total d2c.Result, err error) {
 			}
 			p2.forget(func(key string) bool { return m.streams[key] == nil })
 		}
+	}
+	if conv, err = s.next(); err != nil {
+		return total, err
 	}
 	if got, want := converterViews(conv), m.views(); !slices.Equal(got, want) {
 		return total, fmt.Errorf("streams:\n got %v\nwant %v", got, want)

@@ -77,6 +77,14 @@ func (s *slab) release(ref blockRef) {
 	c.live--
 }
 
+// clear takes all blocks back and keeps the chunks.
+func (s *slab) clear() {
+	for i := range s.classes {
+		c := &s.classes[i]
+		c.used, c.live, c.free = 0, 0, 0
+	}
+}
+
 // block returns the words of a block; valid until it is released.
 func (s *slab) block(ref blockRef) []uint32 {
 	return s.classes[ref>>32].block(uint32(ref))

@@ -53,6 +53,7 @@ const (
 	flagMarked    = 1 << 4
 	flagFresh     = 1 << 5 // allotted in this batch, nothing added yet
 	flagTouched   = 1 << 6 // met in this batch
+	flagChanged   = 1 << 7 // changed by this group of batches; of no meaning in memory
 
 	asideShift = 8
 )
@@ -74,6 +75,8 @@ type shard struct {
 	free   []uint32 // asides not in use
 	blocks slab
 	bounds boundsTable
+	// floor is the time up to which streams of this shard may have been lost: none opens at or before it.
+	floor int64
 
 	_ [64]byte // keeps the neighbours' locks off this one's cache line
 }
@@ -150,11 +153,16 @@ func (sh *shard) reindex(size int) {
 	}
 }
 
-// expire forgets the streams last seen more than age before now, and gives back the memory that this frees.
+// expire forgets the streams last seen more than age before now.
 func (sh *shard) expire(now, age uint32) (expired int) {
+	return sh.remove(func(s *slot) bool { return now > s.seen && now-s.seen > age })
+}
+
+// remove forgets the streams that gone is true for, and gives back the memory that this frees.
+func (sh *shard) remove(gone func(*slot) bool) (removed int) {
 	for i := 0; i < sh.n; {
 		s := sh.slot(i)
-		if now <= s.seen || now-s.seen <= age {
+		if !gone(s) {
 			i++
 			continue
 		}
@@ -162,9 +170,9 @@ func (sh *shard) expire(now, age uint32) (expired int) {
 		sh.dropAside(s)
 		sh.n--
 		*s = *sh.slot(sh.n)
-		expired++
+		removed++
 	}
-	if expired == 0 {
+	if removed == 0 {
 		return 0
 	}
 	for len(sh.chunks) > 0 {
@@ -182,7 +190,7 @@ func (sh *shard) expire(now, age uint32) (expired int) {
 	}
 	sh.reindex(size)
 	sh.compact()
-	return expired
+	return removed
 }
 
 // compact copies asides and blocks together where most of them are free.
@@ -211,6 +219,19 @@ func (sh *shard) compact() {
 	}
 }
 
+// clear forgets all streams and keeps the memory, unless that is a lot.
+func (sh *shard) clear() {
+	const maxKept = 1 << 15 // streams
+	if sh.room > maxKept || sh.blocks.bytes > 1<<24 || len(sh.bounds.sets) > 1<<10 {
+		*sh = shard{}
+		return
+	}
+	clear(sh.index)
+	sh.n = 0
+	sh.asides, sh.free = sh.asides[:0], sh.free[:0]
+	sh.blocks.clear()
+}
+
 // memory returns the bytes that the shard has allocated.
 func (sh *shard) memory() int64 {
 	return 4*int64(cap(sh.index)) +
@@ -232,6 +253,14 @@ func (sh *shard) timeline(s *slot, t *timeline) {
 		return
 	}
 	t.gaps.n, t.gaps.horizon = 0, 0
+}
+
+// emitted returns the latest time given out.
+func (sh *shard) emitted(s *slot) int64 {
+	if i := s.meta >> asideShift; i != 0 {
+		return sh.asides[i-1].emitted
+	}
+	return s.last
 }
 
 // setTimeline packs it again.
@@ -437,6 +466,50 @@ func (sh *shard) blockFor(s *slot, n int) []uint32 {
 	}
 	s.value = uint64(ref)
 	return w
+}
+
+// copyFrom makes dst, a slot of sh, what s is in src.
+func (sh *shard) copyFrom(dst *slot, src *shard, s *slot) {
+	if (dst.meta|s.meta)>>asideShift != 0 {
+		var t timeline
+		src.timeline(s, &t)
+		sh.setTimeline(dst, &t)
+	} else {
+		const flags = flagRestarted | flagMarked
+		dst.start, dst.last = s.start, s.last
+		dst.meta = dst.meta&^flags | s.meta&flags
+	}
+	dst.seen = s.seen
+	if s.kind() == KindSum {
+		dst.setNumber(s.number())
+	} else {
+		sh.copyBlock(dst, src, s)
+	}
+	dst.meta &^= flagFresh
+}
+
+func (sh *shard) copyBlock(dst *slot, src *shard, s *slot) {
+	from := src.blocks.block(blockRef(s.value))
+	n, width := layout(from)
+	if s.kind() == KindExponentialHistogram {
+		n += int(from[wordScale] >> countShift)
+		from = from[:headerExponential+n*width]
+		copy(sh.blockFor(dst, len(from)), from)
+		return
+	}
+	from = from[:headerHistogram+n*width]
+	fresh := dst.meta&flagFresh != 0
+	w := sh.blockFor(dst, len(from))
+	bounds, ref := src.bounds.at(from[wordBounds]), w[wordBounds]
+	if fresh || !sameSlice(sh.bounds.at(ref), bounds) {
+		old := ref
+		ref = sh.bounds.share(bounds)
+		if !fresh {
+			sh.bounds.release(old)
+		}
+	}
+	copy(w, from)
+	w[wordBounds] = ref
 }
 
 // dropValue gives back what a histogram's value takes.

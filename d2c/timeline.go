@@ -112,6 +112,8 @@ type timeline struct {
 	start   int64 // cumulative start
 	last    int64 // end of the latest accepted interval
 	emitted int64 // latest time given out; never before last
+	// floor is the time up to which streams may have been lost that this one was: it takes nothing from before.
+	floor int64
 	// restarted streams take nothing from before their start: it belongs to the life before.
 	restarted bool
 	// marked streams gave out a "no recorded value" point last, so their value is not the sample at emitted.
@@ -153,6 +155,9 @@ func (t *timeline) classify(p interval, c *Config) Outcome {
 		if t.restarted || p.time < window || (p.start == 0 && p.time == t.start) {
 			return DroppedTooLate
 		}
+		if p.time <= t.floor || p.start != 0 && p.start < t.floor {
+			return DroppedTooLate
+		}
 		return AddedBeforeFirst
 	case p.start >= max(t.start, window, t.gaps.horizon, 1) && t.gaps.overlap(p) == 0:
 		return Repeated
@@ -167,6 +172,7 @@ func (t *timeline) open(p interval) {
 		// The data model's "reset at an unknown start": start and time are the same.
 		t.start = p.time
 	}
+	t.start = max(t.start, t.floor)
 	t.last = p.time
 	t.emitted = p.time
 	t.restarted = false

@@ -1,0 +1,216 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package d2c
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// Where state is durable, batches are folded onto copies of their streams, the copies are committed, and only then do they
+// take the place of the streams and does a batch go out. Batches that come while a commit is under way make the next one
+// together, so that a slow disk is waited for once by all of them. Commits follow each other: what one batch adds to is what
+// all before it have left, in storage as in memory.
+
+// maxGroupPoints bounds the points of a commit, though a batch is never divided.
+const maxGroupPoints = 1 << 13
+
+// ErrClosed is returned by Convert and Expire after Close.
+var ErrClosed = errors.New("d2c: converter is closed")
+
+// group is the batches of one commit, and the copies they are folded onto.
+type group struct {
+	batches []*batch
+	// scratch has the copies, those of one shard next to each other and up to ends, in the order of the shards.
+	scratch   shard
+	originals []*slot // of what each slot of scratch is a copy; nil where the group opens a stream
+	ends      [shardCount]int
+	opened    int
+}
+
+// locate returns the group's copy of the item's stream, or nil if there is no such stream and none may open.
+func (g *group) locate(it *item, sh *shard, c *Converter) *slot {
+	if s := g.scratch.find(it.id); s != nil {
+		return s
+	}
+	original := sh.find(it.id)
+	if original == nil && (sh.n+g.opened >= maxSlots || !c.mayOpen(it, sh)) {
+		return nil
+	}
+	s := g.scratch.add(it.id, it.kind)
+	if original == nil {
+		g.opened++
+	} else {
+		g.scratch.copyFrom(s, sh, original)
+	}
+	g.originals = append(g.originals, original)
+	return s
+}
+
+// fold folds all batches of the group, each in its turn.
+func (g *group) fold(c *Converter, now uint32) {
+	for i := range c.shards {
+		for _, b := range g.batches {
+			if items := b.shardItems(i); len(items) > 0 {
+				b.fold(&c.shards[i], items, c, now, g)
+			}
+		}
+		g.ends[i] = g.scratch.n
+	}
+}
+
+// publish puts the copies in the place of the streams.
+func (g *group) publish(c *Converter) {
+	at := 0
+	for i := range c.shards {
+		sh, end := &c.shards[i], g.ends[i]
+		if at == end {
+			continue
+		}
+		sh.mu.Lock()
+		for ; at < end; at++ {
+			s, dst := g.scratch.slot(at), g.originals[at]
+			if dst == nil {
+				dst = sh.add(s.id, s.kind())
+			}
+			sh.copyFrom(dst, &g.scratch, s)
+		}
+		sh.mu.Unlock()
+	}
+}
+
+// reset forgets batches and copies, and keeps room for the next.
+func (g *group) reset() {
+	clear(g.batches)
+	clear(g.originals)
+	g.batches, g.originals, g.opened = g.batches[:0], g.originals[:0], 0
+	g.scratch.clear()
+}
+
+// ticket is a batch's place in the queue for a commit.
+type ticket struct {
+	wake chan struct{} // tells that done or lead has been set
+	done bool
+	lead bool
+	err  error
+}
+
+// committer makes commits one after the other. There is no goroutine for it: one of those who wait for a commit leads it.
+type committer struct {
+	journal *journal
+
+	// running is held during a commit, and by whoever needs that there is none.
+	running sync.Mutex
+	group   group
+
+	mu      sync.Mutex
+	queue   []*batch
+	leading bool
+	closed  bool
+}
+
+// commit returns when the batch is folded and durable, or with an error when it is neither. The wait for a place in a commit
+// ends with ctx; a commit under way does not.
+func (q *committer) commit(ctx context.Context, c *Converter, b *batch) error {
+	if b.ticket.wake == nil {
+		b.ticket.wake = make(chan struct{}, 1)
+	}
+	t := &b.ticket
+	t.done, t.lead, t.err = false, false, nil
+
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		return ErrClosed
+	}
+	q.queue = append(q.queue, b)
+	if q.leading {
+		q.mu.Unlock()
+		select {
+		case <-t.wake:
+		case <-ctx.Done():
+			if q.leave(b) {
+				return ctx.Err()
+			}
+			<-t.wake
+		}
+		if t.done {
+			return t.err
+		}
+	} else {
+		q.leading = true
+		q.mu.Unlock()
+	}
+	q.lead(context.WithoutCancel(ctx), c)
+	return t.err
+}
+
+// leave takes the batch out of the queue, unless a commit has taken it or it has been told to lead one.
+func (q *committer) leave(b *batch) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if b.ticket.lead {
+		return false
+	}
+	for i, other := range q.queue {
+		if other == b {
+			q.queue = append(q.queue[:i], q.queue[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// lead commits the first batches of the queue, of which the caller's is the very first, and hands over to the next.
+func (q *committer) lead(ctx context.Context, c *Converter) {
+	g := &q.group
+	q.running.Lock()
+	q.mu.Lock()
+	points := 0
+	for len(g.batches) < len(q.queue) && (points == 0 || points+len(q.queue[len(g.batches)].items) <= maxGroupPoints) {
+		b := q.queue[len(g.batches)]
+		points += max(len(b.items), 1)
+		g.batches = append(g.batches, b)
+	}
+	rest := copy(q.queue, q.queue[len(g.batches):])
+	clear(q.queue[rest:])
+	q.queue = q.queue[:rest]
+	q.mu.Unlock()
+
+	now := c.clock()
+	g.fold(c, now)
+	err := q.journal.append(ctx, g, c)
+	if err == nil {
+		g.publish(c)
+	} else {
+		c.live.Add(-int64(g.opened))
+	}
+	for i, b := range g.batches {
+		b.ticket.err = err
+		if i > 0 {
+			b.ticket.done = true
+			b.ticket.wake <- struct{}{}
+		}
+	}
+	g.reset()
+	q.running.Unlock()
+
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.queue) == 0 {
+		q.leading = false
+		return
+	}
+	next := q.queue[0]
+	next.ticket.lead = true
+	next.ticket.wake <- struct{}{}
+}
+
+// close refuses what comes from now on.
+func (q *committer) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+}

@@ -1,0 +1,505 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package d2c
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// Local says where the state of a Converter is kept so that it outlives the process.
+type Local struct {
+	// Storage has the state of this Converter and nothing else. Only one Converter at a time may use it.
+	Storage Storage
+	// Owner is the name under which the state is kept. Storage that has the state of another owner is refused.
+	Owner string
+	// JournalSize is the length in bytes below which the journal is never cut; when longer, it is cut if it is longer than
+	// all checkpoints together. Zero means 1 MiB.
+	JournalSize int64
+	// Progress, if not nil, is called by Open now and then with what has been restored so far.
+	Progress func(Recovery)
+	// Trouble, if not nil, is called when checkpoints begin to fail, and with nil when they work again. Meanwhile the
+	// journal grows; when it is far too long batches are refused.
+	Trouble func(error)
+}
+
+// Recovery says what Open has found.
+type Recovery struct {
+	// Streams is the number of streams restored.
+	Streams int
+	// Entries and Bytes are the number of journal entries replayed and the size of all that was read.
+	Entries int
+	Bytes   int64
+	// Torn is set if the last entry was cut short: its commit had not ended, so nobody was told of it.
+	Torn bool
+	// Damaged has what could not be read. The value of each key is kept under another.
+	Damaged []Damage
+	// Forgotten is the number of streams that were read but may have changed in what could not be. They begin anew under a
+	// start that is not before the latest time given out, as do those that are only in what could not be read.
+	Forgotten int
+	// Expired is the number of streams that had been idle for longer than MaxStale when the state was last written.
+	Expired int
+}
+
+// Damage is a value that could not be read.
+type Damage struct {
+	Key string
+	// Aside is the key under which the value is kept from now on, empty if there is no value where there should be one.
+	Aside string
+	Err   error
+}
+
+// Open returns a Converter whose state is kept in storage: it begins with what is there, and Convert returns when whatever
+// it has added is there too. A batch costs one Put, shared with all batches that come while the one before is under way;
+// checkpoints are written by a goroutine that runs until Close.
+//
+// A restart or a crash loses nothing of that, and what was given out stays true: streams go on under their start, from a
+// value that is not below any given out. What is damaged is told in Recovery, and kept. ErrOwner and ErrVersion say that
+// the state is someone else's or from a newer version of this package; then storage is left as it is. So is it after any
+// other error, which comes from cfg, ctx or Storage.
+func Open(ctx context.Context, cfg Config, local Local) (*Converter, Recovery, error) {
+	c, err := New(cfg)
+	if err != nil {
+		return nil, Recovery{}, err
+	}
+	switch {
+	case local.Storage == nil:
+		return nil, Recovery{}, errors.New("d2c: Local.Storage: must not be nil")
+	case local.JournalSize < 0:
+		return nil, Recovery{}, fmt.Errorf("d2c: Local.JournalSize: must not be negative, got %d", local.JournalSize)
+	case local.JournalSize == 0:
+		local.JournalSize = 1 << 20
+	}
+	// Seconds of the clock are counted from far enough back for any stream that has not expired.
+	const farthest = 10 * 365 * 24 * time.Hour
+	c.epoch = c.epoch.Add(-min(cfg.MaxStale+time.Hour, farthest))
+	if cfg.MaxStale == 0 {
+		c.epoch = c.epoch.Add(-farthest + time.Hour)
+	}
+	j := &journal{
+		storage: local.Storage, identity: identityOf(c.seed, local.Owner), trouble: local.Trouble,
+		minimum: local.JournalSize, wake: make(chan struct{}, 1),
+	}
+	c.commits = &committer{journal: j}
+	r := recovery{conv: c, journal: j, progress: local.Progress}
+	if err := r.run(ctx); err != nil {
+		return nil, Recovery{}, fmt.Errorf("d2c: restoring state: %w", err)
+	}
+	j.start(c)
+	return c, r.Recovery, nil
+}
+
+// Close ends what Open began: later calls of Convert return ErrClosed. It waits for a commit or checkpoint that is under
+// way, or returns ctx's error if that ends first. There is nothing to flush. In memory it does nothing.
+func (c *Converter) Close(ctx context.Context) error {
+	if c.commits == nil {
+		return nil
+	}
+	c.commits.close()
+	j := c.commits.journal
+	j.stop()
+	ended := make(chan struct{})
+	go func() {
+		<-j.done
+		c.commits.running.Lock()
+		c.commits.running.Unlock() //nolint:staticcheck // waits for a commit under way
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("d2c: waiting for storage: %w", ctx.Err())
+	}
+}
+
+// Stored returns the bytes in storage: of the journal that is still needed, and of the checkpoints. Zero in memory.
+func (c *Converter) Stored() (journal, checkpoints int64) {
+	if c.commits == nil {
+		return 0, 0
+	}
+	j := c.commits.journal
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.bytes, j.stored
+}
+
+// entriesAtOnce and chunksAtOnce bound what a recovery reads at once.
+const (
+	entriesAtOnce = 16
+	chunksAtOnce  = 16
+
+	// maxLostChunks bounds the chunks to be deleted where a manifest is lost: those of a shard in 25 million streams.
+	maxLostChunks = 64
+)
+
+// recovery brings the state back. It reads each checkpoint, and what the journal has that is newer.
+type recovery struct {
+	Recovery
+	conv     *Converter
+	journal  *journal
+	progress func(Recovery)
+
+	record   record
+	wounded  uint64 // shards of which something is lost
+	newest   uint32 // latest time a stream was seen, Unix seconds
+	first    uint64
+	headLost bool
+	deletes  []string // chunks that a crash may have left
+}
+
+func (r *recovery) run(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{r.head, r.checkpoints, r.entries} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	r.finish()
+	if r.wounded != 0 {
+		// What is damaged must be out of the way before anything is added.
+		var shards []int
+		for i := range shardCount {
+			if r.wounded>>i&1 != 0 {
+				shards = append(shards, i)
+			}
+		}
+		if err := r.journal.checkpoint(ctx, r.conv, shards); err != nil {
+			return err
+		}
+	}
+	if len(r.deletes) > 0 {
+		if err := r.journal.storage.Put(ctx, nil, r.deletes); err != nil {
+			return fmt.Errorf("%d keys from %s on: %w", len(r.deletes), r.deletes[0], err)
+		}
+	}
+	return nil
+}
+
+func (r *recovery) get(ctx context.Context, keys ...string) ([][]byte, error) {
+	values, err := r.journal.storage.Get(ctx, keys)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", keys[0], err)
+	}
+	if len(values) != len(keys) {
+		return nil, fmt.Errorf("key %s: storage returned %d values for %d keys", keys[0], len(values), len(keys))
+	}
+	for _, v := range values {
+		r.Bytes += int64(len(v))
+	}
+	return values, nil
+}
+
+// damaged keeps what could not be read, unless err says that there is nothing wrong with it.
+func (r *recovery) damaged(ctx context.Context, key string, value []byte, err error) error {
+	if errors.Is(err, ErrVersion) || errors.Is(err, ErrOwner) {
+		return fmt.Errorf("key %s: %w", key, err)
+	}
+	d := Damage{Key: key, Err: err}
+	if value != nil {
+		for n := 1; ; n++ {
+			d.Aside = keyAside(key, n)
+			there, err := r.get(ctx, d.Aside)
+			if err != nil {
+				return err
+			}
+			if there[0] == nil {
+				break
+			}
+		}
+		if err := r.journal.storage.Put(ctx, []KeyValue{{d.Aside, value}}, nil); err != nil {
+			return fmt.Errorf("key %s, set aside: %w", key, err)
+		}
+	}
+	r.Damaged = append(r.Damaged, d)
+	return nil
+}
+
+func (r *recovery) tell() {
+	if r.progress != nil {
+		p := r.Recovery
+		p.Streams = r.streams()
+		r.progress(p)
+	}
+}
+
+func (r *recovery) streams() int {
+	n := 0
+	for i := range r.conv.shards {
+		n += r.conv.shards[i].n
+	}
+	return n
+}
+
+// head finds out where the journal begins.
+func (r *recovery) head(ctx context.Context) error {
+	r.first, r.journal.oldest = 1, 1
+	values, err := r.get(ctx, keyHead)
+	if err != nil || values[0] == nil {
+		return err
+	}
+	f, _, err := readFrame(values[0], frame{kind: frameHead, identity: r.journal.identity})
+	if err != nil {
+		r.headLost = true
+		// What a crash has left before it is not known either.
+		return r.damaged(ctx, keyHead, values[0], err)
+	}
+	r.first, r.journal.oldest = f.first, f.oldest
+	r.journal.high = f.high
+	for seq := f.oldest; seq < f.first; seq++ {
+		r.deletes = append(r.deletes, keyEntry(seq))
+	}
+	return nil
+}
+
+// checkpoints loads the checkpoints of all shards.
+func (r *recovery) checkpoints(ctx context.Context) error {
+	keys := make([]string, shardCount)
+	for i := range keys {
+		keys[i] = keyManifest(i)
+	}
+	manifests, err := r.get(ctx, keys...)
+	if err != nil {
+		return err
+	}
+	for i, value := range manifests {
+		if value == nil {
+			continue
+		}
+		f, _, err := readFrame(value, frame{kind: frameManifest, shard: uint8(i), identity: r.journal.identity})
+		if err != nil {
+			r.wounded |= 1 << i
+			// How many chunks there are is not known; this is more than there could be.
+			r.journal.shards[i].left = [2]uint32{maxLostChunks, maxLostChunks}
+			if err := r.damaged(ctx, keys[i], value, err); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := r.shard(ctx, i, &f); err != nil {
+			return err
+		}
+		r.tell()
+	}
+	return nil
+}
+
+// shard loads the checkpoint of one shard.
+func (r *recovery) shard(ctx context.Context, i int, manifest *frame) error {
+	s := &r.journal.shards[i]
+	*s = checkpointed{seq: manifest.seq, changed: manifest.seq, parity: manifest.parity & 1, chunks: manifest.count}
+	s.left[s.parity], s.left[s.parity^1] = max(s.chunks, manifest.index), manifest.index
+	r.conv.shards[i].floor = manifest.floor
+	r.journal.high = max(r.journal.high, manifest.high)
+	for from := uint32(0); from < s.chunks; from += chunksAtOnce {
+		var keys []string
+		for n := from; n < min(from+chunksAtOnce, s.chunks); n++ {
+			keys = append(keys, keyChunk(i, s.parity, n))
+		}
+		values, err := r.get(ctx, keys...)
+		if err != nil {
+			return err
+		}
+		for n, value := range values {
+			s.bytes += int64(len(value))
+			want := frame{
+				kind: frameChunk, identity: r.journal.identity, shard: uint8(i), parity: s.parity, index: from + uint32(n), seq: s.seq,
+			}
+			if err := r.chunk(value, want); err != nil {
+				// Entries may still have what the chunk had.
+				r.wounded |= 1 << i
+				if err := r.damaged(ctx, keys[n], value, err); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if r.wounded>>i&1 != 0 {
+		s.seq, s.bytes = 0, 0
+		return nil
+	}
+	// A round that did not end may have left more chunks than the manifest knows of, though hardly more than twice as many.
+	for n := range 2*max(s.left[0], s.left[1]) + 8 {
+		r.deletes = append(r.deletes, keyChunk(i, s.parity^1, n))
+		if n >= s.chunks {
+			r.deletes = append(r.deletes, keyChunk(i, s.parity, n))
+		}
+	}
+	s.streams = r.conv.shards[i].n
+	r.journal.stored += s.bytes
+	return nil
+}
+
+var errMissing = errors.New("missing")
+
+func (r *recovery) chunk(value []byte, want frame) error {
+	if value == nil {
+		return errMissing
+	}
+	f, sections, err := readFrame(value, want)
+	if err != nil {
+		return err
+	}
+	section, _ := nextSection(sections, f.seq, int(want.shard))
+	if section == nil {
+		return errDamaged
+	}
+	return r.load(int(want.shard), section)
+}
+
+// load puts the records of a section into the table.
+func (r *recovery) load(shard int, section []byte) error {
+	sh := &r.conv.shards[shard]
+	reader := readSection(section)
+	for reader.next(&r.record) {
+		if int(r.record.id.Hi>>shardShift) != shard {
+			return fmt.Errorf("%w: stream %v is not of this shard", errDamaged, r.record.id)
+		}
+		sh.put(&r.record)
+		r.newest = max(r.newest, r.record.seen)
+	}
+	return reader.err
+}
+
+// entries replays the journal.
+func (r *recovery) entries(ctx context.Context) error {
+	j := r.journal
+	// known is up to where there must have been entries.
+	known, earliest := r.first-1, uint64(math.MaxUint64)
+	for i := range j.shards {
+		known = max(known, j.shards[i].seq)
+		if r.wounded>>i&1 == 0 {
+			earliest = min(earliest, j.shards[i].seq)
+		}
+	}
+	if r.headLost && earliest != math.MaxUint64 {
+		r.first = earliest + 1
+		j.oldest = r.first
+	}
+	j.first, j.last = r.first, r.first-1
+	for seq := r.first; ; seq += entriesAtOnce {
+		// One more than is replayed, to know the last one.
+		var keys []string
+		for n := range uint64(entriesAtOnce + 1) {
+			keys = append(keys, keyEntry(seq+n))
+		}
+		values, err := r.get(ctx, keys...)
+		if err != nil {
+			return err
+		}
+		present := len(values)
+		for present > 0 && values[present-1] == nil {
+			present--
+		}
+		if seq <= known {
+			present = max(present, int(min(known-seq+1, entriesAtOnce+1)))
+		}
+		for n, value := range values[:min(present, entriesAtOnce)] {
+			last := n == present-1 && seq+uint64(n) > known
+			if cut, err := r.entry(ctx, keys[n], seq+uint64(n), value, last); err != nil || cut {
+				return err
+			}
+		}
+		r.tell()
+		if present <= entriesAtOnce {
+			return nil
+		}
+	}
+}
+
+// entry replays one entry. If it is the last one and was not written to its end, nobody knows of it and it is cut off.
+func (r *recovery) entry(ctx context.Context, key string, seq uint64, value []byte, last bool) (cut bool, err error) {
+	j := r.journal
+	var f frame
+	var sections []byte
+	if value == nil {
+		err = errMissing
+		if r.headLost {
+			err = nil // more likely deleted than lost
+		}
+	} else if f, sections, err = readFrame(value, frame{kind: frameEntry, identity: j.identity, seq: seq}); last && errors.Is(err, errTorn) {
+		r.Torn = true
+		return true, nil
+	}
+	j.last = seq
+	j.sizes = append(j.sizes, uint32(len(value)))
+	j.bytes += int64(len(value))
+	j.high = max(j.high, f.high)
+	if err != nil {
+		// It may have changed any stream that no checkpoint has since.
+		if r.suspect(seq, math.MaxUint64) {
+			return false, r.damaged(ctx, key, value, err)
+		}
+		if errors.Is(err, ErrVersion) || errors.Is(err, ErrOwner) {
+			return false, fmt.Errorf("key %s: %w", key, err)
+		}
+		return false, nil
+	}
+	if value != nil {
+		r.Entries++
+	}
+	bad := uint64(0)
+	for shard := range shardCount {
+		if f.shards>>shard&1 == 0 {
+			continue
+		}
+		var section []byte
+		section, sections = nextSection(sections, seq, shard)
+		s := &j.shards[shard]
+		if seq <= s.seq {
+			continue
+		}
+		s.changed = seq
+		if section == nil || r.load(shard, section) != nil {
+			bad |= 1 << shard
+		}
+	}
+	if bad != 0 && r.suspect(seq, bad) {
+		return false, r.damaged(ctx, key, value, errDamaged)
+	}
+	return false, nil
+}
+
+// suspect marks the streams of shards that an entry may have changed, unless a later entry says what has become of them. It
+// reports whether there are shards without a later checkpoint among these.
+func (r *recovery) suspect(seq, shards uint64) bool {
+	any := false
+	for i := range r.conv.shards {
+		if shards>>i&1 == 0 || seq <= r.journal.shards[i].seq {
+			continue
+		}
+		any = true
+		r.wounded |= 1 << i
+		sh := &r.conv.shards[i]
+		for n := range sh.n {
+			sh.slot(n).meta |= flagTouched
+		}
+	}
+	return any
+}
+
+// finish forgets what is suspect or has expired, and sets the clock of the rest.
+func (r *recovery) finish() {
+	c := r.conv
+	now := c.clock()
+	for i := range c.shards {
+		sh := &c.shards[i]
+		if r.wounded>>i&1 != 0 {
+			sh.floor = max(sh.floor, r.journal.high)
+			r.Forgotten += sh.remove(func(s *slot) bool { return s.meta&flagTouched != 0 })
+		}
+		for n := range sh.n {
+			// Time that nobody was here to see does not count as idle.
+			s := sh.slot(n)
+			s.seen = now - min(now, r.newest-min(s.seen, r.newest))
+		}
+		if c.cfg.MaxStale > 0 {
+			r.Expired += sh.expire(now, c.maxStale)
+		}
+	}
+	r.Streams = r.streams()
+	c.live.Store(int64(r.Streams))
+}

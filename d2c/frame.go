@@ -1,0 +1,187 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package d2c
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/zeebo/xxh3"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// Everything in storage is a frame: a header, and sections that can be read even where others are damaged.
+//
+//	header   version 1, kind 1, shard 1, parity 1, size 4 (of the whole frame), identity 8, seq 8, index 4, count 4,
+//	         oldest 8, first 8, floor 8, high 8, shards 8, checksum 8 (XXH3 of the header before it)
+//	section  size 4 (of what follows the checksum), checksum 8 (XXH3 of what follows, with shard, seq and size mixed in)
+//
+// What a field means depends on the kind; fields of no meaning are zero.
+const frameVersion = 1
+
+type frameKind uint8
+
+const (
+	// frameEntry is what one commit changed: seq is its number, shards has a bit for each shard that it has a section of.
+	frameEntry frameKind = 'j'
+	// frameChunk is a part of a shard's checkpoint: seq is that of the last commit in it, index its place.
+	frameChunk frameKind = 'c'
+	// frameManifest says which chunks are a shard's checkpoint: seq as there, parity theirs, count their number, and
+	// index the number of chunks that may be left under either parity. It has no sections.
+	frameManifest frameKind = 'm'
+	// frameHead says where the journal begins. It has no sections.
+	frameHead frameKind = 'h'
+)
+
+type frame struct {
+	kind   frameKind
+	shard  uint8
+	parity uint8
+	// identity tells whose state this is: the encoding of identities, their seed and the owner's name.
+	identity uint64
+	seq      uint64
+	index    uint32
+	count    uint32
+	// first is the number of the first entry that is still needed, oldest of the oldest that may still be there.
+	oldest, first uint64
+	floor         int64 // of the shard
+	high          int64 // the latest time given out by any stream
+	shards        uint64
+}
+
+const (
+	frameHeader   = 80
+	sectionHeader = 12
+)
+
+// ErrVersion is returned for state that a newer version of this package has written. It is left as it is.
+var ErrVersion = errors.New("written by a newer version")
+
+// ErrOwner is returned for state that belongs to someone else: another owner, another seed, or another encoding of identities.
+var ErrOwner = errors.New("belongs to another owner, seed or identity encoding")
+
+var (
+	errTorn    = errors.New("torn: shorter than it says")
+	errDamaged = errors.New("damaged")
+)
+
+// begin appends the header to b; end completes it.
+func (f *frame) begin(b []byte) []byte { return append(b, make([]byte, frameHeader)...) }
+
+// end writes the header of a frame that began at b[0] and has all its sections.
+func (f *frame) end(b []byte) []byte {
+	h := b[:frameHeader]
+	h[0], h[1], h[2], h[3] = frameVersion, byte(f.kind), f.shard, f.parity
+	binary.LittleEndian.PutUint32(h[4:], uint32(len(b)))
+	binary.LittleEndian.PutUint64(h[8:], f.identity)
+	binary.LittleEndian.PutUint64(h[16:], f.seq)
+	binary.LittleEndian.PutUint32(h[24:], f.index)
+	binary.LittleEndian.PutUint32(h[28:], f.count)
+	binary.LittleEndian.PutUint64(h[32:], f.oldest)
+	binary.LittleEndian.PutUint64(h[40:], f.first)
+	binary.LittleEndian.PutUint64(h[48:], uint64(f.floor))
+	binary.LittleEndian.PutUint64(h[56:], uint64(f.high))
+	binary.LittleEndian.PutUint64(h[64:], f.shards)
+	binary.LittleEndian.PutUint64(h[72:], xxh3.Hash(h[:72]))
+	return b
+}
+
+// section appends what w has as the section of a shard. Sections come in the order of their shards.
+func (f *frame) section(b []byte, shard int, w *recordWriter) []byte {
+	at := len(b)
+	b = append(b, make([]byte, sectionHeader)...)
+	b = w.append(b)
+	h := b[at:]
+	binary.LittleEndian.PutUint32(h, uint32(len(h)-sectionHeader))
+	binary.LittleEndian.PutUint64(h[4:], sectionChecksum(h, f.seq, shard))
+	f.shards |= 1 << shard
+	return b
+}
+
+func sectionChecksum(section []byte, seq uint64, shard int) uint64 {
+	return xxh3.HashSeed(section[sectionHeader:], seq*shardCount+uint64(shard)) ^ uint64(binary.LittleEndian.Uint32(section))
+}
+
+// readFrame reads the header of what is meant to be want, as far as its place in storage tells. It returns the sections, to
+// be read with nextSection.
+func readFrame(b []byte, want frame) (f frame, sections []byte, err error) {
+	if len(b) > 0 && b[0] > frameVersion {
+		return f, nil, fmt.Errorf("%w: format version %d, known is %d", ErrVersion, b[0], frameVersion)
+	}
+	if len(b) < frameHeader {
+		return f, nil, errTorn
+	}
+	h := b[:frameHeader]
+	if h[0] != frameVersion || binary.LittleEndian.Uint64(h[72:]) != xxh3.Hash(h[:72]) {
+		return f, nil, errDamaged
+	}
+	f = frame{
+		kind: frameKind(h[1]), shard: h[2], parity: h[3],
+		identity: binary.LittleEndian.Uint64(h[8:]), seq: binary.LittleEndian.Uint64(h[16:]),
+		index: binary.LittleEndian.Uint32(h[24:]), count: binary.LittleEndian.Uint32(h[28:]),
+		oldest: binary.LittleEndian.Uint64(h[32:]), first: binary.LittleEndian.Uint64(h[40:]),
+		floor: int64(binary.LittleEndian.Uint64(h[48:])), high: int64(binary.LittleEndian.Uint64(h[56:])),
+		shards: binary.LittleEndian.Uint64(h[64:]),
+	}
+	if f.identity != want.identity {
+		return f, nil, ErrOwner
+	}
+	size := binary.LittleEndian.Uint32(h[4:])
+	switch {
+	case f.kind != want.kind || f.shard != want.shard:
+		return f, nil, errDamaged
+	case f.kind == frameEntry && f.seq != want.seq:
+		return f, nil, errDamaged
+	case f.kind == frameChunk && (f.seq != want.seq || f.parity != want.parity || f.index != want.index):
+		return f, nil, errDamaged
+	case uint64(size) > uint64(len(b)):
+		return f, nil, errTorn
+	case int(size) != len(b):
+		return f, nil, errDamaged
+	}
+	return f, b[frameHeader:], nil
+}
+
+// nextSection takes the section of a shard off b. If it is damaged, section is nil and rest is where the next one begins if
+// its size can be believed, which only that one's checksum can tell.
+func nextSection(b []byte, seq uint64, shard int) (section, rest []byte) {
+	if len(b) < sectionHeader {
+		return nil, nil
+	}
+	size := uint64(binary.LittleEndian.Uint32(b))
+	if size > uint64(len(b)-sectionHeader) {
+		return nil, nil
+	}
+	whole, rest := b[:sectionHeader+size], b[sectionHeader+size:]
+	if binary.LittleEndian.Uint64(b[4:]) != sectionChecksum(whole, seq, shard) {
+		return nil, rest
+	}
+	return whole[sectionHeader:], rest
+}
+
+// identityOf returns what tells one owner's state from another's. The encoding of identities takes part by way of the
+// identity of a stream that has a bit of everything.
+func identityOf(seed streamid.Seed, owner string) uint64 {
+	m := pmetric.NewMetric()
+	m.SetName("name")
+	m.SetUnit("By")
+	m.SetEmptySum().SetIsMonotonic(true)
+	m.Sum().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+	res, scope, attrs := pcommon.NewResource(), pcommon.NewInstrumentationScope(), pcommon.NewMap()
+	res.Attributes().PutStr("string", "value")
+	scope.SetName("scope")
+	scope.SetVersion("1")
+	scope.Attributes().PutBool("bool", true)
+	attrs.PutInt("int", 1)
+	attrs.PutDouble("double", 0.5)
+	attrs.PutEmptyBytes("bytes").Append(1, 2)
+	attrs.PutEmptySlice("slice").AppendEmpty().SetStr("element")
+	attrs.PutEmptyMap("map").PutStr("key", "value")
+	id := seed.Resource(res).Scope(scope).Metric(m).Point(attrs)
+	return xxh3.HashStringSeed(owner, id.Hi^id.Lo)
+}
