@@ -40,6 +40,20 @@ type Config struct {
 	// delta that ends before its stream does is dropped. Default 5m.
 	LateWindow time.Duration `mapstructure:"late_window"`
 
+	// State says where the state of the streams is kept besides in memory. By default it is nowhere: a restart of the
+	// process restarts every stream.
+	State StateConfig `mapstructure:"state"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// StateConfig says where the state of the streams is kept.
+type StateConfig struct {
+	// Storage names a storage extension, for instance file_storage. A batch is stored before it is passed on and before it
+	// is acknowledged, and refused (the sender may retry) if it cannot be, so that restarts and crashes lose nothing.
+	Storage *component.ID `mapstructure:"storage"`
+
 	// prevent unkeyed literal initialization
 	_ struct{}
 }

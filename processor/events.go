@@ -4,8 +4,13 @@
 package d2cprocessor
 
 import (
+	"context"
+	"errors"
+	"sync"
 	"sync/atomic"
 
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -17,6 +22,46 @@ type events struct {
 	logger *zap.Logger
 	limit  int         // max_streams
 	full   atomic.Bool // points have been refused since there last was room for a new stream
+
+	host    component.Host // whom to tell that state cannot be stored
+	mu      sync.Mutex
+	failing atomic.Bool // the latest batch could not be stored
+}
+
+// refused logs and reports that a batch could not be stored, once until one can be again.
+func (e *events) refused(err error) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, d2c.ErrClosed) {
+		return // that is about the one batch, or the end
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.failing.Swap(true) {
+		return
+	}
+	e.logger.Error("state cannot be stored, batches are refused and may be sent again", zap.Error(err))
+	componentstatus.ReportStatus(e.host, componentstatus.NewRecoverableErrorEvent(err))
+}
+
+// stored logs and reports that batches can be stored again.
+func (e *events) stored() {
+	if !e.failing.Load() {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.failing.Swap(false) {
+		e.logger.Info("state can be stored again")
+		componentstatus.ReportStatus(e.host, componentstatus.NewEvent(componentstatus.StatusOK))
+	}
+}
+
+// checkpoints logs that checkpoints fail, or with nil that they work again.
+func (e *events) checkpoints(err error) {
+	if err != nil {
+		e.logger.Warn("checkpoints cannot be stored, the journal grows meanwhile", zap.Error(err))
+	} else {
+		e.logger.Info("checkpoints can be stored again")
+	}
 }
 
 // converted logs what stands out in the result of one batch.

@@ -21,7 +21,7 @@ func TestStartLogsTheEffectivePolicy(t *testing.T) {
 	create(t, set, defaults(), consumertest.NewNop())
 	require.Equal(t, 1, logs.Len())
 	assert.Equal(t, map[string]any{
-		"gap": "continue", "overlap": "add", "late_window": 5 * time.Minute,
+		"state": "memory", "gap": "continue", "overlap": "add", "late_window": 5 * time.Minute,
 		"max_streams": int64(10_000_000), "max_stale": time.Hour,
 	}, logs.All()[0].ContextMap())
 }

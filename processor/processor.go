@@ -5,6 +5,7 @@ package d2cprocessor
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -18,38 +19,52 @@ import (
 
 // d2cProcessor is safe for concurrent calls of process; start and shutdown are called by the Collector, one at a time.
 type d2cProcessor struct {
+	id        component.ID
 	cfg       Config
-	conv      *d2c.Converter
+	conv      *d2c.Converter // with state in storage, nil until started
 	telemetry *telemetry
 	events    *events
 	logger    *zap.Logger
 	sweeper   *sweeper // nil until started, and if streams are kept for ever
+
+	closeClient func(context.Context) error // nil if state is in memory only
 }
 
 func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
-	conv, err := d2c.New(cfg.converter())
-	if err != nil {
-		return nil, err
-	}
 	tel, err := newTelemetry(set)
 	if err != nil {
 		return nil, err
 	}
-	return &d2cProcessor{
+	p := &d2cProcessor{
+		id:        set.ID,
 		cfg:       *cfg,
-		conv:      conv,
 		telemetry: tel,
 		events:    &events{logger: set.Logger, limit: cfg.MaxStreams},
 		logger:    set.Logger,
-	}, nil
+	}
+	if cfg.State.Storage == nil {
+		p.conv, err = d2c.New(cfg.converter())
+	}
+	return p, err
 }
 
 // process is the one path a batch takes.
 func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric.Metrics, error) {
 	hadSome := md.ResourceMetrics().Len() > 0
+	points, began := 0, time.Time{}
+	if p.closeClient != nil {
+		points, began = md.DataPointCount(), time.Now()
+	}
 	result, err := p.conv.Convert(ctx, md)
 	if err != nil {
+		// Not permanent: whoever sent the batch is to try again. Nothing has changed meanwhile.
+		p.telemetry.recordRefused(ctx, points)
+		p.events.refused(err)
 		return md, err
+	}
+	if p.closeClient != nil {
+		p.telemetry.recordCommit(ctx, time.Since(began))
+		p.events.stored()
 	}
 	p.telemetry.record(ctx, &result)
 	p.events.converted(&result, p.conv)
@@ -61,14 +76,23 @@ func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric
 	return md, nil
 }
 
-func (p *d2cProcessor) start(context.Context, component.Host) error {
+func (p *d2cProcessor) start(ctx context.Context, host component.Host) error {
+	where := "memory"
+	if p.cfg.State.Storage != nil {
+		if err := p.openState(ctx, host); err != nil {
+			return err
+		}
+		where = p.cfg.State.Storage.String()
+		p.events.host = host
+	}
 	if err := p.telemetry.observe(p.conv, p.cfg.MaxStreams); err != nil {
 		return err
 	}
 	if p.cfg.MaxStale > 0 {
 		p.sweeper = startSweeper(sweepInterval(p.cfg.MaxStale), p.sweep)
 	}
-	p.logger.Info("converting delta metrics to cumulative, state is in memory",
+	p.logger.Info("converting delta metrics to cumulative",
+		zap.String("state", where),
 		zap.Stringer("gap", p.cfg.Gap),
 		zap.Stringer("overlap", p.cfg.Overlap),
 		zap.Duration("late_window", p.cfg.LateWindow),
@@ -78,13 +102,15 @@ func (p *d2cProcessor) start(context.Context, component.Host) error {
 	return nil
 }
 
-// shutdown stops and joins the sweeper. It may be called without start and more than once; ctx bounds the wait.
+// shutdown stops and joins all goroutines. It may be called without start and more than once; ctx bounds the wait. There is
+// nothing to flush: what was acknowledged is stored.
 func (p *d2cProcessor) shutdown(ctx context.Context) error {
 	p.telemetry.shutdown()
-	if p.sweeper == nil {
-		return nil
+	var err error
+	if p.sweeper != nil {
+		err = p.sweeper.shutdown(ctx)
 	}
-	return p.sweeper.shutdown(ctx)
+	return errors.Join(err, p.closeState(ctx))
 }
 
 // sweep forgets idle streams.

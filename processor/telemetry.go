@@ -6,6 +6,7 @@ package d2cprocessor
 import (
 	"context"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/otel/attribute"
@@ -22,11 +23,12 @@ import (
 // For the same reason streams and bytes are sums rather than gauges: the SDK adds up what instances of one ID (the same
 // processor in two pipelines) observe, where of a gauge the last one would win.
 type telemetry struct {
-	builder  *metadata.TelemetryBuilder
-	instance metric.MeasurementOption
-	plain    []metric.AddOption
-	outcome  [d2c.NumOutcomes][]metric.AddOption
-	reason   [d2c.NumOutcomes][]metric.AddOption // for outcomes that are restarts
+	builder              *metadata.TelemetryBuilder
+	instance             metric.MeasurementOption
+	journal, checkpoints metric.MeasurementOption
+	plain                []metric.AddOption
+	outcome              [d2c.NumOutcomes][]metric.AddOption
+	reason               [d2c.NumOutcomes][]metric.AddOption // for outcomes that are restarts
 }
 
 func newTelemetry(set processor.Settings) (*telemetry, error) {
@@ -37,6 +39,8 @@ func newTelemetry(set processor.Settings) (*telemetry, error) {
 	id := attribute.String("processor", set.ID.String())
 	t := &telemetry{builder: builder, instance: metric.WithAttributeSet(attribute.NewSet(id))}
 	t.plain = []metric.AddOption{t.instance}
+	t.journal = metric.WithAttributeSet(attribute.NewSet(id, attribute.String("part", "journal")))
+	t.checkpoints = metric.WithAttributeSet(attribute.NewSet(id, attribute.String("part", "checkpoints")))
 	for o := range d2c.NumOutcomes {
 		t.outcome[o] = addOption(id, attribute.String("outcome", o.String()))
 		if o.Restarted() {
@@ -69,6 +73,21 @@ func (t *telemetry) record(ctx context.Context, result *d2c.Result) {
 	}
 }
 
+// recordCommit measures how long a batch took with its state stored.
+func (t *telemetry) recordCommit(ctx context.Context, took time.Duration) {
+	t.builder.D2cCommitDuration.Record(ctx, took.Seconds(), t.instance)
+}
+
+// recordRefused counts points that were refused because their state could not be stored.
+func (t *telemetry) recordRefused(ctx context.Context, points int) {
+	t.builder.D2cPointsRefused.Add(ctx, int64(points), t.plain...)
+}
+
+// recordDamaged counts values in storage that could not be read.
+func (t *telemetry) recordDamaged(ctx context.Context, values int) {
+	t.builder.D2cStorageDamaged.Add(ctx, int64(values), t.plain...)
+}
+
 // recordExpired counts streams that were forgotten.
 func (t *telemetry) recordExpired(ctx context.Context, n int) {
 	if n > 0 {
@@ -85,6 +104,9 @@ func (t *telemetry) observe(conv *d2c.Converter, limit int) error {
 	if err := t.builder.RegisterD2cStateSizeCallback(t.observer(conv.Bytes)); err != nil {
 		return err
 	}
+	if err := t.builder.RegisterD2cStorageSizeCallback(t.storage(conv)); err != nil {
+		return err
+	}
 	if limit == 0 {
 		return nil // no limit; a zero would look like one
 	}
@@ -94,6 +116,18 @@ func (t *telemetry) observe(conv *d2c.Converter, limit int) error {
 func (t *telemetry) observer(value func() int64) metric.Int64Callback {
 	return func(_ context.Context, o metric.Int64Observer) error {
 		o.Observe(value(), t.instance)
+		return nil
+	}
+}
+
+// storage reports the size of what is in storage, by part.
+func (t *telemetry) storage(conv *d2c.Converter) metric.Int64Callback {
+	return func(_ context.Context, o metric.Int64Observer) error {
+		journal, checkpoints := conv.Stored()
+		if journal+checkpoints > 0 {
+			o.Observe(journal, t.journal)
+			o.Observe(checkpoints, t.checkpoints)
+		}
 		return nil
 	}
 }

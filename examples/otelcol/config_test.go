@@ -44,7 +44,6 @@ func TestBadConfigsAreRefusedByName(t *testing.T) {
 		{"overlap: subtract", "overlap"},
 		{"late_windows: 5m", "late_windows"},
 		// Not there yet: must not be accepted and then do nothing.
-		{"state: {storage: file_storage}", "state"},
 		{"emit_zero: true", "emit_zero"},
 		{"reemit_interval: 1m", "reemit_interval"},
 	} {

@@ -28,11 +28,15 @@ type TelemetryBuilder struct {
 	meter             metric.Meter
 	mu                sync.Mutex
 	registrations     []metric.Registration
+	D2cCommitDuration metric.Float64Histogram
 	D2cGapFilled      metric.Float64Counter
 	D2cGapOpened      metric.Float64Counter
 	D2cPoints         metric.Int64Counter
+	D2cPointsRefused  metric.Int64Counter
 	D2cRestarts       metric.Int64Counter
 	D2cStateSize      metric.Int64ObservableUpDownCounter
+	D2cStorageDamaged metric.Int64Counter
+	D2cStorageSize    metric.Int64ObservableUpDownCounter
 	D2cStreams        metric.Int64ObservableUpDownCounter
 	D2cStreamsExpired metric.Int64Counter
 	D2cStreamsLimit   metric.Int64ObservableUpDownCounter
@@ -55,6 +59,21 @@ func (builder *TelemetryBuilder) RegisterD2cStateSizeCallback(cb metric.Int64Cal
 		cb(ctx, &observerInt64{inst: builder.D2cStateSize, obs: o})
 		return nil
 	}, builder.D2cStateSize)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterD2cStorageSizeCallback sets callback for observable D2cStorageSize metric.
+func (builder *TelemetryBuilder) RegisterD2cStorageSizeCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.D2cStorageSize, obs: o})
+		return nil
+	}, builder.D2cStorageSize)
 	if err != nil {
 		return err
 	}
@@ -122,6 +141,13 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	}
 	builder.meter = Meter(settings)
 	var err, errs error
+	builder.D2cCommitDuration, err = builder.meter.Float64Histogram(
+		"otelcol_d2c_commit_duration",
+		metric.WithDescription("Time from a batch's arrival until it was converted and its state stored. Absent if state is in memory only. [Alpha]"),
+		metric.WithUnit("s"),
+		metric.WithExplicitBucketBoundaries([]float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}...),
+	)
+	errs = errors.Join(errs, err)
 	builder.D2cGapFilled, err = builder.meter.Float64Counter(
 		"otelcol_d2c_gap_filled",
 		metric.WithDescription("Time of opened gaps that a late or overlapping delta covered after all, summed over streams. [Alpha]"),
@@ -140,6 +166,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("{point}"),
 	)
 	errs = errors.Join(errs, err)
+	builder.D2cPointsRefused, err = builder.meter.Int64Counter(
+		"otelcol_d2c_points_refused",
+		metric.WithDescription("Data points of batches that were refused, to be sent again, because their state could not be stored. [Alpha]"),
+		metric.WithUnit("{point}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.D2cRestarts, err = builder.meter.Int64Counter(
 		"otelcol_d2c_restarts",
 		metric.WithDescription("Streams that began anew under a new start timestamp. [Alpha]"),
@@ -149,6 +181,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	builder.D2cStateSize, err = builder.meter.Int64ObservableUpDownCounter(
 		"otelcol_d2c_state_size",
 		metric.WithDescription("Memory held by the state of all streams. [Alpha]"),
+		metric.WithUnit("By"),
+	)
+	errs = errors.Join(errs, err)
+	builder.D2cStorageDamaged, err = builder.meter.Int64Counter(
+		"otelcol_d2c_storage_damaged",
+		metric.WithDescription("Values in storage that could not be read at start. They are kept under other keys. [Alpha]"),
+		metric.WithUnit("{value}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.D2cStorageSize, err = builder.meter.Int64ObservableUpDownCounter(
+		"otelcol_d2c_storage_size",
+		metric.WithDescription("Size of the state in storage, without what the storage needs for itself. Absent if state is in memory only. [Alpha]"),
 		metric.WithUnit("By"),
 	)
 	errs = errors.Join(errs, err)
