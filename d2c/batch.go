@@ -292,14 +292,11 @@ func (b *batch) shardItems(shard int) []int32 {
 	return b.order[b.ends[shard-1]:b.ends[shard]]
 }
 
-// fold takes one shard's items into their streams or, if g is not nil, into its copies of them.
+// fold takes one shard's items into their streams or, if g is not nil, into its copies of them. The shard is locked.
 func (b *batch) fold(sh *shard, items []int32, c *Converter, now uint32, g *group) {
 	streams := sh
 	if g != nil {
 		streams = &g.scratch
-	} else {
-		sh.mu.Lock()
-		defer sh.mu.Unlock()
 	}
 	b.timeline.floor = sh.floor
 

@@ -32,10 +32,13 @@ type group struct {
 
 // locate returns the group's copy of the item's stream, or nil if there is no such stream and none may open.
 func (g *group) locate(it *item, sh *shard, c *Converter) *slot {
-	if s := g.scratch.find(it.id); s != nil {
-		return s
-	}
 	original := sh.find(it.id)
+	// An original that is marked has a copy; most have none yet, and looking for it would cost as much as making it.
+	if original == nil || original.meta&flagTouched != 0 {
+		if s := g.scratch.find(it.id); s != nil {
+			return s
+		}
+	}
 	if original == nil && (sh.n+g.opened >= maxSlots || !c.mayOpen(it, sh)) {
 		return nil
 	}
@@ -44,6 +47,7 @@ func (g *group) locate(it *item, sh *shard, c *Converter) *slot {
 		g.opened++
 	} else {
 		g.scratch.copyFrom(s, sh, original)
+		original.meta |= flagTouched
 	}
 	g.originals = append(g.originals, original)
 	return s
@@ -52,17 +56,20 @@ func (g *group) locate(it *item, sh *shard, c *Converter) *slot {
 // fold folds all batches of the group, each in its turn.
 func (g *group) fold(c *Converter, now uint32) {
 	for i := range c.shards {
+		sh := &c.shards[i]
+		sh.mu.Lock()
 		for _, b := range g.batches {
 			if items := b.shardItems(i); len(items) > 0 {
-				b.fold(&c.shards[i], items, c, now, g)
+				b.fold(sh, items, c, now, g)
 			}
 		}
+		sh.mu.Unlock()
 		g.ends[i] = g.scratch.n
 	}
 }
 
-// publish puts the copies in the place of the streams.
-func (g *group) publish(c *Converter) {
+// end takes the marks off the originals, and if the group is committed puts the copies in their place.
+func (g *group) end(c *Converter, committed bool) {
 	at := 0
 	for i := range c.shards {
 		sh, end := &c.shards[i], g.ends[i]
@@ -72,10 +79,14 @@ func (g *group) publish(c *Converter) {
 		sh.mu.Lock()
 		for ; at < end; at++ {
 			s, dst := g.scratch.slot(at), g.originals[at]
-			if dst == nil {
+			if dst != nil {
+				dst.meta &^= flagTouched
+			} else if committed {
 				dst = sh.add(s.id, s.kind())
 			}
-			sh.copyFrom(dst, &g.scratch, s)
+			if committed {
+				sh.copyFrom(dst, &g.scratch, s)
+			}
 		}
 		sh.mu.Unlock()
 	}
@@ -182,9 +193,8 @@ func (q *committer) lead(ctx context.Context, c *Converter) {
 	now := c.clock()
 	g.fold(c, now)
 	err := q.journal.append(ctx, g, c)
-	if err == nil {
-		g.publish(c)
-	} else {
+	g.end(c, err == nil)
+	if err != nil {
 		c.live.Add(-int64(g.opened))
 	}
 	for i, b := range g.batches {

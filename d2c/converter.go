@@ -78,7 +78,10 @@ func (c *Converter) Convert(ctx context.Context, md pmetric.Metrics) (Result, er
 		now := c.clock()
 		for i := range c.shards {
 			if items := b.shardItems(i); len(items) > 0 {
-				b.fold(&c.shards[i], items, c, now, nil)
+				sh := &c.shards[i]
+				sh.mu.Lock()
+				b.fold(sh, items, c, now, nil)
+				sh.mu.Unlock()
 			}
 		}
 	}

@@ -17,8 +17,8 @@ type Local struct {
 	Storage Storage
 	// Owner is the name under which the state is kept. Storage that has the state of another owner is refused.
 	Owner string
-	// JournalSize is the length in bytes below which the journal is never cut; when longer, it is cut if it is longer than
-	// all checkpoints together. Zero means 1 MiB.
+	// JournalSize is the length in bytes below which the journal is never cut; when longer, it is cut if it is half as long
+	// again as all checkpoints together. Zero means 1 MiB.
 	JournalSize int64
 	// Progress, if not nil, is called by Open now and then with what has been restored so far.
 	Progress func(Recovery)

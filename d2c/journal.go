@@ -31,14 +31,15 @@ type KeyValue struct {
 	Value []byte
 }
 
-// The keys. Hexadecimal numbers of fixed length keep entries in their order in stores that sort.
-const keyHead = "head"
+// The keys. What is written or deleted together is next to each other, away from other large values: a store that keeps keys
+// in order, as bbolt does, rewrites the neighbours too.
+const keyHead = "m/head"
 
 func keyEntry(seq uint64) string        { return fmt.Sprintf("j/%016x", seq) }
-func keyManifest(shard int) string      { return fmt.Sprintf("s/%02x", shard) }
+func keyManifest(shard int) string      { return fmt.Sprintf("m/%02x", shard) }
 func keyAside(key string, n int) string { return fmt.Sprintf("damaged/%d/%s", n, key) }
 func keyChunk(shard int, parity uint8, i uint32) string {
-	return fmt.Sprintf("s/%02x/%d/%04x", shard, parity, i)
+	return fmt.Sprintf("c/%d/%02x/%04x", parity, shard, i)
 }
 
 // chunkSize is about how long a chunk of a checkpoint gets. Tests change it.
@@ -57,8 +58,8 @@ const (
 )
 
 // journal keeps what commits have changed: as one entry each at first, until the shards concerned are written whole, as
-// checkpoints, and the entries deleted. It is cut when it gets longer than all checkpoints together, so storage holds about
-// twice the live records, and on average each record is written once more than it changes.
+// checkpoints, and the entries deleted. It is cut when it gets half as long again as all checkpoints together: storage holds
+// about two and a half times the live records, and two checkpoints are written for three journals.
 //
 // A checkpoint takes effect when its manifest is stored; until then the last one does. Chunks alternate between two sets of
 // keys for that. Entries are numbered without holes, and deleted only once the head says that they are no longer needed, so
@@ -70,8 +71,9 @@ type journal struct {
 	trouble  func(error)
 	minimum  int64
 
-	entry  []byte // scratch space of append
+	entry  []byte // scratch space of append, as is writer; copier is that of capture
 	writer recordWriter
+	copier recordWriter
 
 	wake chan struct{}
 	stop context.CancelFunc
@@ -104,7 +106,7 @@ type checkpointed struct {
 func (s *checkpointed) dirty() bool { return s.changed > s.seq || s.shrunk }
 
 // limit is the length at which the journal is cut. It is called with j.mu held.
-func (j *journal) limit() int64 { return max(j.stored, j.minimum) }
+func (j *journal) limit() int64 { return max(j.stored+j.stored/2, j.minimum) }
 
 // append stores what the group has changed, as one entry.
 func (j *journal) append(ctx context.Context, g *group, c *Converter) error {
@@ -277,7 +279,7 @@ func (j *journal) checkpoint(ctx context.Context, c *Converter, shards []int) er
 	// A large shard has many megabytes: not all in one call, so that commits get in between.
 	for chunks := round.chunks; len(chunks) > 0; {
 		n, size := 0, 0
-		for n < len(chunks) && (n == 0 || size+len(chunks[n].Value) <= roundSize) {
+		for n < len(chunks) && (n == 0 || size+len(chunks[n].Value) <= 2*roundSize) {
 			size += len(chunks[n].Value)
 			n++
 		}
@@ -317,7 +319,8 @@ func (j *journal) capture(c *Converter, shards []int) *round {
 	for _, i := range shards {
 		sh, was := &c.shards[i], &j.shards[i]
 		is := checkpointed{seq: j.last, changed: was.changed, parity: was.parity ^ 1, left: was.left, streams: sh.n}
-		chunk := func(w *recordWriter) {
+		w := &j.copier
+		chunk := func() {
 			f := frame{
 				kind: frameChunk, shard: uint8(i), parity: is.parity, identity: j.identity, seq: is.seq, index: is.chunks,
 			}
@@ -328,14 +331,13 @@ func (j *journal) capture(c *Converter, shards []int) *round {
 			is.bytes += int64(len(b))
 			w.reset()
 		}
-		var w recordWriter
 		for n := range sh.n {
 			if w.add(sh, sh.slot(n), epoch); len(w.records) >= chunkSize {
-				chunk(&w)
+				chunk()
 			}
 		}
 		if len(w.records) > 0 {
-			chunk(&w)
+			chunk()
 		}
 		is.left[is.parity] = max(is.left[is.parity], is.chunks)
 		f := frame{

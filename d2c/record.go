@@ -34,8 +34,11 @@ const (
 	recordKnown     = 1<<6 - 1
 )
 
-// recordFixed is the size of what all records begin with.
-const recordFixed = 16 + 1 + 4 + 8 + 8
+// recordFixed is the size of what all records begin with, recordSum that of a sum's without an aside.
+const (
+	recordFixed = 16 + 1 + 4 + 8 + 8
+	recordSum   = recordFixed + 8
+)
 
 var errRecord = errors.New("malformed record")
 
@@ -67,9 +70,9 @@ func (w *recordWriter) add(sh *shard, s *slot, epoch int64) {
 	if s.meta>>asideShift != 0 {
 		flags |= recordAside
 	}
-	b := slices.Grow(w.records, recordFixed+8)
+	b := slices.Grow(w.records, recordSum)
 	n := len(b)
-	b = b[:n+recordFixed]
+	b = b[:n+recordSum]
 	fixed := b[n:]
 	binary.LittleEndian.PutUint64(fixed, s.id.Hi)
 	binary.LittleEndian.PutUint64(fixed[8:], s.id.Lo)
@@ -77,6 +80,12 @@ func (w *recordWriter) add(sh *shard, s *slot, epoch int64) {
 	binary.LittleEndian.PutUint32(fixed[17:], uint32(max(epoch+int64(s.seen), 0)))
 	binary.LittleEndian.PutUint64(fixed[21:], uint64(s.start))
 	binary.LittleEndian.PutUint64(fixed[29:], uint64(s.last))
+	if flags&(flagKind|recordAside) == 0 { // nearly all records
+		binary.LittleEndian.PutUint64(fixed[37:], s.value)
+		w.records = b
+		return
+	}
+	b = b[:n+recordFixed]
 	if flags&recordAside != 0 {
 		a := &sh.asides[s.meta>>asideShift-1]
 		b = binary.LittleEndian.AppendUint64(b, uint64(a.emitted))
