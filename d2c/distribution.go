@@ -6,6 +6,8 @@ package d2c
 import (
 	"math"
 	"math/bits"
+
+	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
 // distribution is what both kinds of histogram have besides buckets.
@@ -58,26 +60,11 @@ func (d *distribution) finite() bool {
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
-// distributionPoint is what the data points of both kinds of histogram have in common.
-type distributionPoint interface {
-	Count() uint64
-	SetCount(uint64)
-	HasSum() bool
-	Sum() float64
-	SetSum(float64)
-	RemoveSum()
-	HasMin() bool
-	Min() float64
-	SetMin(float64)
-	RemoveMin()
-	HasMax() bool
-	Max() float64
-	SetMax(float64)
-	RemoveMax()
-}
+// readHistogram and readExponential are one text twice: through a type parameter every accessor is an indirect call, which
+// costs a histogram point 5 % of its time.
 
-func readDistribution[P distributionPoint](dp P) distribution {
-	d := distribution{count: dp.Count()}
+func (d *distribution) readHistogram(dp pmetric.HistogramDataPoint) {
+	*d = distribution{count: dp.Count()}
 	if dp.HasSum() {
 		d.sum, d.has = dp.Sum(), d.has|hasSum
 	}
@@ -87,10 +74,41 @@ func readDistribution[P distributionPoint](dp P) distribution {
 	if dp.HasMax() {
 		d.max, d.has = dp.Max(), d.has|hasMax
 	}
-	return d
 }
 
-func writeDistribution[P distributionPoint](dp P, d *distribution) {
+func (d *distribution) readExponential(dp pmetric.ExponentialHistogramDataPoint) {
+	*d = distribution{count: dp.Count()}
+	if dp.HasSum() {
+		d.sum, d.has = dp.Sum(), d.has|hasSum
+	}
+	if dp.HasMin() {
+		d.min, d.has = dp.Min(), d.has|hasMin
+	}
+	if dp.HasMax() {
+		d.max, d.has = dp.Max(), d.has|hasMax
+	}
+}
+
+func (d *distribution) writeHistogram(dp pmetric.HistogramDataPoint) {
+	dp.SetCount(d.count)
+	if d.has&hasSum != 0 {
+		dp.SetSum(d.sum)
+	} else {
+		dp.RemoveSum()
+	}
+	if d.has&hasMin != 0 {
+		dp.SetMin(d.min)
+	} else {
+		dp.RemoveMin()
+	}
+	if d.has&hasMax != 0 {
+		dp.SetMax(d.max)
+	} else {
+		dp.RemoveMax()
+	}
+}
+
+func (d *distribution) writeExponential(dp pmetric.ExponentialHistogramDataPoint) {
 	dp.SetCount(d.count)
 	if d.has&hasSum != 0 {
 		dp.SetSum(d.sum)

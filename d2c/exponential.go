@@ -326,7 +326,7 @@ func viewOf(src pmetric.ExponentialHistogramDataPointBuckets) bucketView {
 
 // write puts the total into the point that held the delta.
 func (e *exponential) write(p *exponentialPoint) {
-	writeDistribution(p.ExponentialHistogramDataPoint, &e.distribution)
+	e.writeExponential(p.ExponentialHistogramDataPoint)
 	p.SetScale(int32(e.scale))
 	p.SetZeroCount(e.zeroCount)
 	p.SetZeroThreshold(e.zeroThreshold)
@@ -338,7 +338,7 @@ func (e *exponential) write(p *exponentialPoint) {
 
 // inspect reads the point, and returns its outcome if it is malformed.
 func (p *exponentialPoint) inspect() (o Outcome, malformed bool) {
-	p.distribution = readDistribution(p.ExponentialHistogramDataPoint)
+	p.readExponential(p.ExponentialHistogramDataPoint)
 	p.ranges = [2]bucketView{viewOf(p.Positive()), viewOf(p.Negative())}
 	if !p.finite() || !finite(p.ZeroThreshold()) {
 		return DroppedNotFinite, true

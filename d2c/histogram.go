@@ -88,7 +88,7 @@ func (h *histogramTotal) read(p *histogramPoint) {
 
 // write puts the total into the point that held the delta.
 func (h *histogramTotal) write(p *histogramPoint, o Outcome) {
-	writeDistribution(p.HistogramDataPoint, &h.distribution)
+	h.writeHistogram(p.HistogramDataPoint)
 	p.BucketCounts().FromRaw(h.counts)
 	if o == Repeated { // maybe of a point from before the bounds changed
 		p.ExplicitBounds().FromRaw(h.bounds)
@@ -97,7 +97,7 @@ func (h *histogramTotal) write(p *histogramPoint, o Outcome) {
 
 // inspect reads the point, and returns its outcome if it is malformed.
 func (p *histogramPoint) inspect() (o Outcome, malformed bool) {
-	p.distribution = readDistribution(p.HistogramDataPoint)
+	p.readHistogram(p.HistogramDataPoint)
 	if !p.finite() {
 		return DroppedNotFinite, true
 	}
