@@ -70,7 +70,7 @@ func (b *batch) reset() {
 		counts = nil
 	}
 	b.histogram = histogramTotal{histogram: histogram{counts: counts}}
-	b.exponential.delta.ranges = [2]bucketView{}
+	b.exponential.delta = nil
 }
 
 // identify finds the stream of every delta point and sets malformed points aside. It changes nothing in md.

@@ -8,7 +8,6 @@ import (
 	"math/bits"
 	"slices"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
@@ -19,53 +18,40 @@ type histogram struct {
 	counts []uint64
 }
 
-// histogramPoint is a data point on its way, with what it takes a walk through generated code to read.
+// histogramPoint is a data point on its way, with its value as long as that is the delta. The slices are the data point's.
 type histogramPoint struct {
 	pmetric.HistogramDataPoint
-	distribution
+	histogram
 }
 
-// histogramTotal is the total of a histogram and the delta to add. The total's counts are scratch space; the delta's
-// bounds and counts stay in the data point.
+// histogramTotal is the total of a histogram and the delta to add. The total's counts are scratch space.
 type histogramTotal struct {
 	histogram
-	delta struct {
-		distribution
-		bounds pcommon.Float64Slice
-		counts pcommon.UInt64Slice
-	}
+	delta *histogram
 }
 
 func (h *histogramTotal) add() (Outcome, bool) {
-	if !h.sameLayout() {
+	if len(h.counts) != len(h.delta.counts) || !slices.Equal(h.bounds, h.delta.bounds) {
 		return RestartedLayout, false
 	}
 	d, ok := h.plus(&h.delta.distribution)
-	if !ok {
+	// Buckets are checked of their own because nothing makes a producer's count their sum.
+	if !ok || addCounts(h.counts, h.delta.counts) != 0 {
 		return RestartedOverflow, false
 	}
-	// Buckets are checked of their own because nothing makes a producer's count their sum.
-	var carry uint64
-	for i, v := range h.counts {
-		var c uint64
-		h.counts[i], c = bits.Add64(v, h.delta.counts.At(i), 0)
-		carry |= c
-	}
 	h.distribution = d
-	return RestartedOverflow, carry == 0
+	return 0, true
 }
 
-func (h *histogramTotal) sameLayout() bool {
-	bounds := h.delta.bounds
-	if len(h.counts) != h.delta.counts.Len() || len(h.bounds) != bounds.Len() {
-		return false
+// addCounts adds delta, which is as long, to counts. It returns 1 if a count has wrapped.
+func addCounts(counts, delta []uint64) (carry uint64) {
+	delta = delta[:len(counts)]
+	for i, v := range counts {
+		var c uint64
+		counts[i], c = bits.Add64(v, delta[i], 0)
+		carry |= c
 	}
-	for i, bound := range h.bounds {
-		if bound != bounds.At(i) {
-			return false
-		}
-	}
-	return true
+	return carry
 }
 
 // share leaves a histogram whole: nothing says which observations fell into which part of the interval.
@@ -73,18 +59,12 @@ func (h *histogramTotal) share(_, _ int64) {}
 
 func (h *histogramTotal) restart() {
 	h.distribution = h.delta.distribution
-	h.bounds = h.delta.bounds.AsRaw()
-	h.counts = slices.Grow(h.counts[:0], h.delta.counts.Len())
-	for i := range h.delta.counts.Len() {
-		h.counts = append(h.counts, h.delta.counts.At(i))
-	}
+	h.bounds = h.delta.bounds
+	h.counts = append(h.counts[:0], h.delta.counts...)
 }
 
-// read takes the delta from a point; its bounds and counts stay where they are.
-func (h *histogramTotal) read(p *histogramPoint) {
-	h.delta.distribution = p.distribution
-	h.delta.bounds, h.delta.counts = p.ExplicitBounds(), p.BucketCounts()
-}
+// read takes the delta from a point.
+func (h *histogramTotal) read(p *histogramPoint) { h.delta = &p.histogram }
 
 // write puts the total into the point that held the delta.
 func (h *histogramTotal) write(p *histogramPoint, o Outcome) {
@@ -101,13 +81,13 @@ func (p *histogramPoint) inspect() (o Outcome, malformed bool) {
 	if !p.finite() {
 		return DroppedNotFinite, true
 	}
-	bounds, n := p.ExplicitBounds(), p.BucketCounts().Len()
-	if n > maxHistogramBuckets || n != bounds.Len()+1 && (n != 0 || bounds.Len() != 0) {
+	p.bounds, p.counts = boundsOf(p.ExplicitBounds()), countsOf(p.BucketCounts())
+	n := len(p.counts)
+	if n > maxHistogramBuckets || n != len(p.bounds)+1 && (n != 0 || len(p.bounds) != 0) {
 		return DroppedBuckets, true
 	}
 	previous := math.Inf(-1)
-	for i := range bounds.Len() {
-		bound := bounds.At(i)
+	for i, bound := range p.bounds {
 		if !(bound > previous) && (i > 0 || !math.IsInf(bound, -1)) {
 			return DroppedBuckets, true
 		}
