@@ -58,8 +58,7 @@ type exponentialTotal struct {
 }
 
 func (e *exponentialTotal) add() (Outcome, bool) {
-	d, ok := e.plus(&e.delta.distribution)
-	if !ok {
+	if !e.plus(&e.delta.distribution) {
 		return RestartedOverflow, false
 	}
 	zero, carry := bits.Add64(e.zeroCount, e.delta.zeroCount, 0)
@@ -77,7 +76,6 @@ func (e *exponentialTotal) add() (Outcome, bool) {
 	} else if !e.merge() {
 		return RestartedOverflow, false
 	}
-	e.distribution = d
 	return 0, true
 }
 

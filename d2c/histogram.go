@@ -34,12 +34,10 @@ func (h *histogramTotal) add() (Outcome, bool) {
 	if len(h.counts) != len(h.delta.counts) || !slices.Equal(h.bounds, h.delta.bounds) {
 		return RestartedLayout, false
 	}
-	d, ok := h.plus(&h.delta.distribution)
 	// Buckets are checked of their own because nothing makes a producer's count their sum.
-	if !ok || addCounts(h.counts, h.delta.counts) != 0 {
+	if !h.plus(&h.delta.distribution) || addCounts(h.counts, h.delta.counts) != 0 {
 		return RestartedOverflow, false
 	}
-	h.distribution = d
 	return 0, true
 }
 
