@@ -170,9 +170,13 @@ func (b *batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 			if !b.timed(&it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) {
 				continue
 			}
-			b.histograms = append(b.histograms, histogramPoint{HistogramDataPoint: dp})
+			// Filled in where it is: a copy of what was just written field by field waits for the stores, a tenth of the
+			// point's time.
+			b.histograms = append(b.histograms, histogramPoint{})
+			p := &b.histograms[it.point]
+			p.HistogramDataPoint = dp
 			if !it.marker {
-				if o, malformed := b.histograms[it.point].inspect(); malformed {
+				if o, malformed := p.inspect(); malformed {
 					b.histograms = b.histograms[:it.point]
 					b.malformed(o)
 					continue
@@ -188,9 +192,11 @@ func (b *batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 			if !b.timed(&it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) {
 				continue
 			}
-			b.exponentials = append(b.exponentials, exponentialPoint{ExponentialHistogramDataPoint: dp})
+			b.exponentials = append(b.exponentials, exponentialPoint{})
+			p := &b.exponentials[it.point]
+			p.ExponentialHistogramDataPoint = dp
 			if !it.marker {
-				if o, malformed := b.exponentials[it.point].inspect(); malformed {
+				if o, malformed := p.inspect(); malformed {
 					b.exponentials = b.exponentials[:it.point]
 					b.malformed(o)
 					continue
