@@ -255,10 +255,17 @@ func (b *batch) malformed(o Outcome) {
 }
 
 func (b *batch) identified(it *item, id streamid.ID) {
-	it.id = id
-	it.position = int32(len(b.outcomes))
+	// Field by field: copied as a whole right after it was written in parts, it waits for the stores to reach the cache. With
+	// the same in foldSum, 5 % of a point's time.
+	b.items = append(b.items, item{})
+	to := &b.items[len(b.items)-1]
+	to.id = id
+	to.interval.start, to.interval.time = it.interval.start, it.interval.time
+	to.value = it.value
+	to.point = it.point
+	to.position = int32(len(b.outcomes))
+	to.kind, to.double, to.marker = it.kind, it.double, it.marker
 	b.outcomes = append(b.outcomes, 0)
-	b.items = append(b.items, *it)
 }
 
 // group sorts the items by shard, keeping their order otherwise.
@@ -403,7 +410,8 @@ func (b *batch) take(v total, it *item, c *Converter, fresh bool) Outcome {
 
 func (b *batch) foldSum(s *slot, it *item, c *Converter, fresh bool) Outcome {
 	delta := number{it.value, it.double}
-	b.sum = sumTotal{number: s.number(), delta: delta, reduced: delta}
+	// One by one, as in identified.
+	b.sum.number, b.sum.delta, b.sum.reduced = s.number(), delta, delta
 	o := b.take(&b.sum, it, c, fresh)
 	if o.Added() {
 		s.setNumber(b.sum.number)
