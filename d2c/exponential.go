@@ -283,8 +283,8 @@ func (b *buckets) add(o *buckets) (carry uint64) {
 // read takes the delta from a point.
 func (e *exponentialTotal) read(p *exponentialPoint) { e.delta = &p.exponential }
 
-// populatedOf returns the buckets between the first and the last that is not empty.
-func populatedOf(src pmetric.ExponentialHistogramDataPointBuckets) buckets {
+// read takes the buckets between the first and the last that is not empty.
+func (b *buckets) read(src pmetric.ExponentialHistogramDataPointBuckets) {
 	counts := countsOf(src.BucketCounts())
 	lo, hi := 0, len(counts)
 	for lo < hi && counts[lo] == 0 {
@@ -293,7 +293,7 @@ func populatedOf(src pmetric.ExponentialHistogramDataPointBuckets) buckets {
 	for lo < hi && counts[hi-1] == 0 {
 		hi--
 	}
-	return buckets{offset: int64(src.Offset()) + int64(lo), counts: counts[lo:hi]}
+	b.offset, b.counts = int64(src.Offset())+int64(lo), counts[lo:hi]
 }
 
 // write puts the total into the point that held the delta.
@@ -302,17 +302,21 @@ func (e *exponential) write(p *exponentialPoint) {
 	p.SetScale(int32(e.scale))
 	p.SetZeroCount(e.zeroCount)
 	p.SetZeroThreshold(e.zeroThreshold)
-	for i, b := range [...]pmetric.ExponentialHistogramDataPointBuckets{p.Positive(), p.Negative()} {
-		b.SetOffset(int32(e.ranges[i].offset))
-		b.BucketCounts().FromRaw(e.ranges[i].counts)
-	}
+	e.ranges[0].write(p.Positive())
+	e.ranges[1].write(p.Negative())
+}
+
+func (b *buckets) write(to pmetric.ExponentialHistogramDataPointBuckets) {
+	to.SetOffset(int32(b.offset))
+	to.BucketCounts().FromRaw(b.counts)
 }
 
 // inspect reads the point, and returns its outcome if it is malformed.
 func (p *exponentialPoint) inspect() (o Outcome, malformed bool) {
 	p.readExponential(p.ExponentialHistogramDataPoint)
 	p.scale, p.zeroCount, p.zeroThreshold = int(p.Scale()), p.ZeroCount(), p.ZeroThreshold()
-	p.ranges = [2]buckets{populatedOf(p.Positive()), populatedOf(p.Negative())}
+	p.ranges[0].read(p.Positive())
+	p.ranges[1].read(p.Negative())
 	if !p.finite() || !finite(p.zeroThreshold) {
 		return DroppedNotFinite, true
 	}
