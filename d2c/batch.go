@@ -70,7 +70,7 @@ func (b *batch) reset() {
 		counts = nil
 	}
 	b.histogram = histogramTotal{histogram: histogram{counts: counts}}
-	b.exponential.delta = nil
+	b.exponential.delta, b.exponential.narrow = nil, [2][]uint32{}
 }
 
 // identify finds the stream of every delta point and sets malformed points aside. It changes nothing in md.
@@ -427,7 +427,7 @@ func (b *batch) foldHistogram(sh *shard, s *slot, it *item, c *Converter, fresh 
 	p, h := &b.histograms[it.point], &b.histogram
 	h.read(p)
 	if !fresh {
-		sh.histogram(s, &h.histogram)
+		sh.histogram(s, h)
 	}
 	o := b.take(h, it, c, fresh)
 	if o.Added() {
@@ -444,7 +444,7 @@ func (b *batch) foldExponential(sh *shard, s *slot, it *item, c *Converter, fres
 	p, e := &b.exponentials[it.point], &b.exponential
 	e.read(p)
 	if !fresh {
-		sh.exponential(s, &e.exponential)
+		sh.exponential(s, e)
 	}
 	o := b.take(e, it, c, fresh)
 	if o.Added() {

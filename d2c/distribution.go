@@ -14,6 +14,8 @@ type distribution struct {
 	count         uint64
 	sum, min, max float64
 	has           presence
+	// wide is set in a total that is kept with two words per bucket.
+	wide bool
 }
 
 // presence says which optional fields a distribution has.

@@ -53,8 +53,9 @@ type exponentialPoint struct {
 // exponentialTotal is the total of an exponential histogram and the delta to add. Its slices are scratch space.
 type exponentialTotal struct {
 	exponential
-	delta *exponential
-	spare [2][]uint64
+	narrow [2][]uint32 // the total's counts as the stream keeps them, or nil once they are in ranges
+	delta  *exponential
+	spare  [2][]uint64
 }
 
 func (e *exponentialTotal) add() (Outcome, bool) {
@@ -65,18 +66,24 @@ func (e *exponentialTotal) add() (Outcome, bool) {
 	if carry != 0 {
 		return RestartedOverflow, false
 	}
-	if e.fits() {
-		for i := range e.ranges {
-			carry |= e.ranges[i].add(&e.delta.ranges[i])
-		}
-		if carry != 0 {
+	if !e.fits() {
+		e.complete()
+		return RestartedOverflow, e.merge()
+	}
+	for i := range e.ranges {
+		if !e.ranges[i].add(e.narrow[i], &e.delta.ranges[i]) {
 			return RestartedOverflow, false
 		}
-		e.zeroCount = zero
-	} else if !e.merge() {
-		return RestartedOverflow, false
 	}
+	e.zeroCount, e.narrow = zero, [2][]uint32{}
 	return 0, true
+}
+
+func (e *exponentialTotal) complete() {
+	for i := range e.ranges {
+		unpackNarrow(e.ranges[i].counts, e.narrow[i])
+	}
+	e.narrow = [2][]uint32{}
 }
 
 // share leaves a histogram whole: nothing says which observations fell into which part of the interval.
@@ -88,6 +95,7 @@ func (e *exponentialTotal) restart() {
 	for i := range e.ranges {
 		e.ranges[i] = buckets{counts: e.ranges[i].counts[:0]}
 	}
+	e.narrow = [2][]uint32{}
 	e.merge() // cannot overflow: inspect has summed the delta's buckets
 	e.distribution = e.delta.distribution
 }
@@ -272,12 +280,20 @@ func (b *buckets) holds(index int64, shift int) bool {
 	return false
 }
 
-// add adds o, which lies within b. It returns 1 if a count has wrapped.
-func (b *buckets) add(o *buckets) (carry uint64) {
-	if len(o.counts) == 0 {
-		return 0
+// add adds o, which lies within b, to the counts of b, or to the narrow ones if these are not yet there. It returns false if
+// a count has wrapped.
+func (b *buckets) add(narrow []uint32, o *buckets) bool {
+	lo := 0
+	if len(o.counts) > 0 {
+		lo = int(o.offset - b.offset)
 	}
-	return addCounts(b.counts[o.offset-b.offset:][:len(o.counts)], o.counts)
+	hi := lo + len(o.counts)
+	if narrow != nil {
+		unpackNarrow(b.counts[:lo], narrow[:lo])
+		unpackNarrow(b.counts[hi:], narrow[hi:])
+		narrow = narrow[lo:hi]
+	}
+	return addCounts(b.counts[lo:hi], narrow, o.counts)
 }
 
 // read takes the delta from a point.

@@ -4,8 +4,10 @@
 package d2c
 
 import (
+	"slices"
 	"testing"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
@@ -35,5 +37,75 @@ func TestSetNumber(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func TestElementsOfSlices(t *testing.T) {
+	if !countsInPlace || !boundsInPlace {
+		t.Error("this pdata does not have the layout that countsOf and boundsOf can read in place; every histogram point allocates")
+	}
+	defer func(c, b bool) { countsInPlace, boundsInPlace = c, b }(countsInPlace, boundsInPlace)
+	for _, inPlace := range []bool{true, false} {
+		countsInPlace, boundsInPlace = countsInPlace && inPlace, boundsInPlace && inPlace
+		counts, bounds := pcommon.NewUInt64Slice(), pcommon.NewFloat64Slice()
+		if len(countsOf(counts)) != 0 || len(boundsOf(bounds)) != 0 {
+			t.Errorf("in place %t: empty slices have elements", inPlace)
+		}
+		for n := range uint64(5) {
+			counts.Append(1<<63 + n)
+			bounds.Append(float64(n) - 1.5)
+			if got := countsOf(counts); !slices.Equal(got, counts.AsRaw()) {
+				t.Errorf("in place %t: counts %v, want %v", inPlace, got, counts.AsRaw())
+			}
+			if got := boundsOf(bounds); !slices.Equal(got, bounds.AsRaw()) {
+				t.Errorf("in place %t: bounds %v, want %v", inPlace, got, bounds.AsRaw())
+			}
+		}
+	}
+}
+
+// Histograms are the same where pdata's slices can only be copied.
+func TestHistogramsWithoutSlicesInPlace(t *testing.T) {
+	convert := func() pmetric.Metrics {
+		conv, err := New(DefaultConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var md pmetric.Metrics
+		for n := range pcommon.Timestamp(3) {
+			md = pmetric.NewMetrics()
+			ms := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics()
+			h := ms.AppendEmpty().SetEmptyHistogram()
+			h.SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+			p := h.DataPoints().AppendEmpty()
+			p.SetStartTimestamp(1 + n)
+			p.SetTimestamp(2 + n)
+			p.SetCount(6)
+			p.ExplicitBounds().FromRaw([]float64{1, 2})
+			p.BucketCounts().FromRaw([]uint64{1, 2, 3 << 31})
+			x := ms.AppendEmpty().SetEmptyExponentialHistogram()
+			x.SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+			q := x.DataPoints().AppendEmpty()
+			q.SetStartTimestamp(1 + n)
+			q.SetTimestamp(2 + n)
+			q.SetCount(6)
+			q.Positive().SetOffset(int32(n))
+			q.Positive().BucketCounts().FromRaw([]uint64{0, 1, 0, 3 << 31, 0})
+			q.Negative().BucketCounts().FromRaw([]uint64{2})
+			if r, err := conv.Convert(t.Context(), md); err != nil || r.Dropped() != 0 {
+				t.Fatal(r, err)
+			}
+		}
+		return md
+	}
+	want := convert()
+	defer func(c, b bool) { countsInPlace, boundsInPlace = c, b }(countsInPlace, boundsInPlace)
+	countsInPlace, boundsInPlace = false, false
+	got := convert()
+	marshaler := pmetric.JSONMarshaler{}
+	a, errA := marshaler.MarshalMetrics(want)
+	b, errB := marshaler.MarshalMetrics(got)
+	if errA != nil || errB != nil || string(a) != string(b) {
+		t.Fatalf("got %s %v, want %s %v", b, errB, a, errA)
 	}
 }
