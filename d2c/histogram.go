@@ -6,7 +6,6 @@ package d2c
 import (
 	"math"
 	"math/bits"
-	"slices"
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
@@ -18,21 +17,22 @@ type histogram struct {
 	counts []uint64
 }
 
-// histogramPoint is a data point on its way, with its value as long as that is the delta. The slices are the data point's.
+// histogramPoint is a data point on its way, with what of its value as a delta takes a walk through generated code to read.
 type histogramPoint struct {
 	pmetric.HistogramDataPoint
-	histogram
+	distribution
+	counts []uint64 // the data point's
 }
 
 // histogramTotal is the total of a histogram and the delta to add. The total's counts are scratch space.
 type histogramTotal struct {
 	histogram
 	narrow []uint32 // the total's counts as the stream keeps them, or nil once they are in counts
-	delta  *histogram
+	delta  *histogramPoint
 }
 
 func (h *histogramTotal) add() (Outcome, bool) {
-	if len(h.counts) != len(h.delta.counts) || !slices.Equal(h.bounds, h.delta.bounds) {
+	if !h.sameLayout() {
 		return RestartedLayout, false
 	}
 	// Buckets are checked of their own because nothing makes a producer's count their sum.
@@ -41,6 +41,19 @@ func (h *histogramTotal) add() (Outcome, bool) {
 	}
 	h.narrow = nil
 	return 0, true
+}
+
+func (h *histogramTotal) sameLayout() bool {
+	bounds := h.delta.ExplicitBounds()
+	if len(h.counts) != len(h.delta.counts) || len(h.bounds) != bounds.Len() {
+		return false
+	}
+	for i, bound := range h.bounds {
+		if bound != bounds.At(i) {
+			return false
+		}
+	}
+	return true
 }
 
 // addCounts adds delta, which is as long, to counts, or to the narrow ones if these are not yet there. It returns false if a
@@ -84,13 +97,13 @@ func (h *histogramTotal) share(_, _ int64) {}
 
 func (h *histogramTotal) restart() {
 	h.distribution = h.delta.distribution
-	h.bounds = h.delta.bounds
+	h.bounds = h.delta.ExplicitBounds().AsRaw()
 	h.counts = append(h.counts[:0], h.delta.counts...)
 	h.narrow = nil
 }
 
 // read takes the delta from a point.
-func (h *histogramTotal) read(p *histogramPoint) { h.delta = &p.histogram }
+func (h *histogramTotal) read(p *histogramPoint) { h.delta = p }
 
 // write puts the total into the point that held the delta.
 func (h *histogramTotal) write(p *histogramPoint, o Outcome) {
@@ -107,13 +120,14 @@ func (p *histogramPoint) inspect() (o Outcome, malformed bool) {
 	if !p.finite() {
 		return DroppedNotFinite, true
 	}
-	p.bounds, p.counts = boundsOf(p.ExplicitBounds()), countsOf(p.BucketCounts())
-	n := len(p.counts)
-	if n > maxHistogramBuckets || n != len(p.bounds)+1 && (n != 0 || len(p.bounds) != 0) {
+	p.counts = countsOf(p.BucketCounts())
+	bounds, n := p.ExplicitBounds(), len(p.counts)
+	if n > maxHistogramBuckets || n != bounds.Len()+1 && (n != 0 || bounds.Len() != 0) {
 		return DroppedBuckets, true
 	}
 	previous := math.Inf(-1)
-	for i, bound := range p.bounds {
+	for i := range bounds.Len() {
+		bound := bounds.At(i)
 		if !(bound > previous) && (i > 0 || !math.IsInf(bound, -1)) {
 			return DroppedBuckets, true
 		}

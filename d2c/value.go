@@ -14,8 +14,8 @@ import (
 
 // pdata keeps a number behind an interface and allocates a new box for every SetIntValue and SetDoubleValue. A data point
 // that has a value of the right type already has a box, which we write to instead: one allocation per point less.
-// Likewise, pdata gives out the elements of a slice one by one, each behind two pointers, or as a copy of them all. We look
-// at the slice itself: a histogram with 16 buckets is read in a sixth less time, an exponential one with 30 in a quarter.
+// Likewise, pdata gives out counts one by one, each behind two pointers and two checks, or as a copy of them all. We look at
+// the slice itself, which takes 12 % off the time of an exponential histogram's point with 30 buckets.
 // This file is the only one that knows. What it assumes of pdata's layout it looks up and tries out before first use; where
 // anything is not as expected, the ordinary accessors serve.
 
@@ -69,49 +69,28 @@ func setNumber(dp pmetric.NumberDataPoint, n number) {
 	}
 }
 
-// slice mirrors pcommon.UInt64Slice and pcommon.Float64Slice.
-type slice[T any] struct {
-	orig  *[]T
+// countSlice mirrors pcommon.UInt64Slice.
+type countSlice struct {
+	orig  *[]uint64
 	state unsafe.Pointer
 }
 
-var countsInPlace, boundsInPlace = inspectCounts(), inspectBounds()
+var countsInPlace = inspectCounts()
 
 func inspectCounts() bool {
-	if !mirrors[uint64](reflect.TypeFor[pcommon.UInt64Slice]()) {
+	t := reflect.TypeFor[pcommon.UInt64Slice]()
+	if t.Kind() != reflect.Struct || t.Size() != unsafe.Sizeof(countSlice{}) || t.Field(0).Type != reflect.TypeFor[*[]uint64]() {
 		return false
 	}
 	s := pcommon.NewUInt64Slice()
 	s.FromRaw([]uint64{1, 2})
-	return slices.Equal(*(*slice[uint64])(unsafe.Pointer(&s)).orig, []uint64{1, 2})
+	return slices.Equal(*(*countSlice)(unsafe.Pointer(&s)).orig, []uint64{1, 2})
 }
 
-func inspectBounds() bool {
-	if !mirrors[float64](reflect.TypeFor[pcommon.Float64Slice]()) {
-		return false
-	}
-	s := pcommon.NewFloat64Slice()
-	s.FromRaw([]float64{1, 2})
-	return slices.Equal(*(*slice[float64])(unsafe.Pointer(&s)).orig, []float64{1, 2})
-}
-
-// mirrors reports whether slice[T] has the layout of t.
-func mirrors[T any](t reflect.Type) bool {
-	return t.Kind() == reflect.Struct && t.Size() == unsafe.Sizeof(slice[T]{}) && t.Field(0).Type == reflect.TypeFor[*[]T]()
-}
-
-// countsOf returns the elements of s, to be read only and before s changes.
+// countsOf returns the elements of s, to be read only, and only until s changes.
 func countsOf(s pcommon.UInt64Slice) []uint64 {
 	if countsInPlace {
-		return *(*slice[uint64])(unsafe.Pointer(&s)).orig
-	}
-	return s.AsRaw()
-}
-
-// boundsOf returns the elements of s, to be read only and before s changes.
-func boundsOf(s pcommon.Float64Slice) []float64 {
-	if boundsInPlace {
-		return *(*slice[float64])(unsafe.Pointer(&s)).orig
+		return *(*countSlice)(unsafe.Pointer(&s)).orig
 	}
 	return s.AsRaw()
 }

@@ -40,32 +40,24 @@ func TestSetNumber(t *testing.T) {
 	}
 }
 
-func TestElementsOfSlices(t *testing.T) {
-	if !countsInPlace || !boundsInPlace {
-		t.Error("this pdata does not have the layout that countsOf and boundsOf can read in place; every histogram point allocates")
+func TestCountsOf(t *testing.T) {
+	if !countsInPlace {
+		t.Error("this pdata does not have the layout that countsOf can read in place; every histogram point allocates")
 	}
-	defer func(c, b bool) { countsInPlace, boundsInPlace = c, b }(countsInPlace, boundsInPlace)
-	for _, inPlace := range []bool{true, false} {
-		countsInPlace, boundsInPlace = countsInPlace && inPlace, boundsInPlace && inPlace
-		counts, bounds := pcommon.NewUInt64Slice(), pcommon.NewFloat64Slice()
-		if len(countsOf(counts)) != 0 || len(boundsOf(bounds)) != 0 {
-			t.Errorf("in place %t: empty slices have elements", inPlace)
-		}
+	defer func(was bool) { countsInPlace = was }(countsInPlace)
+	for _, countsInPlace = range []bool{countsInPlace, false} {
+		counts := pcommon.NewUInt64Slice()
 		for n := range uint64(5) {
-			counts.Append(1<<63 + n)
-			bounds.Append(float64(n) - 1.5)
 			if got := countsOf(counts); !slices.Equal(got, counts.AsRaw()) {
-				t.Errorf("in place %t: counts %v, want %v", inPlace, got, counts.AsRaw())
+				t.Errorf("in place %t: counts %v, want %v", countsInPlace, got, counts.AsRaw())
 			}
-			if got := boundsOf(bounds); !slices.Equal(got, bounds.AsRaw()) {
-				t.Errorf("in place %t: bounds %v, want %v", inPlace, got, bounds.AsRaw())
-			}
+			counts.Append(1<<63 + n)
 		}
 	}
 }
 
-// Histograms are the same where pdata's slices can only be copied.
-func TestHistogramsWithoutSlicesInPlace(t *testing.T) {
+// Histograms are the same where counts can only be copied.
+func TestHistogramsWithoutCountsInPlace(t *testing.T) {
 	convert := func() pmetric.Metrics {
 		conv, err := New(DefaultConfig())
 		if err != nil {
@@ -99,8 +91,8 @@ func TestHistogramsWithoutSlicesInPlace(t *testing.T) {
 		return md
 	}
 	want := convert()
-	defer func(c, b bool) { countsInPlace, boundsInPlace = c, b }(countsInPlace, boundsInPlace)
-	countsInPlace, boundsInPlace = false, false
+	defer func(was bool) { countsInPlace = was }(countsInPlace)
+	countsInPlace = false
 	got := convert()
 	marshaler := pmetric.JSONMarshaler{}
 	a, errA := marshaler.MarshalMetrics(want)
