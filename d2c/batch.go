@@ -74,7 +74,7 @@ func (b *batch) reset() {
 		counts = nil
 	}
 	b.histogram = histogramTotal{histogram: histogram{counts: counts}}
-	b.exponential.delta.ranges = [2]bucketView{}
+	b.exponential.delta, b.exponential.narrow = nil, [2][]uint32{}
 	if b.staged != nil {
 		b.staged.reset()
 	}
@@ -180,9 +180,13 @@ func (b *batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 			if !b.timed(&it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) {
 				continue
 			}
-			b.histograms = append(b.histograms, histogramPoint{HistogramDataPoint: dp})
+			// Filled in where it is: a copy of what was just written field by field waits for the stores, a tenth of the
+			// point's time.
+			b.histograms = append(b.histograms, histogramPoint{})
+			p := &b.histograms[it.point]
+			p.HistogramDataPoint = dp
 			if !it.marker {
-				if o, malformed := b.histograms[it.point].inspect(); malformed {
+				if o, malformed := p.inspect(); malformed {
 					b.histograms = b.histograms[:it.point]
 					b.malformed(o)
 					continue
@@ -198,9 +202,11 @@ func (b *batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 			if !b.timed(&it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) {
 				continue
 			}
-			b.exponentials = append(b.exponentials, exponentialPoint{ExponentialHistogramDataPoint: dp})
+			b.exponentials = append(b.exponentials, exponentialPoint{})
+			p := &b.exponentials[it.point]
+			p.ExponentialHistogramDataPoint = dp
 			if !it.marker {
-				if o, malformed := b.exponentials[it.point].inspect(); malformed {
+				if o, malformed := p.inspect(); malformed {
 					b.exponentials = b.exponentials[:it.point]
 					b.malformed(o)
 					continue
@@ -259,10 +265,17 @@ func (b *batch) malformed(o Outcome) {
 }
 
 func (b *batch) identified(it *item, id streamid.ID) {
-	it.id = id
-	it.position = int32(len(b.outcomes))
+	// Field by field: copied as a whole right after it was written in parts, it waits for the stores to reach the cache. With
+	// the same in foldSum, 5 % of a point's time.
+	b.items = append(b.items, item{})
+	to := &b.items[len(b.items)-1]
+	to.id = id
+	to.interval.start, to.interval.time = it.interval.start, it.interval.time
+	to.value = it.value
+	to.point = it.point
+	to.position = int32(len(b.outcomes))
+	to.kind, to.double, to.marker = it.kind, it.double, it.marker
 	b.outcomes = append(b.outcomes, 0)
-	b.items = append(b.items, *it)
 }
 
 // group sorts the items by shard, keeping their order otherwise.
@@ -437,7 +450,8 @@ func (b *batch) take(v total, it *item, c *Converter, fresh bool) Outcome {
 
 func (b *batch) foldSum(s *slot, it *item, c *Converter, fresh bool) Outcome {
 	delta := number{it.value, it.double}
-	b.sum = sumTotal{number: s.number(), delta: delta, reduced: delta}
+	// One by one, as in identified.
+	b.sum.number, b.sum.delta, b.sum.reduced = s.number(), delta, delta
 	o := b.take(&b.sum, it, c, fresh)
 	if o.Added() {
 		s.setNumber(b.sum.number)
@@ -457,7 +471,7 @@ func (b *batch) foldHistogram(sh *shard, s *slot, it *item, c *Converter, fresh 
 	p, h := &b.histograms[it.point], &b.histogram
 	h.read(p)
 	if !fresh {
-		sh.histogram(s, &h.histogram)
+		sh.histogram(s, h)
 	}
 	o := b.take(h, it, c, fresh)
 	if o.Added() {
@@ -478,7 +492,7 @@ func (b *batch) foldExponential(sh *shard, s *slot, it *item, c *Converter, fres
 	p, e := &b.exponentials[it.point], &b.exponential
 	e.read(p)
 	if !fresh {
-		sh.exponential(s, &e.exponential)
+		sh.exponential(s, e)
 	}
 	o := b.take(e, it, c, fresh)
 	if o.Added() {

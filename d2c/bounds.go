@@ -4,10 +4,9 @@
 package d2c
 
 import (
-	"encoding/binary"
 	"hash/maphash"
-	"math"
 	"slices"
+	"unsafe"
 )
 
 // boundsTable keeps each set of histogram bounds once, with the number of streams that use it.
@@ -30,15 +29,9 @@ const boundsOverhead = 96
 
 var boundsSeed = maphash.MakeSeed()
 
-func hashBounds(bounds []float64) uint64 {
-	var h maphash.Hash
-	h.SetSeed(boundsSeed)
-	var b [8]byte
-	for _, v := range bounds {
-		binary.LittleEndian.PutUint64(b[:], math.Float64bits(v))
-		h.Write(b[:])
-	}
-	return h.Sum64()
+// memoryOf returns the bytes of bounds, to be read only.
+func memoryOf(bounds []float64) string {
+	return unsafe.String((*byte)(unsafe.Pointer(unsafe.SliceData(bounds))), 8*len(bounds))
 }
 
 func (t *boundsTable) at(i uint32) []float64 { return t.sets[i].bounds }
@@ -58,7 +51,7 @@ func (t *boundsTable) share(bounds []float64) uint32 {
 }
 
 func (t *boundsTable) add(bounds []float64, keep func([]float64) []float64) uint32 {
-	hash := hashBounds(bounds)
+	hash := maphash.String(boundsSeed, memoryOf(bounds))
 	for _, i := range t.byHash[hash] {
 		if slices.Equal(t.sets[i].bounds, bounds) {
 			t.sets[i].users++

