@@ -6,6 +6,7 @@ package d2c
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -35,6 +36,7 @@ type batch struct {
 	exponentials []exponentialPoint
 
 	// Scratch for the stream at hand.
+	lost        interval // see copied
 	timeline    timeline
 	sum         sumTotal
 	histogram   histogramTotal
@@ -52,6 +54,8 @@ type item struct {
 	kind     Kind
 	double   bool
 	marker   bool // "no recorded value"
+	// monotonic sums must not fall.
+	monotonic bool
 }
 
 // maxScratch is the number of bucket counts that scratch space may hold on to between batches.
@@ -254,7 +258,7 @@ func (b *batch) valued(it *item, dp pmetric.NumberDataPoint, monotonic bool) boo
 		b.malformed(DroppedNoValue)
 		return false
 	}
-	it.value, it.double = n.bits, n.double
+	it.value, it.double, it.monotonic = n.bits, n.double, monotonic
 	return true
 }
 
@@ -274,7 +278,7 @@ func (b *batch) identified(it *item, id streamid.ID) {
 	to.value = it.value
 	to.point = it.point
 	to.position = int32(len(b.outcomes))
-	to.kind, to.double, to.marker = it.kind, it.double, it.marker
+	to.kind, to.double, to.marker, to.monotonic = it.kind, it.double, it.marker, it.monotonic
 	b.outcomes = append(b.outcomes, 0)
 }
 
@@ -345,9 +349,24 @@ func (b *batch) fold(sh *shard, items []int32, c *Converter, now uint32, g *grou
 			return cmp.Compare(b.items[i].interval.time, b.items[j].interval.time)
 		})
 	}
+	b.foldItems(streams, items, c, now, g)
+}
+
+// foldItems takes items into their streams, which are found already.
+func (b *batch) foldItems(streams *shard, items []int32, c *Converter, now uint32, g *group) {
+	shared := g != nil && g.shared
 	for _, i := range items {
 		it := &b.items[i]
+		opened, filled := b.result.GapOpened, b.result.GapFilled
+		if shared && it.slot != nil {
+			_, n := streams.seek(it.id)
+			b.lost = g.copies[n].lost
+		}
 		o := b.foldItem(streams, it, c)
+		if shared {
+			b.staged.gaps[it.position] = [2]time.Duration{b.result.GapOpened - opened, b.result.GapFilled - filled}
+			b.lost = interval{}
+		}
 		if it.slot != nil {
 			it.slot.meta &^= flagTouched
 			if o.Added() || o == Repeated {
@@ -360,9 +379,18 @@ func (b *batch) fold(sh *shard, items []int32, c *Converter, now uint32, g *grou
 	}
 }
 
+// undo takes back what folding the item has left in the batch.
+func (b *batch) undo(it *item) {
+	gaps := &b.staged.gaps[it.position]
+	b.result.Points[b.outcomes[it.position]]--
+	b.result.GapOpened -= gaps[0]
+	b.result.GapFilled -= gaps[1]
+	b.staged.samples[it.position] = interval{}
+}
+
 // open gives the item's stream a slot, or returns nil if it must not have one.
 func (sh *shard) open(it *item, c *Converter) *slot {
-	if !c.mayOpen(it, sh) {
+	if !c.mayOpen(it, sh, false) {
 		return nil
 	}
 	s := sh.add(it.id, it.kind)
@@ -372,9 +400,10 @@ func (sh *shard) open(it *item, c *Converter) *slot {
 	return s
 }
 
-// mayOpen reports whether the item may open its stream in sh, and counts the stream if so.
-func (c *Converter) mayOpen(it *item, sh *shard) bool {
-	return !it.marker && it.interval.time > sh.floor && c.reserve()
+// mayOpen reports whether the item may open its stream in sh, and counts the stream if so. A marker opens none, but where
+// state is shared another worker may have.
+func (c *Converter) mayOpen(it *item, sh *shard, shared bool) bool {
+	return (!it.marker || shared) && it.interval.time > sh.floor && c.reserve()
 }
 
 // reserve counts one more live stream, within the limit.
@@ -409,6 +438,9 @@ func (b *batch) foldItem(sh *shard, it *item, c *Converter) Outcome {
 		return DroppedLimit
 	}
 	fresh := s != nil && s.meta&flagFresh != 0
+	if fresh && it.interval.time <= b.lost.time {
+		return DroppedTooLate
+	}
 	if it.marker && (s == nil || fresh) {
 		return Forwarded // as it is: the stream has not begun, though a later point of this batch may open it
 	}
@@ -441,8 +473,14 @@ func (b *batch) foldItem(sh *shard, it *item, c *Converter) Outcome {
 // take folds the item into the total at hand, which becomes the delta alone if the stream is fresh.
 func (b *batch) take(v total, it *item, c *Converter, fresh bool) Outcome {
 	if fresh {
-		b.timeline.open(it.interval)
 		v.restart()
+		if b.lost.time != 0 {
+			b.timeline.start, b.timeline.emitted = b.lost.start, b.lost.time
+			b.timeline.last = 0
+			b.timeline.accept(RestartedLost, it.interval, &c.cfg, &b.result)
+			return RestartedLost
+		}
+		b.timeline.open(it.interval)
 		return AddedFirst
 	}
 	return fold(&b.timeline, v, it.interval, &c.cfg, &b.result)

@@ -9,7 +9,7 @@ import (
 	"sync"
 )
 
-// Where state is durable, batches are folded onto copies of their streams, the copies are committed, and only then do they
+// Where state is durable or shared, batches are folded onto copies of their streams, the copies are committed, and only then do they
 // take the place of the streams and does a batch go out. Batches that come while a commit is under way make the next one
 // together, so that a slow disk is waited for once by all of them. Commits follow each other: what one batch adds to is what
 // all before it have left, in storage as in memory.
@@ -24,22 +24,37 @@ var ErrClosed = errors.New("d2c: converter is closed")
 type group struct {
 	batches []*batch
 	// scratch has the copies, those of one shard next to each other and up to ends, in the order of the shards.
-	scratch   shard
-	originals []*slot // of what each slot of scratch is a copy; nil where the group opens a stream
-	ends      [shardCount]int
-	opened    int
+	scratch shard
+	copies  []copied // by slot of scratch
+	ends    [shardCount]int
+	opened  int
+	shared  bool
+	subset  []int32 // scratch space of refold
+}
+
+// copied says what a slot of scratch is a copy of.
+type copied struct {
+	original *slot // nil where this process does not know the stream
+	number   int   // of original in its shard
+
+	// The rest is for shared state. The copy has tag and takes the place of the record with tag base.
+	base, tag uint64
+	pending   bool     // until the store has confirmed it
+	again     bool     // to be folded again
+	monotonic bool     // of a sum
+	lost      interval // start and latest emitted time of a life that cannot continue; zero if it can
 }
 
 // locate returns the group's copy of the item's stream, or nil if there is no such stream and none may open.
 func (g *group) locate(it *item, sh *shard, c *Converter) *slot {
-	original := sh.find(it.id)
+	original, number := sh.seek(it.id)
 	// An original that is marked has a copy; most have none yet, and looking for it would cost as much as making it.
 	if original == nil || original.meta&flagTouched != 0 {
 		if s := g.scratch.find(it.id); s != nil {
 			return s
 		}
 	}
-	if original == nil && (sh.n+g.opened >= maxSlots || !c.mayOpen(it, sh)) {
+	if original == nil && (sh.n+g.opened >= maxSlots || !c.mayOpen(it, sh, g.shared)) {
 		return nil
 	}
 	s := g.scratch.add(it.id, it.kind)
@@ -49,7 +64,11 @@ func (g *group) locate(it *item, sh *shard, c *Converter) *slot {
 		g.scratch.copyFrom(s, sh, original)
 		original.meta |= flagTouched
 	}
-	g.originals = append(g.originals, original)
+	cp := copied{original: original, number: number, monotonic: it.monotonic}
+	if g.shared && original != nil {
+		cp.base = sh.tags[number]
+	}
+	g.copies = append(g.copies, cp)
 	return s
 }
 
@@ -68,6 +87,30 @@ func (g *group) fold(c *Converter, now uint32) {
 	}
 }
 
+// refold folds the items of the streams that are marked again.
+func (g *group) refold(c *Converter, now uint32) {
+	for i := range c.shards {
+		for _, b := range g.batches {
+			subset := g.subset[:0]
+			for _, n := range b.shardItems(i) {
+				it := &b.items[n]
+				if it.slot == nil {
+					continue
+				}
+				if _, number := g.scratch.seek(it.id); g.copies[number].again {
+					b.undo(it)
+					subset = append(subset, n)
+				}
+			}
+			b.foldItems(&g.scratch, subset, c, now, g)
+			g.subset = subset
+		}
+	}
+	for i := range g.copies {
+		g.copies[i].again = false
+	}
+}
+
 // end takes the marks off the originals, and if the group is committed puts the copies in their place.
 func (g *group) end(c *Converter, committed bool) {
 	at := 0
@@ -78,14 +121,26 @@ func (g *group) end(c *Converter, committed bool) {
 		}
 		sh.mu.Lock()
 		for ; at < end; at++ {
-			s, dst := g.scratch.slot(at), g.originals[at]
-			if dst != nil {
-				dst.meta &^= flagTouched
-			} else if committed {
-				dst = sh.add(s.id, s.kind())
+			s, cp := g.scratch.slot(at), &g.copies[at]
+			if cp.original != nil {
+				cp.original.meta &^= flagTouched
 			}
-			if committed {
-				sh.copyFrom(dst, &g.scratch, s)
+			if !committed {
+				continue
+			}
+			dst := cp.original
+			switch {
+			case s.meta&flagFresh != 0: // shared, and nothing came of it
+				if dst == nil {
+					c.live.Add(-1)
+				}
+				continue
+			case dst == nil:
+				dst, cp.number = sh.add(s.id, s.kind()), sh.n-1
+			}
+			sh.copyFrom(dst, &g.scratch, s)
+			if g.shared {
+				sh.tags[cp.number] = cp.tag
 			}
 		}
 		sh.mu.Unlock()
@@ -95,8 +150,8 @@ func (g *group) end(c *Converter, committed bool) {
 // reset forgets batches and copies, and keeps room for the next.
 func (g *group) reset() {
 	clear(g.batches)
-	clear(g.originals)
-	g.batches, g.originals, g.opened = g.batches[:0], g.originals[:0], 0
+	clear(g.copies)
+	g.batches, g.copies, g.opened = g.batches[:0], g.copies[:0], 0
 	g.scratch.clear()
 }
 
@@ -110,7 +165,8 @@ type ticket struct {
 
 // committer makes commits one after the other. There is no goroutine for it: one of those who wait for a commit leads it.
 type committer struct {
-	journal *journal
+	journal *journal // one of these
+	sharing *sharing
 
 	// running is held during a commit, and by whoever needs that there is none.
 	running sync.Mutex
@@ -192,7 +248,12 @@ func (q *committer) lead(ctx context.Context, c *Converter) {
 
 	now := c.clock()
 	g.fold(c, now)
-	err := q.journal.append(ctx, g, c)
+	var err error
+	if q.sharing != nil {
+		err = q.sharing.commit(ctx, g, c, now)
+	} else {
+		err = q.journal.append(ctx, g, c)
+	}
 	g.end(c, err == nil)
 	if err != nil {
 		c.live.Add(-int64(g.opened))

@@ -120,7 +120,7 @@ func (c *Converter) Expire() int {
 		sh.mu.Unlock()
 		c.live.Add(-int64(n))
 		expired += n
-		if n > 0 && c.commits != nil {
+		if n > 0 && c.commits != nil && c.commits.journal != nil {
 			c.commits.journal.expired(i, sh.n)
 		}
 	}

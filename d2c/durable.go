@@ -93,7 +93,7 @@ func Open(ctx context.Context, cfg Config, local Local) (*Converter, Recovery, e
 	return c, r.Recovery, nil
 }
 
-// Close ends what Open began: later calls of Convert return ErrClosed. It waits for a commit or checkpoint that is under
+// Close ends what Open or Share began: later calls of Convert return ErrClosed. It waits for a commit or checkpoint that is under
 // way, or returns ctx's error if that ends first. There is nothing to flush. In memory it does nothing.
 func (c *Converter) Close(ctx context.Context) error {
 	if c.commits == nil {
@@ -101,10 +101,14 @@ func (c *Converter) Close(ctx context.Context) error {
 	}
 	c.commits.close()
 	j := c.commits.journal
-	j.stop()
+	if j != nil {
+		j.stop()
+	}
 	ended := make(chan struct{})
 	go func() {
-		<-j.done
+		if j != nil {
+			<-j.done
+		}
 		c.commits.running.Lock()
 		c.commits.running.Unlock() //nolint:staticcheck // waits for a commit under way
 		close(ended)
@@ -119,7 +123,7 @@ func (c *Converter) Close(ctx context.Context) error {
 
 // Stored returns the bytes in storage: of the journal that is still needed, and of the checkpoints. Zero in memory.
 func (c *Converter) Stored() (journal, checkpoints int64) {
-	if c.commits == nil {
+	if c.commits == nil || c.commits.journal == nil {
 		return 0, 0
 	}
 	j := c.commits.journal

@@ -42,7 +42,7 @@ func TestHistories(t *testing.T) {
 	}
 	// Histories that do not reach an outcome prove nothing about it.
 	for o, n := range seen.Points {
-		if n < 100 {
+		if n < 100 && d2c.Outcome(o) != d2c.RestartedLost { // which is for shared state
 			t.Errorf("only %d points were %v", n, d2c.Outcome(o))
 		}
 	}
@@ -169,7 +169,7 @@ func playHistory(src source, open func(d2c.Config) (subject, error)) (total d2c.
 		if !sameMetrics(got, want) || result != wantResult {
 			return total, g.explain(inputs, got, want, result, wantResult)
 		}
-		if conv.Len() != len(m.streams) {
+		if _, shared := s.(*fleet); !shared && conv.Len() != len(m.streams) {
 			return total, fmt.Errorf("%d streams, want %d", conv.Len(), len(m.streams))
 		}
 		if err := p2.follow(got); err != nil {
@@ -198,6 +198,9 @@ func playHistory(src source, open func(d2c.Config) (subject, error)) (total d2c.
 	}
 	if conv, err = s.next(); err != nil {
 		return total, err
+	}
+	if _, shared := s.(*fleet); shared {
+		return total, nil // no Converter has seen all streams
 	}
 	if got, want := converterViews(conv), m.views(); !slices.Equal(got, want) {
 		return total, fmt.Errorf("streams:\n got %v\nwant %v", got, want)

@@ -34,6 +34,8 @@ const (
 	RestartedLayout
 	// RestartedOverflow began the stream anew because the total would not fit its type.
 	RestartedOverflow
+	// RestartedLost began the stream anew because shared state had lost it, or had gone back to an older record.
+	RestartedLost
 
 	// Repeated was already counted; the stream's latest sample was emitted once more in its place.
 	Repeated
@@ -79,6 +81,7 @@ var outcomeNames = [NumOutcomes]string{
 	RestartedGap:      "restart_gap",
 	RestartedLayout:   "restart_layout",
 	RestartedOverflow: "restart_overflow",
+	RestartedLost:     "restart_lost",
 	Repeated:          "repeat",
 	Forwarded:         "no_recorded_value",
 	DroppedOverlap:    "dropped_overlap",
@@ -102,10 +105,10 @@ func (o Outcome) String() string {
 }
 
 // Added reports whether the point's value is now part of a total, restarts included.
-func (o Outcome) Added() bool { return o >= AddedFirst && o <= RestartedOverflow }
+func (o Outcome) Added() bool { return o >= AddedFirst && o <= RestartedLost }
 
 // Restarted reports whether the point began its stream anew under a new start timestamp.
-func (o Outcome) Restarted() bool { return o >= RestartedGap && o <= RestartedOverflow }
+func (o Outcome) Restarted() bool { return o >= RestartedGap && o <= RestartedLost }
 
 // Dropped reports whether the point was removed from the batch.
 func (o Outcome) Dropped() bool { return o >= DroppedOverlap && o < NumOutcomes }

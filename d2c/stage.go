@@ -3,7 +3,10 @@
 
 package d2c
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // stage has what the points of a batch get once it is committed.
 type stage struct {
@@ -12,6 +15,8 @@ type stage struct {
 	histograms   []histogram // their counts, and those of exponentials, are in counts
 	exponentials []exponential
 	counts       []uint64
+
+	gaps [][2]time.Duration // opened and filled, by position
 }
 
 // prepare makes room for what the batch's points will get.
@@ -21,6 +26,7 @@ func (s *stage) prepare(b *batch) {
 	s.numbers = slices.Grow(s.numbers[:0], len(b.numbers))[:len(b.numbers)]
 	s.histograms = slices.Grow(s.histograms[:0], len(b.histograms))[:len(b.histograms)]
 	s.exponentials = slices.Grow(s.exponentials[:0], len(b.exponentials))[:len(b.exponentials)]
+	s.gaps = slices.Grow(s.gaps[:0], len(b.outcomes))[:len(b.outcomes)]
 	s.counts = s.counts[:0]
 }
 

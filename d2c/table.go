@@ -75,6 +75,9 @@ type shard struct {
 	free   []uint32 // asides not in use
 	blocks slab
 	bounds boundsTable
+	// tags has those of shared records, by slot; empty unless tagged.
+	tags   []uint64
+	tagged bool
 	// floor is the time up to which streams of this shard may have been lost: none opens at or before it.
 	floor int64
 
@@ -99,18 +102,24 @@ func tagOf(id streamid.ID) uint32 { return uint32(id.Lo>>56) << tagShift }
 
 // find returns the stream's slot, or nil.
 func (sh *shard) find(id streamid.ID) *slot {
+	s, _ := sh.seek(id)
+	return s
+}
+
+// seek returns the stream's slot and its number, or nil.
+func (sh *shard) seek(id streamid.ID) (*slot, int) {
 	if sh.n == 0 {
-		return nil
+		return nil, 0
 	}
 	tag, mask := tagOf(id), uint64(len(sh.index)-1)
 	for i := id.Lo & mask; ; i = (i + 1) & mask {
 		entry := sh.index[i]
 		if entry == 0 {
-			return nil
+			return nil, 0
 		}
 		if entry>>tagShift == tag>>tagShift {
 			if s := sh.slot(int(entry&maxSlots) - 1); s.id == id {
-				return s
+				return s, int(entry&maxSlots) - 1
 			}
 		}
 	}
@@ -132,6 +141,9 @@ func (sh *shard) add(id streamid.ID, kind Kind) *slot {
 	s := sh.slot(sh.n)
 	sh.n++
 	*s = slot{id: id, meta: uint32(kind) | flagFresh}
+	if sh.tagged {
+		sh.tags = append(sh.tags, 0)
+	}
 	sh.enter(id, sh.n)
 	return s
 }
@@ -170,6 +182,10 @@ func (sh *shard) remove(gone func(*slot) bool) (removed int) {
 		sh.dropAside(s)
 		sh.n--
 		*s = *sh.slot(sh.n)
+		if sh.tagged {
+			sh.tags[i] = sh.tags[sh.n]
+			sh.tags = sh.tags[:sh.n]
+		}
 		removed++
 	}
 	if removed == 0 {
@@ -237,7 +253,7 @@ func (sh *shard) memory() int64 {
 	return 4*int64(cap(sh.index)) +
 		int64(unsafe.Sizeof(slot{}))*int64(sh.room) + int64(unsafe.Sizeof([]slot{}))*int64(cap(sh.chunks)) +
 		int64(unsafe.Sizeof(aside{}))*int64(cap(sh.asides)) + 4*int64(cap(sh.free)) +
-		sh.blocks.bytes + sh.bounds.bytes
+		8*int64(cap(sh.tags)) + sh.blocks.bytes + sh.bounds.bytes
 }
 
 func (s *slot) kind() Kind { return Kind(s.meta & flagKind) }
@@ -528,6 +544,15 @@ func (sh *shard) copyBlock(dst *slot, src *shard, s *slot) {
 	}
 	copy(w, from)
 	w[wordBounds] = ref
+}
+
+// empty makes the slot what add left it.
+func (sh *shard) empty(s *slot) {
+	if s.meta&flagFresh == 0 {
+		sh.dropValue(s)
+		sh.dropAside(s)
+	}
+	*s = slot{id: s.id, seen: s.seen, meta: uint32(s.kind()) | flagFresh}
 }
 
 // dropValue gives back what a histogram's value takes.

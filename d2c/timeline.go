@@ -202,7 +202,7 @@ func (t *timeline) accept(o Outcome, p interval, c *Config, r *Result) {
 		if t.gaps.n > 0 {
 			addDuration(&r.GapFilled, t.gaps.cut(p))
 		}
-	case RestartedGap, RestartedLayout, RestartedOverflow:
+	case RestartedGap, RestartedLayout, RestartedOverflow, RestartedLost:
 		// Not before the latest sample given out: a start behind it would read as the old life going on. Nor the old
 		// start again, where an unknown one had been put at the time of the only sample.
 		t.start = max(p.start, t.emitted, t.start+1)

@@ -1,0 +1,300 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package d2c
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// SharedStore keeps one record per stream for any number of Converters, on any number of machines. What it offers is one
+// primitive: to put a record where the stored one is still the one it is based on. Any store with a conditional write can
+// do that. It is called by one goroutine at a time.
+type SharedStore interface {
+	// Swap does each of ops on its own, in any order. When it returns an error any of them may have been done. It keeps no
+	// reference to a record after it has returned.
+	Swap(ctx context.Context, ops []SwapOp) error
+	// SetAside takes what is stored for a stream away, and keeps it elsewhere, if it still is value.
+	SetAside(ctx context.Context, id streamid.ID, value []byte) error
+}
+
+// SwapOp puts a record in the place of another.
+type SwapOp struct {
+	ID streamid.ID
+	// Base is the tag of the record that must be there, zero if there must be none. See RecordTag.
+	Base uint64
+	// Record is to take its place; nil leaves what is there and only compares.
+	Record []byte
+
+	// Swapped is set by Swap: what was there was as it must be, and Record is there now.
+	Swapped bool
+	// Current is set by Swap if that was not so: what is there, or nil if there is nothing.
+	Current []byte
+}
+
+// Shared says how a Converter shares its state with others.
+type Shared struct {
+	Store SharedStore
+	// Owner is the name under which the state is kept; the Converters that share it have the same. Its identity, with
+	// Config.Seed and the encoding of identities, is part of every record: a record of another owner is set aside.
+	Owner string
+	// Trouble, if not nil, is told of a record that could not be read and was set aside.
+	Trouble func(id streamid.ID, err error)
+}
+
+// A record as it is stored for others, version 1: the version, a random tag, who it belongs to, a section with one record,
+// and a checksum of all that.
+const (
+	sharedVersion  = 1
+	sharedHeader   = 1 + 8 + 8
+	sharedChecksum = 8
+)
+
+// RecordTag returns the tag of a record: bytes 1 to 8, little-endian, never zero. It is random, and every change of the
+// stream has another; so a store need look no further to tell whether a record is the one that another is based on. ok is
+// false if data is too short to be a record.
+func RecordTag(data []byte) (tag uint64, ok bool) {
+	if len(data) < sharedHeader+sharedChecksum {
+		return 0, false
+	}
+	return binary.LittleEndian.Uint64(data[1:]), true
+}
+
+// ErrContended is returned by Convert where others have changed a stream each time the batch was about to. It may be handed
+// in again.
+var ErrContended = errors.New("d2c: other workers keep changing a stream of the batch")
+
+// maxTries bounds how often a batch is folded onto what others have left.
+const maxTries = 16
+
+// sharing makes commits to a SharedStore.
+type sharing struct {
+	Shared
+	identity uint64
+	ops      []SwapOp
+	targets  []int32 // slots of the group's scratch, by op
+	buffer   []byte
+	writer   recordWriter
+	record   record
+}
+
+// Share returns a Converter that shares its state with all others that share store. What it keeps in memory is a cache:
+// Config.MaxStale says when to drop from it, and how long the store keeps a record is the store's own business. Convert
+// returns when the store has whatever the result counts as added. Any Converter can take any delta of any stream; totals
+// and starts continue wherever the next delta comes in, and a retry that comes in elsewhere is recognised.
+//
+// Where the store has lost a stream, or has gone back to an older record of it, the Converter puts its own record there if
+// nobody else can have changed the stream: the delta at hand begins where its record ends, that has no gaps and has been
+// alive for longer than LateWindow. If not, the stream begins anew (RestartedLost), under a start that is not before the
+// latest time this Converter knows to have been given out.
+func Share(cfg Config, shared Shared) (*Converter, error) {
+	if shared.Store == nil {
+		return nil, errors.New("d2c: Shared.Store: must not be nil")
+	}
+	c, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	for i := range c.shards {
+		c.shards[i].tagged = true
+	}
+	c.commits = &committer{sharing: &sharing{Shared: shared, identity: identityOf(c.seed, shared.Owner)}}
+	c.commits.group.shared = true
+	return c, nil
+}
+
+// commit brings the group's copies and the store together: a copy that is based on what is not there any more is made anew
+// from what is.
+func (s *sharing) commit(ctx context.Context, g *group, c *Converter, now uint32) error {
+	for i := range g.copies {
+		g.copies[i].pending = true
+	}
+	for range maxTries {
+		s.prepare(g, c)
+		if len(s.ops) == 0 {
+			return nil
+		}
+		if err := s.Store.Swap(ctx, s.ops); err != nil {
+			return fmt.Errorf("d2c: shared state: %w", err)
+		}
+		again := false
+		for n := range s.ops {
+			if s.ops[n].Swapped {
+				g.copies[s.targets[n]].pending = false
+				continue
+			}
+			again = true
+			if err := s.rebase(ctx, g, c, int(s.targets[n]), &s.ops[n]); err != nil {
+				return err
+			}
+		}
+		clear(s.ops)
+		if !again {
+			return nil
+		}
+		g.refold(c, now)
+	}
+	return ErrContended
+}
+
+// prepare makes an op for each copy that the store has not confirmed yet.
+func (s *sharing) prepare(g *group, c *Converter) {
+	s.ops, s.targets, s.buffer = s.ops[:0], s.targets[:0], s.buffer[:0]
+	for i := range g.copies {
+		cp, slot := &g.copies[i], g.scratch.slot(i)
+		if !cp.pending {
+			continue
+		}
+		op := SwapOp{ID: slot.id, Base: cp.base}
+		if slot.meta&flagChanged != 0 {
+			cp.tag = rand.Uint64() | 1 // not zero
+			from := len(s.buffer)
+			s.buffer = s.append(s.buffer, &g.scratch, slot, cp.tag, c.epoch.Unix())
+			op.Record = s.buffer[from:len(s.buffer):len(s.buffer)]
+		} else {
+			// A repeat is given out again, and a point too late dropped, because of what we believe of the stream: ask
+			// whether it still is so.
+			cp.tag = cp.base
+		}
+		s.ops = append(s.ops, op)
+		s.targets = append(s.targets, int32(i))
+	}
+}
+
+// append writes a record for the store.
+func (s *sharing) append(b []byte, sh *shard, slot *slot, tag uint64, epoch int64) []byte {
+	from := len(b)
+	b = append(b, sharedVersion)
+	b = binary.LittleEndian.AppendUint64(b, tag)
+	b = binary.LittleEndian.AppendUint64(b, s.identity)
+	s.writer.reset()
+	s.writer.add(sh, slot, epoch)
+	b = s.writer.append(b)
+	return binary.LittleEndian.AppendUint64(b, xxh3.Hash(b[from:]))
+}
+
+// read reads a record from the store.
+func (s *sharing) read(b []byte, id streamid.ID) (tag uint64, err error) {
+	if len(b) > 0 && b[0] > sharedVersion {
+		return 0, fmt.Errorf("%w: format version %d, known is %d", ErrVersion, b[0], sharedVersion)
+	}
+	tag, ok := RecordTag(b)
+	if !ok || b[0] != sharedVersion || tag == 0 {
+		return 0, errDamaged
+	}
+	body := b[:len(b)-sharedChecksum]
+	if binary.LittleEndian.Uint64(b[len(body):]) != xxh3.Hash(body) {
+		return 0, errDamaged
+	}
+	if binary.LittleEndian.Uint64(b[9:]) != s.identity {
+		return 0, ErrOwner
+	}
+	r := readSection(body[sharedHeader:])
+	if !r.next(&s.record) || len(r.rest) > 0 || s.record.id != id {
+		return 0, errDamaged
+	}
+	return tag, nil
+}
+
+// rebase makes a copy of the group what the store has, or says how the stream is to go on if the store has lost it.
+func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op *SwapOp) error {
+	cp, slot := &g.copies[n], g.scratch.slot(n)
+	there := op.Current != nil
+	var tag uint64
+	if there {
+		var err error
+		tag, err = s.read(op.Current, op.ID)
+		if errors.Is(err, ErrVersion) {
+			return fmt.Errorf("d2c: stream %v in shared state: %w", op.ID, err)
+		}
+		if err != nil {
+			if err := s.Store.SetAside(ctx, op.ID, op.Current); err != nil {
+				return fmt.Errorf("d2c: stream %v in shared state, setting aside: %w", op.ID, err)
+			}
+			if s.Trouble != nil {
+				s.Trouble(op.ID, err)
+			}
+			there, tag = false, 0
+		}
+	}
+	if there && op.Record != nil && tag == cp.tag {
+		cp.pending = false // ours: the answer to an earlier try was lost
+		return nil
+	}
+	cp.base = tag
+	lost := cp.original != nil && (!there || s.wentBack(g, c, n))
+	if lost && (!there || s.record.timeline.start == cp.original.start) && g.provesFresh(c, n) {
+		return nil // the copy stands, on another base
+	}
+	cp.again = true
+	g.scratch.empty(slot)
+	switch {
+	case lost:
+		known := &c.shards[op.ID.Hi>>shardShift]
+		cp.lost = interval{cp.original.start, known.emitted(cp.original)}
+		if there {
+			cp.lost.start = max(cp.lost.start, s.record.timeline.start)
+			cp.lost.time = max(cp.lost.time, s.record.timeline.emitted)
+		}
+	case there:
+		cp.lost = interval{}
+		g.scratch.put(&s.record)
+		slot.seen = c.clock()
+	}
+	return nil
+}
+
+// wentBack reports whether the record just read is older than what this worker has of the stream, or cannot follow on it.
+func (s *sharing) wentBack(g *group, c *Converter, n int) bool {
+	cp := &g.copies[n]
+	sh, known, r := &c.shards[s.record.id.Hi>>shardShift], cp.original, &s.record
+	if r.timeline.emitted < sh.emitted(known) {
+		return true
+	}
+	if r.timeline.start != known.start || r.kind != known.kind() {
+		return false // another life
+	}
+	switch r.kind {
+	case KindSum:
+		was := known.number()
+		if !cp.monotonic {
+			return false
+		}
+		if was.double || r.number.double {
+			return r.number.float() < was.float()
+		}
+		return r.number.int() < was.int()
+	case KindHistogram:
+		return r.histogram.count < get64(sh.blocks.block(blockRef(known.value))[wordCount:])
+	default:
+		return r.exponential.count < get64(sh.blocks.block(blockRef(known.value))[wordCount:])
+	}
+}
+
+// provesFresh reports whether nobody but this worker can have changed the stream since it last did: a point of the group
+// begins where the stream ends here, and there is nothing that could have been added before that.
+func (g *group) provesFresh(c *Converter, n int) bool {
+	known := g.copies[n].original
+	shard := int(known.id.Hi >> shardShift)
+	var t timeline
+	c.shards[shard].timeline(known, &t)
+	if t.gaps.n > 0 || t.gaps.horizon > 0 || !t.restarted && t.last-t.start <= int64(c.cfg.LateWindow) {
+		return false
+	}
+	for _, b := range g.batches {
+		for _, i := range b.shardItems(shard) {
+			if it := &b.items[i]; it.id == known.id && !it.marker && it.interval.start == t.last && it.interval.time > t.last {
+				return true
+			}
+		}
+	}
+	return false
+}
