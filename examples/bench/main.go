@@ -99,7 +99,7 @@ func parse(args []string) (settings, error) {
 		return s, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	if *quick {
-		small := map[string]string{"sizes": "1k,100k", "rounds": "3", "growth": "1M", "growth-runs": "2", "gc": "1k,100k",
+		small := map[string]string{"sizes": "1k,100k", "rounds": "3", "calls": "100", "growth": "1M", "growth-runs": "2", "gc": "1k,100k",
 			"load": "100k", "members": "10,100", "fleets": "1"}
 		flags.Visit(func(f *flag.Flag) { delete(small, f.Name) })
 		for name, value := range small {
