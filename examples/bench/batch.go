@@ -11,7 +11,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
-// The shape of the standard batch.
+// The shape of the standard batch, and the time it covers.
 const (
 	resources      = 10
 	perResource    = 10
@@ -32,20 +32,26 @@ var (
 	statuses = [2]int64{200, 503}
 )
 
-// batch is the standard batch: 10 resources with 6 attributes each, 10 metrics with 10 points each, 4 attributes per
-// point. One batch serves any number of streams: load gives its resources the identities of another thousand streams.
+// batch is a batch of some size; the standard one has 10 resources with 6 attributes each, 10 metrics with 10 points each,
+// 4 attributes per point. One batch serves any number of streams: load gives its resources the identities of others.
 //
 // A batch is reset in place rather than built anew because real batches arrive warm, from a decoder that has just
 // written them; a pool of a million prebuilt points would have every side wait for memory that is not theirs.
 type batch struct {
-	kind kind
-	md   pmetric.Metrics
+	kind      kind
+	resources int
+	points    int
+	md        pmetric.Metrics
 }
 
-// newBatch returns a batch with the memory layout of one that came over OTLP.
-func newBatch(k kind) (*batch, error) {
+// newBatch returns a standard batch with the memory layout of one that came over OTLP.
+func newBatch(k kind) (*batch, error) { return newSized(k, pointsPerBatch) }
+
+// newSized returns a batch of so many points: a resource for every 100, or one with a metric for every 10.
+func newSized(k kind, points int) (*batch, error) {
 	md := pmetric.NewMetrics()
-	for r := range resources {
+	b := &batch{kind: k, resources: max(1, points/(perResource*perMetric)), md: md}
+	for r := range b.resources {
 		rm := md.ResourceMetrics().AppendEmpty()
 		a := rm.Resource().Attributes()
 		a.PutStr("service.name", fmt.Sprintf("checkout-%d", r%3))
@@ -57,7 +63,7 @@ func newBatch(k kind) (*batch, error) {
 		sm := rm.ScopeMetrics().AppendEmpty()
 		sm.Scope().SetName("go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp")
 		sm.Scope().SetVersion("0.63.0")
-		for _, name := range metricNames {
+		for _, name := range metricNames[:min(perResource, points/perMetric)] {
 			m := sm.Metrics().AppendEmpty()
 			m.SetName(name)
 			m.SetUnit("{request}")
@@ -72,7 +78,9 @@ func newBatch(k kind) (*batch, error) {
 			}
 		}
 	}
-	b := &batch{kind: k, md: md}
+	if b.points = md.DataPointCount(); b.points != points || points == 0 {
+		return nil, fmt.Errorf("batch of %d points: want a multiple of 10 below 100, or of 100", points)
+	}
 	b.load(0, 0)
 	decoded, err := b.decoded()
 	if err != nil {
@@ -82,8 +90,8 @@ func newBatch(k kind) (*batch, error) {
 	return b, nil
 }
 
-// load makes the batch the delta of streams [1000·index, 1000·(index+1)) in the given interval, whatever a conversion
-// has left in it, and brings all of it into the processor's cache.
+// load makes the batch the delta of the index-th thousand streams (or as many as it has points) in the given interval,
+// whatever a conversion has left in it, and brings all of it into the processor's cache.
 func (b *batch) load(index, interval int) {
 	b.name(index)
 	b.reset(interval)
@@ -93,13 +101,18 @@ func (b *batch) load(index, interval int) {
 // name gives the resources the identities of the batch with this index.
 func (b *batch) name(index int) {
 	for r, rm := range b.md.ResourceMetrics().All() {
-		// A bijection of 64 bits: distinct resources get distinct, random-looking identities.
-		id := mix(uint64(index*resources + r))
-		a := rm.Resource().Attributes()
-		a.PutStr("service.instance.id", fmt.Sprintf("production-eu-west.checkout-%016x", id))
-		a.PutStr("k8s.pod.name", fmt.Sprintf("checkout-6d4cf56db6-%05x", id>>44))
-		a.PutStr("k8s.pod.uid", fmt.Sprintf("%08x-%04x-4000-8000-%012x", id>>32, id>>16&0xffff, id*0x9e3779b97f4a7c15>>16))
+		nameResource(rm.Resource(), uint64(index*b.resources+r))
 	}
+}
+
+// nameResource makes a resource the pod with this number.
+func nameResource(r pcommon.Resource, number uint64) {
+	// A bijection of 64 bits: distinct resources get distinct, random-looking identities.
+	id := mix(number)
+	a := r.Attributes()
+	a.PutStr("service.instance.id", fmt.Sprintf("production-eu-west.checkout-%016x", id))
+	a.PutStr("k8s.pod.name", fmt.Sprintf("checkout-6d4cf56db6-%05x", id>>44))
+	a.PutStr("k8s.pod.uid", fmt.Sprintf("%08x-%04x-4000-8000-%012x", id>>32, id>>16&0xffff, id*0x9e3779b97f4a7c15>>16))
 }
 
 // reset restores temporality, times and values.
@@ -137,14 +150,17 @@ func (b *batch) touch() {
 }
 
 // check reports the first point that is not the total of n intervals.
-func (b *batch) check(n int) error {
-	if got := b.md.DataPointCount(); got != pointsPerBatch {
-		return fmt.Errorf("%s: %d points left of %d", b.kind, got, pointsPerBatch)
+func (b *batch) check(n int) error { return b.checkEach(func(int) int { return n }) }
+
+// checkEach is check where the r-th resource has seen n(r) intervals.
+func (b *batch) checkEach(n func(r int) int) error {
+	if got := b.md.DataPointCount(); got != b.points {
+		return fmt.Errorf("%s: %d points left of %d", b.kind, got, b.points)
 	}
-	for _, rm := range b.md.ResourceMetrics().All() {
+	for r, rm := range b.md.ResourceMetrics().All() {
 		for _, sm := range rm.ScopeMetrics().All() {
 			for _, m := range sm.Metrics().All() {
-				if err := b.kind.check(m, n); err != nil {
+				if err := b.kind.check(m, n(r)); err != nil {
 					return err
 				}
 			}

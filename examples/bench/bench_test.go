@@ -4,8 +4,12 @@
 package main
 
 import (
+	"encoding/json"
 	"flag"
+	"maps"
 	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -22,7 +26,7 @@ func BenchmarkConvert(b *testing.B) {
 	for _, k := range allKinds {
 		for _, streams := range sizesOf(b, *streamsFlag) {
 			b.Run("kind="+string(k)+"/streams="+size(streams), func(b *testing.B) {
-				r, err := newRunner(sides[0], k)
+				r, err := newRunner(sides[0], k, pointsPerBatch)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -33,11 +37,11 @@ func BenchmarkConvert(b *testing.B) {
 				n := batches(streams)
 				call := 0
 				next := func() time.Duration {
-					r.b.load(call%n, r.n+call/n)
+					r.group[0].load(call%n, r.n+call/n)
 					call++
 					b.StartTimer()
 					begin := time.Now()
-					err := r.consume(r.b.md)
+					err := r.consume(r.group[0].md)
 					spent := time.Since(begin)
 					b.StopTimer()
 					if err != nil {
@@ -102,28 +106,29 @@ func BenchmarkGC(b *testing.B) {
 // A batch loaded again after a conversion must be the same input as before, for every kind and both converters;
 // otherwise the second interval measures something else than the first.
 func TestLoadUndoesAConversion(t *testing.T) {
+	t.Parallel()
 	for _, s := range sides {
 		for _, k := range allKinds {
 			t.Run(s.name+"/"+string(k), func(t *testing.T) {
-				r, err := newRunner(s, k)
+				r, err := newRunner(s, k, pointsPerBatch)
 				if err != nil {
 					t.Fatal(err)
 				}
 				for n := range 3 {
-					r.b.load(5, n)
+					r.group[0].load(5, n)
 					fresh, err := newBatch(k)
 					if err != nil {
 						t.Fatal(err)
 					}
 					fresh.load(5, n)
-					if got, want := wire(t, r.b), wire(t, fresh); got != want {
+					if got, want := wire(t, r.group[0]), wire(t, fresh); got != want {
 						t.Fatalf("interval %d: reloaded batch differs from a fresh one", n)
 					}
-					if err := r.consume(r.b.md); err != nil {
+					if err := r.consume(r.group[0].md); err != nil {
 						t.Fatal(err)
 					}
 					if s.converts {
-						if err := r.b.check(n + 1); err != nil {
+						if err := r.group[0].check(n + 1); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -135,22 +140,23 @@ func TestLoadUndoesAConversion(t *testing.T) {
 
 // The check behind every row must notice a point that is off by one delta.
 func TestCheckNoticesAWrongTotal(t *testing.T) {
+	t.Parallel()
 	for _, k := range allKinds {
-		r, err := newRunner(sides[0], k)
+		r, err := newRunner(sides[0], k, pointsPerBatch)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.b.load(0, 0)
-		if err := r.b.check(1); err == nil {
+		r.group[0].load(0, 0)
+		if err := r.group[0].check(1); err == nil {
 			t.Errorf("%s: deltas pass for totals", k)
 		}
-		if err := r.consume(r.b.md); err != nil {
+		if err := r.consume(r.group[0].md); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.b.check(1); err != nil {
+		if err := r.group[0].check(1); err != nil {
 			t.Errorf("%s: %v", k, err)
 		}
-		if err := r.b.check(2); err == nil {
+		if err := r.group[0].check(2); err == nil {
 			t.Errorf("%s: the total of one interval passes for that of two", k)
 		}
 	}
@@ -158,6 +164,7 @@ func TestCheckNoticesAWrongTotal(t *testing.T) {
 
 // Batches with different indices must name different streams, and the same index the same.
 func TestBatchesNameDistinctStreams(t *testing.T) {
+	t.Parallel()
 	conv, err := newConverter()
 	if err != nil {
 		t.Fatal(err)
@@ -192,6 +199,14 @@ func TestSizesReadAndWrite(t *testing.T) {
 			t.Errorf("%q: %d, want an error", word, got)
 		}
 	}
+	if got, err := parsePoints("10,90,100,1k,10k"); err != nil || !slices.Equal(got, []int{10, 90, 100, 1000, 10_000}) {
+		t.Errorf("points: %v, %v", got, err)
+	}
+	for _, list := range []string{"0", "5", "110", "x", "10,", "1M", "200k"} {
+		if got, err := parsePoints(list); err == nil {
+			t.Errorf("points %q: %v, want an error", list, got)
+		}
+	}
 	for n, want := range map[int]string{1000: "1k", 100_000: "100k", 10_000_000: "10M", 1500: "1500", 0: "0"} {
 		if got := size(n); got != want {
 			t.Errorf("%d: %q, want %q", n, got, want)
@@ -199,15 +214,43 @@ func TestSizesReadAndWrite(t *testing.T) {
 	}
 }
 
-// The command as a whole, at its smallest.
-func TestRunWritesJSON(t *testing.T) {
-	file := t.TempDir() + "/bench.json"
-	if err := run([]string{"-sizes", "1k", "-kinds", "sum", "-rounds", "1", "-growth", "10k", "-growth-runs", "1", "-gc", "1k",
-		"-members", "10", "-fleets", "1", "-sample", "1000", "-json", file}); err != nil {
+// The command as a whole, at its smallest. No section may be missing.
+func TestRunWritesJSONAndChart(t *testing.T) {
+	dir := t.TempDir()
+	file, chart := filepath.Join(dir, "bench.json"), filepath.Join(dir, "chart.png")
+	if err := run([]string{"-sizes", "2k", "-kinds", "sum", "-points", "10", "-rounds", "1", "-calls", "1", "-growth", "3k",
+		"-growth-runs", "1", "-gc", "1k", "-load", "2k", "-members", "10", "-fleets", "1", "-sample", "1000", "-json", file,
+		"-chart", chart}); err != nil {
 		t.Fatal(err)
 	}
-	if info, err := os.Stat(file); err != nil || info.Size() < 500 {
-		t.Fatalf("JSON file: %v, %v", info, err)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rep report
+	if err := json.Unmarshal(data, &rep); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{"steady": len(rep.Steady), "points": len(rep.Points), "new": len(rep.New), "churn": len(rep.Churn),
+		"gc": len(rep.GC), "load": len(rep.Load), "ring": len(rep.Ring), "change": len(rep.Change), "split": len(rep.Split)}
+	want := map[string]int{"steady": 1, "points": 1, "new": 1, "churn": 1, "gc": 3, "load": 3, "ring": len(schemes), "change": 1,
+		"split": len(splitKeys)}
+	if !maps.Equal(got, want) {
+		t.Errorf("rows: %v, want %v", got, want)
+	}
+	if rep.CPUs == 2 && len(rep.Cores) != len(sharings) {
+		t.Errorf("%d rows of cores, want %d", len(rep.Cores), len(sharings))
+	}
+	if rep.Growth == nil || rep.Growth.Streams != 3_000 {
+		t.Errorf("growth: %+v", rep.Growth)
+	} else {
+		positive(t, "growth", float64(rep.Growth.Steadfast), float64(rep.Growth.HeapBytes), rep.Growth.NsSteady)
+	}
+	if len(rep.Target) == 0 {
+		t.Error("no targets")
+	}
+	if info, err := os.Stat(chart); err != nil || info.Size() < 5000 {
+		t.Errorf("chart: %v, %v", info, err)
 	}
 }
 

@@ -62,7 +62,7 @@ func markTime() time.Duration {
 
 // gcAt opens so many sum streams on a fresh side and measures.
 func gcAt(s side, streams int) (gcRow, error) {
-	r, err := newRunner(s, kindSum)
+	r, err := newRunner(s, kindSum, pointsPerBatch)
 	if err != nil {
 		return gcRow{}, err
 	}

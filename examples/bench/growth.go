@@ -4,6 +4,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -25,6 +26,8 @@ type growthRow struct {
 	HeapBytes int64         `json:"heap_bytes"` // live heap with all streams
 	// PeakBytesStream is the highest Bytes()/Len() seen from 100k streams on: tables are emptiest right after growing.
 	PeakBytesStream float64 `json:"peak_bytes_per_stream"`
+	// NsSteady is the cost of one more pass over all streams, after the last run.
+	NsSteady float64 `json:"steady_ns_per_point"`
 }
 
 // growth opens sum streams until there are so many. One batch takes the identity of the next 1000 streams each time, so
@@ -62,7 +65,24 @@ func growth(streams, runs int) (growthRow, *d2c.Converter, error) {
 			}
 		}
 		row.HeapBytes = liveHeap() - before
+		if conv.Len() != n*pointsPerBatch {
+			return row, nil, fmt.Errorf("growth: %d streams, want %d", conv.Len(), n*pointsPerBatch)
+		}
 	}
+	var spent time.Duration
+	for i := range n {
+		b.load(i, 1)
+		begin := time.Now()
+		err := convert(conv, b.md)
+		spent += time.Since(begin)
+		if err != nil {
+			return row, nil, err
+		}
+	}
+	if err := b.check(2); err != nil {
+		return row, nil, fmt.Errorf("growth: %w", err)
+	}
+	row.NsSteady = float64(spent.Nanoseconds()) / float64(n*pointsPerBatch)
 	row.Steadfast = slices.Max(least)
 	for _, d := range calls {
 		row.Total += d

@@ -6,8 +6,9 @@
 // hashing, and streamid.Splitter beside cloning every point.
 //
 //	go run .                                   # everything, some minutes
-//	go run . -quick                            # small sizes, some 20 s
-//	go run . -sizes 100k -kinds sum -growth 0 -gc ""
+//	go run . -quick                            # small sizes, less than a minute
+//	go run . -chart chart.png -json bench.json # everything, and the chart
+//	go run . -only steady -sizes 100k -kinds sum
 //	go run . -only ring,split                  # not the converters
 package main
 
@@ -31,8 +32,13 @@ type report struct {
 	CPUs   int         `json:"cpus"`
 	CPU    string      `json:"cpu,omitempty"`
 	Steady []steadyRow `json:"steady,omitempty"`
+	Points []steadyRow `json:"points,omitempty"`
+	New    []freshRow  `json:"new,omitempty"`
+	Churn  []churnRow  `json:"churn,omitempty"`
+	Cores  []coresRow  `json:"cores,omitempty"`
 	Growth *growthRow  `json:"growth,omitempty"`
 	GC     []gcRow     `json:"gc,omitempty"`
+	Load   []loadRow   `json:"load,omitempty"`
 	Ring   []ringRow   `json:"ring,omitempty"`
 	Change []changeRow `json:"change,omitempty"`
 	Split  []splitRow  `json:"split,omitempty"`
@@ -40,7 +46,25 @@ type report struct {
 }
 
 // sections in the order in which they run.
-var sections = []string{"steady", "growth", "gc", "ring", "split"}
+var sections = []string{"steady", "points", "new", "churn", "cores", "growth", "gc", "load", "ring", "split"}
+
+// settings are the flags.
+type settings struct {
+	only     map[string]bool
+	effort   effort
+	sizes    []int
+	kinds    []kind
+	points   []int // per call
+	grow     int
+	growRuns int
+	gc       []int
+	load     int
+	members  []int
+	fleets   int
+	sample   int
+	json     string
+	chart    string
+}
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -49,79 +73,130 @@ func main() {
 	}
 }
 
-func run(args []string) error {
+func parse(args []string) (settings, error) {
+	var s settings
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	quick := flags.Bool("quick", false, "small sizes and few rounds; flags given explicitly win")
-	sizeList := flags.String("sizes", "1k,100k,1M", "numbers of streams in steady state; empty for none")
-	kindList := flags.String("kinds", "sum,sumdouble,histogram,exponential", "kinds of points in steady state")
-	onlyList := flags.String("only", strings.Join(sections, ","), "sections to run")
-	rounds := flags.Int("rounds", 5, "rounds of turns in all sections but growth and gc; medians are taken over them")
-	growTo := flags.String("growth", "10M", "number of streams to grow to; 0 for none")
-	growRuns := flags.Int("growth-runs", 3, "how often to grow")
-	gcList := flags.String("gc", "1k,1M", "numbers of streams to force collections with; empty for none")
-	memberList := flags.String("members", "10,100,300,1000", "numbers of members of rings")
-	fleets := flags.Int("fleets", 2, "fleets over which a ring's balance and movement are averaged")
-	sample := flags.Int("sample", 1<<20, "keys to sample for schemes that do not show their slots")
-	jsonFile := flags.String("json", "", "file to write the results to as JSON")
+	sizes := flags.String("sizes", "1k,100k,1M", "numbers of streams in steady, new, churn and cores")
+	kinds := flags.String("kinds", "sum,histogram,exponential", "kinds of points in steady, new and churn; sumdouble too")
+	points := flags.String("points", "10,10k", "numbers of points per call, beside 1000")
+	only := flags.String("only", strings.Join(sections, ","), "sections to run")
+	flags.IntVar(&s.effort.rounds, "rounds", 5, "rounds of turns where sides take turns; medians are taken over them")
+	flags.IntVar(&s.effort.calls, "calls", 200, "calls of 1000 points in a turn, at the least")
+	grow := flags.String("growth", "10M", "number of streams to grow to")
+	flags.IntVar(&s.growRuns, "growth-runs", 3, "how often to grow")
+	gc := flags.String("gc", "1k,1M", "numbers of streams to force collections with")
+	load := flags.String("load", "1M", "number of streams under load")
+	members := flags.String("members", "10,100,300,1000", "numbers of members of rings")
+	flags.IntVar(&s.fleets, "fleets", 2, "fleets over which a ring's balance and movement are averaged")
+	flags.IntVar(&s.sample, "sample", 1<<20, "keys to sample for schemes that do not show their slots")
+	flags.StringVar(&s.json, "json", "", "file to write the results to as JSON")
+	flags.StringVar(&s.chart, "chart", "", "file to draw steady state to as PNG")
 	if err := flags.Parse(args); err != nil {
-		return err
+		return s, err
+	}
+	if flags.NArg() > 0 {
+		return s, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	if *quick {
-		small := map[string]string{"sizes": "1k,100k", "rounds": "3", "growth": "1M", "growth-runs": "2", "gc": "1k,100k",
-			"members": "10,100", "fleets": "1"}
+		small := map[string]string{"sizes": "1k,100k", "rounds": "3", "calls": "100", "growth": "1M", "growth-runs": "2", "gc": "1k,100k",
+			"load": "100k", "members": "10,100", "fleets": "1"}
 		flags.Visit(func(f *flag.Flag) { delete(small, f.Name) })
 		for name, value := range small {
 			if err := flags.Set(name, value); err != nil {
-				return err
+				return s, err
 			}
 		}
 	}
-	sizes, err := parseSizes(*sizeList)
-	if err != nil {
-		return err
+	var err error
+	if s.sizes, err = parseSizes(*sizes); err != nil {
+		return s, err
 	}
-	kinds, err := parseKinds(*kindList)
-	if err != nil {
-		return err
+	if s.kinds, err = parseKinds(*kinds); err != nil {
+		return s, err
 	}
-	gcSizes, err := parseSizes(*gcList)
-	if err != nil {
-		return err
+	if s.points, err = parsePoints(*points); err != nil {
+		return s, err
 	}
-	grow, err := parseSize(*growTo)
-	if err != nil {
-		return err
+	if s.grow, err = parseSize(*grow); err != nil {
+		return s, err
 	}
-	members, err := parseMembers(*memberList)
-	if err != nil {
-		return err
+	if s.gc, err = parseSizes(*gc); err != nil {
+		return s, err
 	}
-	if *rounds < 1 || *growRuns < 1 || *fleets < 1 || *sample < 1 {
-		return fmt.Errorf("rounds, growth-runs, fleets, sample: must be at least 1, got %d, %d, %d and %d",
-			*rounds, *growRuns, *fleets, *sample)
+	if s.load, err = parseSize(*load); err != nil {
+		return s, err
 	}
-	only, err := parseSections(*onlyList)
-	if err != nil {
-		return err
+	if s.members, err = parseMembers(*members); err != nil {
+		return s, err
 	}
-	if !only["steady"] {
-		sizes = nil
+	if s.effort.rounds < 1 || s.effort.calls < 1 || s.growRuns < 1 || s.fleets < 1 || s.sample < 1 {
+		return s, fmt.Errorf("rounds, calls, growth-runs, fleets, sample: must be at least 1, got %d, %d, %d, %d and %d",
+			s.effort.rounds, s.effort.calls, s.growRuns, s.fleets, s.sample)
 	}
-	if !only["growth"] {
-		grow = 0
+	if s.only, err = parseSections(*only); err != nil {
+		return s, err
 	}
-	if !only["gc"] {
-		gcSizes = nil
+	if s.chart != "" && !s.only["steady"] {
+		return s, fmt.Errorf("chart: draws steady state, which -only leaves out")
 	}
+	return s, nil
+}
 
+func run(args []string) error {
+	s, err := parse(args)
+	if err != nil {
+		return err
+	}
 	rep := report{Go: runtime.Version(), Arch: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.GOMAXPROCS(0), CPU: cpuModel()}
 	fmt.Printf("%s %s, %d CPUs, %s\n", rep.Go, rep.Arch, rep.CPUs, rep.CPU)
 	out := newTable(os.Stdout)
-	if len(sizes) > 0 {
-		out.steadyHead()
-		for _, k := range kinds {
-			for _, n := range sizes {
-				row, err := steady(k, n, *rounds)
+	for _, measure := range []func(settings, table, *report) error{converters, collections, routing} {
+		if err := measure(s, out, &rep); err != nil {
+			return err
+		}
+	}
+	rep.Target = slices.Concat(converterTargets(&rep), ringTargets(rep.Ring, rep.Change), splitTargets(rep.Split))
+	if len(rep.Target) > 0 {
+		out.targets(rep.Target)
+	}
+	if s.chart != "" {
+		if err := writeChart(s.chart, rep.Steady, rep.CPU); err != nil {
+			return err
+		}
+	}
+	if s.json == "" {
+		return nil
+	}
+	data, err := json.MarshalIndent(rep, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(s.json, append(data, '\n'), 0o644)
+}
+
+// fewStreams is the most streams in calls of other sizes than 1000 points, and with points that are not sums where streams
+// come and go.
+const fewStreams = 100_000
+
+// fewStreams is the largest of the sizes up to that, or 0.
+func (s settings) fewStreams() int {
+	most := 0
+	for _, n := range s.sizes {
+		if n <= fewStreams {
+			most = max(most, n)
+		}
+	}
+	return most
+}
+
+// converters measures what points cost.
+func converters(s settings, out table, rep *report) error {
+	if s.only["steady"] && len(s.sizes) > 0 {
+		out.steadyHead("Steady state")
+		for _, k := range s.kinds {
+			for _, n := range s.sizes {
+				row, err := steady(k, n, pointsPerBatch, s.effort)
 				if err != nil {
 					return err
 				}
@@ -130,9 +205,85 @@ func run(args []string) error {
 			}
 		}
 	}
+	if n := s.fewStreams(); s.only["points"] && n > 0 && len(s.points) > 0 {
+		out.steadyHead("Small and large calls")
+		for _, points := range s.points {
+			row, err := steady(kindSum, n, points, s.effort)
+			if err != nil {
+				return err
+			}
+			out.steadyRow(row)
+			rep.Points = append(rep.Points, row)
+		}
+	}
+	if s.only["new"] && len(s.sizes) > 0 {
+		out.freshHead()
+		err := s.comeAndGo(func(k kind, n int) error {
+			row, err := fresh(sides, k, n, s.effort)
+			if err == nil {
+				out.freshRow(row)
+				rep.New = append(rep.New, row)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if s.only["churn"] && len(s.sizes) > 0 {
+		out.churnHead()
+		err := s.comeAndGo(func(k kind, n int) error {
+			row, err := churn(agers, k, n, s.effort)
+			if err == nil {
+				out.churnRow(row)
+				rep.Churn = append(rep.Churn, row)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if s.only["cores"] && len(s.sizes) > 0 && rep.CPUs > 1 {
+		out.coresHead(rep.CPUs)
+		for _, how := range sharings {
+			for _, n := range s.sizes {
+				// Each core needs a batch. What is shared in a million streams takes long to show little.
+				if batches(n) < rep.CPUs || how.name != nameDisjoint && n > fewStreams {
+					continue
+				}
+				row, err := cores(coreSides(how), how, n, rep.CPUs, s.effort)
+				if err != nil {
+					return err
+				}
+				out.coresRow(row)
+				rep.Cores = append(rep.Cores, row)
+			}
+		}
+	}
+	return nil
+}
+
+// comeAndGo calls measure with kinds and numbers of streams for the sections where streams come and go.
+func (s settings) comeAndGo(measure func(kind, int) error) error {
+	for _, k := range s.kinds {
+		for _, n := range s.sizes {
+			if k != kindSum && n > fewStreams {
+				continue
+			}
+			if err := measure(k, n); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// collections measures growth and what the garbage collector has to do.
+func collections(s settings, out table, rep *report) error {
 	var grown *d2c.Converter
-	if grow > 0 {
-		row, conv, err := growth(grow, *growRuns)
+	if s.only["growth"] && s.grow > 0 {
+		row, conv, err := growth(s.grow, s.growRuns)
 		if err != nil {
 			return err
 		}
@@ -140,17 +291,17 @@ func run(args []string) error {
 		out.growth(row)
 		rep.Growth = &row
 	}
-	if len(gcSizes) > 0 {
-		if grow > 0 {
-			rep.GC = append(rep.GC, gcCost(nameOurs, grow, grown))
+	if s.only["gc"] && len(s.gc) > 0 {
+		if grown != nil {
+			rep.GC = append(rep.GC, gcCost(nameOurs, s.grow, grown))
 			grown = nil // not to be marked along with the others
 		}
-		for _, s := range sides {
-			if !s.converts {
+		for _, side := range sides {
+			if !side.converts {
 				continue
 			}
-			for _, n := range gcSizes {
-				row, err := gcAt(s, n)
+			for _, n := range s.gc {
+				row, err := gcAt(side, n)
 				if err != nil {
 					return err
 				}
@@ -159,45 +310,48 @@ func run(args []string) error {
 		}
 		out.gc(rep.GC)
 	}
-	if only["ring"] && len(members) > 0 {
+	if s.only["load"] && s.load > 0 {
+		for _, side := range loadSides {
+			row, err := underLoad(side, s.load, uint64(s.effort.rounds))
+			if err != nil {
+				return err
+			}
+			rep.Load = append(rep.Load, row)
+		}
+		out.load(rep.Load)
+	}
+	return nil
+}
+
+// routing measures ring and Splitter.
+func routing(s settings, out table, rep *report) error {
+	if s.only["ring"] && len(s.members) > 0 {
 		out.ringHead()
-		for _, n := range members {
-			rows, err := ringRows(n, *fleets, *sample, *rounds)
+		for _, n := range s.members {
+			rows, err := ringRows(n, s.fleets, s.sample, s.effort.rounds)
 			if err != nil {
 				return err
 			}
 			out.ringRows(rows)
 			rep.Ring = append(rep.Ring, rows...)
-			change, err := changeAt(n, *rounds)
+			change, err := changeAt(n, s.effort.rounds)
 			if err != nil {
 				return err
 			}
 			rep.Change = append(rep.Change, change)
 		}
-		rep.Target = append(rep.Target, ringTargets(rep.Ring, rep.Change)...)
 	}
-	if only["split"] {
+	if s.only["split"] {
 		for _, key := range splitKeys {
-			row, err := splitAt(key, *rounds)
+			row, err := splitAt(key, s.effort)
 			if err != nil {
 				return err
 			}
 			rep.Split = append(rep.Split, row)
 		}
 		out.split(rep.Split)
-		rep.Target = append(rep.Target, splitTargets(rep.Split)...)
 	}
-	if len(rep.Target) > 0 {
-		out.targets(rep.Target)
-	}
-	if *jsonFile == "" {
-		return nil
-	}
-	data, err := json.MarshalIndent(rep, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(*jsonFile, append(data, '\n'), 0o644)
+	return nil
 }
 
 // parseSections reads a comma-separated list of sections.
@@ -226,6 +380,22 @@ func parseMembers(list string) ([]int, error) {
 		members = append(members, n)
 	}
 	return members, nil
+}
+
+// parsePoints reads a comma-separated list of numbers of points that batches can have; the empty list is empty.
+func parsePoints(list string) ([]int, error) {
+	if list == "" {
+		return nil, nil
+	}
+	var points []int
+	for word := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(strings.Replace(word, "k", "000", 1))
+		if err != nil || n < perMetric || n > fewStreams || n%perMetric != 0 || n > perResource*perMetric && n%(perResource*perMetric) != 0 {
+			return nil, fmt.Errorf("points: %q: want a multiple of 10 below 100, or of 100 up to %d", word, fewStreams)
+		}
+		points = append(points, n)
+	}
+	return points, nil
 }
 
 // parseSizes reads a comma-separated list of sizes; the empty list is empty.

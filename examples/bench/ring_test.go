@@ -35,6 +35,7 @@ func TestCountOfModulo(t *testing.T) {
 
 // Each scheme must have the balance it is known for: a rival that we have built badly would be a straw man.
 func TestSchemesAreThemselves(t *testing.T) {
+	t.Parallel()
 	bounds := map[string]struct{ balance, moves [2]float64 }{
 		nameRing:                       {[2]float64{1, 1.01}, [2]float64{0.98, 1.05}},
 		nameRebalance:                  {[2]float64{1, 1.0001}, [2]float64{0.9999, 1.0001}},
@@ -68,6 +69,7 @@ func TestSchemesAreThemselves(t *testing.T) {
 
 // The order in which members are listed must not matter to a scheme, or it would move keys for nothing.
 func TestSchemesIgnoreOrder(t *testing.T) {
+	t.Parallel()
 	names := fleetNames(0, 20)
 	reversed := slices.Clone(names)
 	slices.Reverse(reversed)
@@ -93,41 +95,13 @@ func TestSchemesIgnoreOrder(t *testing.T) {
 }
 
 func TestChangeAt(t *testing.T) {
+	t.Parallel()
 	row, err := changeAt(10, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if row.Diff <= 0 || row.Rebalance != 1 {
 		t.Errorf("got %+v, want some time and exactly the minimum", row)
-	}
-}
-
-func TestTargets(t *testing.T) {
-	rows := []ringRow{
-		{Scheme: nameRing, Members: 100, Worst: 1.01, Join: 1.2, NsLookup: 5, AllocsLookup: 0.5, Build: 150e6},
-		{Scheme: nameRebalance, Members: 100, Worst: 9, Join: 9, NsLookup: 99},
-	}
-	got := ringTargets(rows, []changeRow{{Diff: 5e6, Rebalance: 1}, {Diff: 6e6, Rebalance: 1}})
-	got = append(got, splitTargets([]splitRow{
-		{Key: "streamID", NsPoint: map[string]float64{nameSplit: 150}, AllocsPoint: map[string]float64{nameSplit: 0.11}},
-		{Key: "service", NsPoint: map[string]float64{nameSplit: 999}},
-	})...)
-	want := map[string]bool{
-		"join and leave at n=100": false, "New at n=100": true, "slots max/mean, worst of all": true,
-		"Rebalance, worst of all": true, "Owner, worst of all": true, "Owner allocations": false,
-		"Diff of a join, worst of all": false, "split by streamID/ns/point": true, "split by streamID/allocs/point": false,
-	}
-	if len(got) != len(want) {
-		t.Errorf("%d targets, want %d", len(got), len(want))
-	}
-	for _, r := range got {
-		reached, ok := want[r.What]
-		if !ok {
-			reached, ok = want[r.What+"/"+r.Unit]
-		}
-		if !ok || r.Reached != reached {
-			t.Errorf("%+v: known %v, want reached %v", r, ok, reached)
-		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"time"
 
 	"github.com/open-telemetry/opentelemetry-collector-contrib/processor/deltatocumulativeprocessor"
 	"go.opentelemetry.io/collector/component"
@@ -66,37 +67,60 @@ func newConverter() (*d2c.Converter, error) {
 	return d2c.New(cfg)
 }
 
-// convert fails unless every point was added as a first or aligned one: no other outcome is measured here.
+// convert fails unless every point was added as a first or aligned one: no other outcome is measured, but where it says so.
 func convert(conv *d2c.Converter, md pmetric.Metrics) error {
+	return convertTo(conv, md, inOrder)
+}
+
+// inOrder are the outcomes of deltas that come one after the other.
+var inOrder = []d2c.Outcome{d2c.AddedFirst, d2c.AddedAligned}
+
+// convertTo fails unless every point has one of these outcomes.
+func convertTo(conv *d2c.Converter, md pmetric.Metrics, allowed []d2c.Outcome) error {
 	r, err := conv.Convert(context.Background(), md)
 	if err != nil {
 		return err
 	}
-	if r.Points[d2c.AddedFirst]+r.Points[d2c.AddedAligned] != pointsPerBatch {
-		return fmt.Errorf("outcomes are %v, want %d first or aligned", r.Points, pointsPerBatch)
+	var others uint64
+	for _, n := range r.Points {
+		others += n
+	}
+	for _, o := range allowed {
+		others -= r.Points[o]
+	}
+	if others != 0 {
+		return fmt.Errorf("outcomes are %v, want none but %v", r.Points, allowed)
 	}
 	return nil
 }
 
-// openContrib returns contrib's deltatocumulative processor, made by its own factory. It gets the benefit of the doubt:
-// telemetry is a no-op, the next consumer does nothing, and it is not started, so that no sweep runs.
+// openContrib returns contrib's deltatocumulative processor. It gets the benefit of the doubt: telemetry is a no-op, the
+// next consumer does nothing, and it is not started, so that no sweep runs.
 func openContrib() (consume, error) {
+	proc, err := newContrib(componenttest.NewNopTelemetrySettings(), 0)
+	if err != nil {
+		return nil, err
+	}
+	return func(md pmetric.Metrics) error { return proc.ConsumeMetrics(context.Background(), md) }, nil
+}
+
+// newContrib has contrib's own factory make its processor. Once started, it forgets streams idle for longer than maxStale;
+// zero is its default.
+func newContrib(telemetry component.TelemetrySettings, maxStale time.Duration) (processor.Metrics, error) {
 	factory := deltatocumulativeprocessor.NewFactory()
-	cfg := factory.CreateDefaultConfig()
-	cfg.(*deltatocumulativeprocessor.Config).MaxStreams = maxStreams
+	cfg := factory.CreateDefaultConfig().(*deltatocumulativeprocessor.Config)
+	cfg.MaxStreams = maxStreams
+	if maxStale > 0 {
+		cfg.MaxStale = maxStale
+	}
 	next, err := consumer.NewMetrics(func(context.Context, pmetric.Metrics) error { return nil })
 	if err != nil {
 		return nil, err
 	}
-	ctx := context.Background()
-	proc, err := factory.CreateMetrics(ctx, processor.Settings{
+	return factory.CreateMetrics(context.Background(), processor.Settings{
 		ID:                component.NewID(factory.Type()),
-		TelemetrySettings: componenttest.NewNopTelemetrySettings(),
+		TelemetrySettings: telemetry,
 	}, cfg, next)
-	if err != nil {
-		return nil, err
-	}
-	return func(md pmetric.Metrics) error { return proc.ConsumeMetrics(ctx, md) }, nil
 }
 
 // openHash returns what any converter must do at the least: walk the batch and identify every stream.

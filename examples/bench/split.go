@@ -42,7 +42,7 @@ type splitRow struct {
 type splitFunc func(md pmetric.Metrics) (parts func() (parts, points int))
 
 // splitAt measures both ways in turns. Each call gets a batch that was just decoded; the clock is on in the call only.
-func splitAt(key string, rounds int) (splitRow, error) {
+func splitAt(key string, e effort) (splitRow, error) {
 	row := splitRow{Key: key, Owners: splitOwners, NsPoint: map[string]float64{}, AllocsPoint: map[string]float64{}}
 	b, err := newBatch(kindSum)
 	if err != nil {
@@ -64,12 +64,12 @@ func splitAt(key string, rounds int) (splitRow, error) {
 		name  string
 		split splitFunc
 		calls int
-	}{{nameSplit, ours, 200}, {nameClone, splitClone(key, r.Owner), 50}}
+	}{{nameSplit, ours, e.calls}, {nameClone, splitClone(key, r.Owner), max(1, e.calls/4)}}
 
 	// The collector runs as often as the heap doubles; with little more than a batch on it, that would be all it does.
 	heap := make([]byte, 64<<20)
 	means := make(map[string][]float64)
-	for range rounds {
+	for range e.rounds {
 		runtime.GC()
 		for _, way := range ways {
 			mean, parts, err := splitTurn(wire, way.split, way.calls)
@@ -84,16 +84,12 @@ func splitAt(key string, rounds int) (splitRow, error) {
 	}
 	for _, way := range ways {
 		row.NsPoint[way.name] = median(means[way.name])
-		if row.AllocsPoint[way.name], err = splitAllocs(wire, way.split); err != nil {
+		if row.AllocsPoint[way.name], err = splitAllocs(wire, way.split, e); err != nil {
 			return row, err
 		}
 	}
 	runtime.KeepAlive(heap)
-	ratios := make([]float64, rounds)
-	for i := range ratios {
-		ratios[i] = means[nameClone][i] / means[nameSplit][i]
-	}
-	row.Ratio = median(ratios)
+	row.Ratio = ratio(means[nameClone], means[nameSplit])
 	return row, nil
 }
 
@@ -116,9 +112,11 @@ func splitTurn(wire []byte, split splitFunc, calls int) (mean float64, parts int
 	return float64(spent.Nanoseconds()) / float64(calls*pointsPerBatch), parts, nil
 }
 
-// splitAllocs returns the allocations per point, the mean of 20 batches; the first few may have to make working memory.
-func splitAllocs(wire []byte, split splitFunc) (float64, error) {
-	const counted, ignored = 20, 3
+// splitAllocs returns the allocations per point, the mean of 20 batches at most; the first few may have to make working
+// memory.
+func splitAllocs(wire []byte, split splitFunc, e effort) (float64, error) {
+	const ignored = 3
+	counted := min(20, e.calls)
 	var before, after runtime.MemStats
 	var mallocs uint64
 	for i := range ignored + counted {
@@ -133,7 +131,7 @@ func splitAllocs(wire []byte, split splitFunc) (float64, error) {
 			mallocs += after.Mallocs - before.Mallocs
 		}
 	}
-	return float64(mallocs) / (counted * pointsPerBatch), nil
+	return float64(mallocs) / float64(counted*pointsPerBatch), nil
 }
 
 // splitOurs is streamid.Splitter.

@@ -43,6 +43,7 @@ func BenchmarkSplit(b *testing.B) {
 
 // Both ways must give every owner the same streams in the same order, or they are not comparable.
 func TestSplitWaysAgree(t *testing.T) {
+	t.Parallel()
 	b, err := newBatch(kindSum)
 	if err != nil {
 		t.Fatal(err)
@@ -72,6 +73,7 @@ func TestSplitWaysAgree(t *testing.T) {
 
 // Points lost must not make a way look fast.
 func TestSplitTurnNoticesLoss(t *testing.T) {
+	t.Parallel()
 	b, err := newBatch(kindSum)
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +87,7 @@ func TestSplitTurnNoticesLoss(t *testing.T) {
 		t.Error("a lost point passes")
 	}
 	for _, key := range splitKeys {
-		row, err := splitAt(key, 1)
+		row, err := splitAt(key, effort{1, 1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,22 +3,88 @@
 
 package main
 
-// targetRow is a number that ring or Splitter is to reach, beside the one it has reached in this run. Missing one is shown,
-// not an error: times depend on the machine.
+import (
+	"fmt"
+	"time"
+)
+
+// targetRow is a number that ours is to reach, beside the one it has reached in this run. Missing one is shown, not an
+// error: times depend on the machine.
 type targetRow struct {
 	What    string  `json:"what"`
 	Unit    string  `json:"unit"`
+	Least   bool    `json:"at_least,omitempty"` // Limit is from below
 	Limit   float64 `json:"limit"`
 	Got     float64 `json:"got"`
 	Reached bool    `json:"reached"`
 }
 
+// target is reached by at most the limit.
 func target(what, unit string, limit, got float64) targetRow {
 	return targetRow{What: what, Unit: unit, Limit: limit, Got: got, Reached: got <= limit}
 }
 
+// targetLeast is reached by at least the limit.
+func targetLeast(what, unit string, limit, got float64) targetRow {
+	return targetRow{What: what, Unit: unit, Least: true, Limit: limit, Got: got, Reached: got >= limit}
+}
+
+// converterTargets judges what was measured of d2c. Memory and opening streams are judged where fixed costs no longer matter.
+func converterTargets(rep *report) []targetRow {
+	const many = 100_000
+	var targets []targetRow
+	bytes := map[kind]float64{kindSum: 64, kindSumDouble: 64, kindHistogram: 208, kindExponential: 320}
+	allocs := 0.0
+	for _, r := range rep.Steady {
+		allocs = max(allocs, r.AllocsPoint[nameOurs])
+		what := fmt.Sprintf("%s, %s streams", r.Kind, size(r.Streams))
+		switch {
+		case r.Kind == kindSum:
+			targets = append(targets, targetLeast(what, "x contrib", 8, r.Ratio))
+		case r.Streams == many:
+			if r.Kind != kindSumDouble {
+				targets = append(targets, targetLeast(what, "x contrib", 6, r.Ratio))
+			}
+		}
+		if r.Kind == kindSum && r.Streams == many {
+			targets = append(targets, target(what, "x hash+map", 1.6, r.Floor))
+		}
+		if r.Streams >= many {
+			targets = append(targets, target(what, "bytes/stream", bytes[r.Kind], r.BytesStream[nameOurs]))
+		}
+	}
+	if len(rep.Steady) > 0 {
+		// None at all is what a test of d2c wants. Here the collector may empty the pool of working memory at any time.
+		targets = append(targets, target("steady state, worst of all", "allocs/point", 0.01, allocs))
+	}
+	for _, r := range rep.New {
+		if r.Streams >= many {
+			targets = append(targets, targetLeast(fmt.Sprintf("%s, all new, %s", r.Kind, size(r.Streams)), "x contrib", 5, r.Ratio))
+		}
+	}
+	for _, r := range rep.Cores {
+		if r.Sharing == nameDisjoint && r.Cores == 2 {
+			targets = append(targets, targetLeast("two cores, disjoint, "+size(r.Streams), "x one core", 1.8, r.Speedup[nameOurs]))
+		} else if r.Sharing != nameDisjoint {
+			targets = append(targets, targetLeast(fmt.Sprintf("all cores, %s, %s", r.Sharing, size(r.Streams)), "x one core", 1,
+				r.Speedup[nameOurs]))
+		}
+	}
+	if g := rep.Growth; g != nil {
+		millis := float64(g.Steadfast) / float64(time.Millisecond)
+		targets = append(targets, target("longest call growing to "+size(g.Streams), "ms", 20, millis))
+		if g.Streams == 10_000_000 {
+			targets = append(targets, target("live heap at 10M sums", "MB", 700, float64(g.HeapBytes)/1e6))
+		}
+	}
+	return targets
+}
+
 // ringTargets judges what was measured of ring. Numbers of members without a target of their own are in the worst of all.
 func ringTargets(rows []ringRow, changes []changeRow) []targetRow {
+	if len(rows) == 0 {
+		return nil
+	}
 	var targets []targetRow
 	var lookup, allocs, balance, diff, rebalance float64
 	for _, r := range rows {
