@@ -46,6 +46,11 @@ type Shared struct {
 	// Owner is the name under which the state is kept; the Converters that share it have the same. Its identity, with
 	// Config.Seed and the encoding of identities, is part of every record: a record of another owner is set aside.
 	Owner string
+	// MaxOutstanding says what to do while Store fails. Zero is to refuse batches: nothing is lost, and nothing given out.
+	// Otherwise batches are folded onto what this Converter knows and given out, and this many points at most are kept to be
+	// committed when Store is back: totals end exact, but what is outstanding is lost if the process ends, and while it lasts
+	// values under one start may fall where several Converters see the same stream.
+	MaxOutstanding int
 	// Trouble, if not nil, is told of a record that could not be read and was set aside.
 	Trouble func(id streamid.ID, err error)
 }
@@ -99,6 +104,9 @@ func Share(cfg Config, shared Shared) (*Converter, error) {
 	if shared.Store == nil {
 		return nil, errors.New("d2c: Shared.Store: must not be nil")
 	}
+	if shared.MaxOutstanding < 0 {
+		return nil, fmt.Errorf("d2c: Shared.MaxOutstanding: must not be negative, got %d", shared.MaxOutstanding)
+	}
 	c, err := New(cfg)
 	if err != nil {
 		return nil, err
@@ -108,6 +116,9 @@ func Share(cfg Config, shared Shared) (*Converter, error) {
 	}
 	c.commits = &committer{sharing: &sharing{Shared: shared, identity: identityOf(c.seed, shared.Owner)}}
 	c.commits.group.shared = true
+	if shared.MaxOutstanding > 0 {
+		c.outage = new(outage)
+	}
 	return c, nil
 }
 
@@ -123,7 +134,7 @@ func (s *sharing) commit(ctx context.Context, g *group, c *Converter, now uint32
 			return nil
 		}
 		if err := s.Store.Swap(ctx, s.ops); err != nil {
-			return fmt.Errorf("d2c: shared state: %w", err)
+			return storeError{fmt.Errorf("d2c: shared state: %w", err)}
 		}
 		again := false
 		for n := range s.ops {
@@ -217,7 +228,7 @@ func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op 
 		}
 		if err != nil {
 			if err := s.Store.SetAside(ctx, op.ID, op.Current); err != nil {
-				return fmt.Errorf("d2c: stream %v in shared state, setting aside: %w", op.ID, err)
+				return storeError{fmt.Errorf("d2c: stream %v in shared state, setting aside: %w", op.ID, err)}
 			}
 			if s.Trouble != nil {
 				s.Trouble(op.ID, err)
