@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -532,6 +533,25 @@ func shortHistory() []action {
 	}
 }
 
+// quick is for where all takes too long: a sample must do.
+func quick() bool { return testing.Short() || raceEnabled() }
+
+func raceEnabled() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// sampled returns one in n of parts, all of them in time, or all if there is time.
+func sampled[T any](e *explorer, n int, parts []T) (some []T) {
+	if !quick() {
+		return parts
+	}
+	for i := e.worlds % n; i < len(parts); i += n {
+		some = append(some, parts[i])
+	}
+	return some
+}
+
 // explorer plays many worlds, and gives up when some have gone wrong.
 type explorer struct {
 	t      *testing.T
@@ -579,11 +599,11 @@ func TestCrashAnywhere(t *testing.T) {
 	smallChunks(t)
 	e, puts := begin(t, someHistory())
 	for n, p := range puts {
-		for _, part := range cuts(p.ops) {
+		for _, part := range sampled(e, 3, cuts(p.ops)) {
 			first := func() string { return fmt.Sprintf("crash in Put %d, of %v only %v", n, p.ops, part) }
 			rec := e.play(p.crashed(part), nil, again, first)
 			for _, p := range rec.puts[:rec.opened] {
-				for _, part := range cuts(p.ops) {
+				for _, part := range sampled(e, 7, cuts(p.ops)) {
 					e.play(p.crashed(part), nil, again, func() string {
 						return fmt.Sprintf("%s, then in recovery, of %v only %v", first(), p.ops, part)
 					})
@@ -599,11 +619,11 @@ func TestCrashTwice(t *testing.T) {
 	smallChunks(t)
 	e, puts := begin(t, shortHistory())
 	for n, p := range puts {
-		for _, part := range cuts(p.ops) {
+		for _, part := range sampled(e, 3, cuts(p.ops)) {
 			first := func() string { return fmt.Sprintf("crash in Put %d, of %v only %v", n, p.ops, part) }
 			rec := e.play(p.crashed(part), nil, again, first)
 			for m, p := range rec.puts {
-				for _, part := range cuts(p.ops) {
+				for _, part := range sampled(e, 7, cuts(p.ops)) {
 					e.play(p.crashed(part), nil, again, func() string {
 						return fmt.Sprintf("%s, then in Put %d, of %v only %v", first(), m, p.ops, part)
 					})
@@ -620,7 +640,7 @@ func TestStorageFailsAnywhere(t *testing.T) {
 	e, puts := begin(t, someHistory())
 	want := e.want
 	for n, p := range puts {
-		for _, part := range cuts(p.ops) {
+		for _, part := range sampled(e, 3, cuts(p.ops)) {
 			for _, then := range []policy{again, meanwhile} {
 				e.want = want
 				if then == meanwhile {
@@ -641,7 +661,7 @@ func TestStorageFailsAndCrash(t *testing.T) {
 	e, puts := begin(t, shortHistory())
 	want := e.want
 	for n, p := range puts {
-		for _, part := range cuts(p.ops) {
+		for _, part := range sampled(e, 3, cuts(p.ops)) {
 			for _, then := range []policy{again, meanwhile} {
 				if then == meanwhile && strings.HasPrefix(p.ops[0].key, "s/") && len(p.ops[0].key) == 4 {
 					continue
@@ -655,7 +675,7 @@ func TestStorageFailsAndCrash(t *testing.T) {
 				}
 				rec := e.play(newWorld(shortHistory()), only(n, part), then, first)
 				for m, p := range rec.puts[n+1:] {
-					for _, part := range cuts(p.ops) {
+					for _, part := range sampled(e, 7, cuts(p.ops)) {
 						e.play(p.crashed(part), nil, again, func() string {
 							return fmt.Sprintf("%s, then crash in Put %d, of %v only %v", first(), n+1+m, p.ops, part)
 						})
@@ -671,7 +691,7 @@ func TestStorageFailsAndCrash(t *testing.T) {
 func (e *explorer) expect(worlds int) {
 	e.t.Helper()
 	e.t.Log(e.worlds, "worlds")
-	if e.worlds < worlds {
+	if e.worlds < worlds && !quick() {
 		e.t.Errorf("only %d worlds, want at least %d", e.worlds, worlds)
 	}
 }

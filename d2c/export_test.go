@@ -80,3 +80,18 @@ func (c *Converter) States() (states []State) {
 	}
 	return states
 }
+
+// Waiting returns the number of batches that wait for a commit which has not begun.
+func (c *Converter) Waiting() int {
+	c.commits.mu.Lock()
+	defer c.commits.mu.Unlock()
+	return len(c.commits.queue)
+}
+
+// Due reports whether there are checkpoints to be written, or entries to be deleted.
+func (c *Converter) Due() bool {
+	c.commits.journal.mu.Lock()
+	busy := c.commits.journal.oldest != c.commits.journal.first
+	c.commits.journal.mu.Unlock()
+	return busy || len(c.commits.journal.due()) > 0
+}
