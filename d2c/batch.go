@@ -442,6 +442,9 @@ func (b *batch) foldItem(sh *shard, it *item, c *Converter) Outcome {
 		return DroppedTooLate
 	}
 	if it.marker && (s == nil || fresh) {
+		if it.interval.time <= t.floor {
+			return DroppedTooLate
+		}
 		return Forwarded // as it is: the stream has not begun, though a later point of this batch may open it
 	}
 	if !fresh {

@@ -17,7 +17,7 @@ import (
 // maxGroupPoints bounds the points of a commit, though a batch is never divided.
 const maxGroupPoints = 1 << 13
 
-// ErrClosed is returned by Convert and Expire after Close.
+// ErrClosed is returned by Convert after Close.
 var ErrClosed = errors.New("d2c: converter is closed")
 
 // group is the batches of one commit, and the copies they are folded onto.
@@ -176,6 +176,7 @@ type committer struct {
 	queue   []*batch
 	leading bool
 	closed  bool
+	ended   chan struct{} // closed once no commit follows
 }
 
 // commit returns when the batch is folded and durable, or with an error when it is neither. The wait for a place in a commit
@@ -210,7 +211,7 @@ func (q *committer) commit(ctx context.Context, c *Converter, b *batch) error {
 		q.leading = true
 		q.mu.Unlock()
 	}
-	q.lead(context.WithoutCancel(ctx), c)
+	q.lead(context.WithoutCancel(ctx), c, b)
 	return t.err
 }
 
@@ -231,10 +232,16 @@ func (q *committer) leave(b *batch) bool {
 }
 
 // lead commits the first batches of the queue, of which the caller's is the very first, and hands over to the next.
-func (q *committer) lead(ctx context.Context, c *Converter) {
+func (q *committer) lead(ctx context.Context, c *Converter, leader *batch) {
 	g := &q.group
 	q.running.Lock()
 	q.mu.Lock()
+	if q.closed {
+		q.refuse(leader)
+		q.mu.Unlock()
+		q.running.Unlock()
+		return
+	}
 	points := 0
 	for len(g.batches) < len(q.queue) && (points == 0 || points+len(q.queue[len(g.batches)].items) <= maxGroupPoints) {
 		b := q.queue[len(g.batches)]
@@ -270,6 +277,10 @@ func (q *committer) lead(ctx context.Context, c *Converter) {
 
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed {
+		q.refuse(leader)
+		return
+	}
 	if len(q.queue) == 0 {
 		q.leading = false
 		return
@@ -279,9 +290,32 @@ func (q *committer) lead(ctx context.Context, c *Converter) {
 	next.ticket.wake <- struct{}{}
 }
 
-// close refuses what comes from now on.
-func (q *committer) close() {
+// refuse ends the queue. It is called with q.mu held, by the leader.
+func (q *committer) refuse(leader *batch) {
+	for _, b := range q.queue {
+		b.ticket.err = ErrClosed
+		if b != leader {
+			b.ticket.done = true
+			b.ticket.wake <- struct{}{}
+		}
+	}
+	clear(q.queue)
+	q.queue = q.queue[:0]
+	q.leading = false
+	close(q.ended)
+}
+
+// close refuses what comes from now on, and what waits for a commit. It returns a channel that is closed when no commit is
+// under way any more.
+func (q *committer) close() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.closed = true
+	if !q.closed {
+		q.closed = true
+		q.ended = make(chan struct{})
+		if !q.leading {
+			close(q.ended)
+		}
+	}
+	return q.ended
 }

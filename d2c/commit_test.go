@@ -757,7 +757,7 @@ func TestTrouble(t *testing.T) {
 		if !errors.Is(err, errStorage) || !strings.Contains(err.Error(), "journal is full") {
 			t.Errorf("error %v", err)
 		}
-		if journal, _ := conv.Stored(); journal < 64<<20 || journal > 80<<20 {
+		if journal, _ := conv.Stored(); journal < 64<<20 || journal > 96<<20 {
 			t.Errorf("refused with %d bytes in the journal", journal)
 		}
 		time.Sleep(10 * time.Minute) // in a bubble, where it takes no time
@@ -842,5 +842,77 @@ func TestDurableSteadyStateAllocations(t *testing.T) {
 				t.Errorf("%v allocations per batch of %d points, want 3", allocs, batchPoints)
 			}
 		})
+	}
+}
+
+// When Close has returned, storage may be someone else's.
+func TestNothingIsStoredAfterClose(t *testing.T) {
+	storage := newGated()
+	conv, _ := openTest(t, d2c.DefaultConfig(), storage)
+	ctx := context.Background()
+	first := start(ctx, conv, series("a").int(0, 10, 1))
+	<-storage.arrived
+	second := start(ctx, conv, series("b").int(0, 10, 1))
+	eventually(t, func() bool { return conv.Waiting() == 1 })
+	closed := make(chan error)
+	go func() { closed <- conv.Close(ctx) }()
+	eventually(t, func() bool { // Close has begun
+		_, err := conv.Convert(canceled(), ofResource(batch(series("c").int(0, 10, 1))))
+		return errors.Is(err, d2c.ErrClosed)
+	})
+	storage.end <- nil
+	first.gives(t, d2c.AddedFirst, 1)
+	select {
+	case <-storage.arrived:
+		select {
+		case err := <-closed:
+			t.Errorf("Close has returned %v, and an entry is being stored", err)
+		case <-time.After(100 * time.Millisecond): // it waits, as it should
+		}
+		storage.end <- nil
+	case <-second.done:
+		if !errors.Is(second.err, d2c.ErrClosed) {
+			t.Error(second.err)
+		}
+	}
+	<-second.done
+}
+
+func canceled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// Streams that Open finds expired leave storage too.
+func TestExpiredByOpenLeaveStorage(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	cfg := d2c.Config{MaxStale: time.Minute, Now: func() time.Time { return now }}
+	storage := newMemory()
+	ctx := context.Background()
+	conv, _ := openTest(t, cfg, storage)
+	for i := range 4 {
+		if _, err := conv.Convert(ctx, sumBatch(i, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conv.StopBackground()
+	if err := conv.Checkpoint(ctx); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Hour)
+	if _, err := conv.Convert(ctx, ofResource(batch(series("s").int(0, 10, 1)))); err != nil {
+		t.Fatal(err)
+	}
+	closeTest(t, conv)
+	conv, recovery := openTest(t, cfg, storage)
+	defer closeTest(t, conv)
+	if recovery.Expired != 4*batchPoints || conv.Len() != 1 {
+		t.Fatalf("recovery %+v", recovery)
+	}
+	for deadline := time.Now().Add(2 * time.Second); storage.size() > 1<<14; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes in storage, of 1 stream", storage.size())
+		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zeebo/xxh3"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/d2c"
@@ -329,7 +330,7 @@ func (a *aftermath) told(recovery d2c.Recovery) error {
 // mayLose returns the streams that damage to the value of a key, at a position, can concern: those of a shard, or all.
 func (l *ledger) mayLose(key string, at int) []string {
 	switch parts := strings.Split(key, "/"); {
-	case key == "head":
+	case key == "m/head":
 		return nil
 	case parts[0] == "s":
 		shard, _ := strconv.ParseUint(parts[1], 16, 8)
@@ -398,7 +399,7 @@ func (l *ledger) harms() (hs []harm) {
 		}
 		hs = append(hs, l.harmed(key, "replaced by zeros", make([]byte, len(value)), 0))
 		switch {
-		case key == "head", len(key) == 4, key == l.lastEntry():
+		case key == "m/head", isManifest(key), key == l.lastEntry():
 		default:
 			hs = append(hs, l.harmed(key, "removed", nil, 0))
 		}
@@ -449,7 +450,7 @@ func (l *ledger) harmsOf(is func(key string) bool) (hs []harm) {
 
 func TestDamagedCheckpoint(t *testing.T) {
 	ledgers(t, func(t *testing.T, l *ledger) {
-		hs := l.harmsOf(func(key string) bool { return strings.HasPrefix(key, "s/") })
+		hs := l.harmsOf(func(key string) bool { return isCheckpoint(key) })
 		lost := l.suffering(t, hs)
 		// Of a shard with four streams in four chunks, damage to one chunk loses one or, if the journal has it too, none.
 		if lost > len(hs)/2 {
@@ -465,7 +466,7 @@ func TestSwapped(t *testing.T) {
 		var hs []harm
 		for i, a := range keys {
 			for _, b := range keys[:i] {
-				if strings.HasPrefix(a, "s/") && strings.HasPrefix(b, "s/") {
+				if isCheckpoint(a) && isCheckpoint(b) {
 					h := harm{name: a + " swapped with " + b}
 					h.values = l.values.with([]operation{{a, l.values[b]}, {b, l.values[a]}})
 					h.mayLose = slices.Concat(l.mayLose(a, 0), l.mayLose(b, 0))
@@ -481,7 +482,7 @@ func TestSwapped(t *testing.T) {
 func TestDamagedTwice(t *testing.T) {
 	ledgers(t, func(t *testing.T, l *ledger) {
 		for _, key := range l.keys() {
-			if !strings.HasPrefix(key, "s/") {
+			if !isCheckpoint(key) {
 				continue
 			}
 			values := l.values
@@ -510,7 +511,7 @@ func TestDamagedTwice(t *testing.T) {
 					kept++
 				}
 			}
-			if want := map[bool]int{true: 3, false: 1}[len(key) == 4]; kept != want {
+			if want := map[bool]int{true: 3, false: 1}[isManifest(key)]; kept != want {
 				t.Errorf("%s: %d values kept, want %d", key, kept, want)
 			}
 		}
@@ -521,7 +522,7 @@ func TestDamagedTwice(t *testing.T) {
 func TestDamageAndCrash(t *testing.T) {
 	ledgers(t, func(t *testing.T, l *ledger) {
 		var hs []harm
-		for _, h := range l.harmsOf(func(key string) bool { return strings.HasPrefix(key, "s/") }) {
+		for _, h := range l.harmsOf(func(key string) bool { return isCheckpoint(key) }) {
 			if !strings.HasSuffix(h.name, "cut to 80") && !strings.HasSuffix(h.name, "zeros") {
 				continue
 			}
@@ -542,6 +543,14 @@ func TestDamageAndCrash(t *testing.T) {
 	})
 }
 
+// ofVersion returns value as another version may have written it: with a header checksum of its own.
+func ofVersion(value []byte, version byte) []byte {
+	value = bytes.Clone(value)
+	value[0] = version
+	binary.LittleEndian.PutUint64(value[72:], xxh3.Hash(value[:72]))
+	return value
+}
+
 // What is someone else's, or from a newer version, is left alone.
 func TestNotOurs(t *testing.T) {
 	ctx := context.Background()
@@ -560,8 +569,7 @@ func TestNotOurs(t *testing.T) {
 		cfg := l.models[0].cfg
 		for _, key := range l.keys() {
 			for _, version := range []byte{2, 3, 128, 255} {
-				newer := bytes.Clone(l.values[key])
-				newer[0] = version
+				newer := ofVersion(l.values[key], version)
 				refused(fmt.Sprint(key, " of version ", version), l.values.with([]operation{{key, newer}}), cfg, "test", d2c.ErrVersion)
 			}
 		}
@@ -571,4 +579,114 @@ func TestNotOurs(t *testing.T) {
 		refused("another owner", l.values, cfg, "other", d2c.ErrOwner)
 		refused("no owner", l.values, cfg, "", d2c.ErrOwner)
 	})
+}
+
+func TestDamagedHead(t *testing.T) {
+	ledgers(t, func(t *testing.T, l *ledger) {
+		l.suffering(t, l.harmsOf(func(key string) bool { return key == "m/head" }))
+	})
+}
+
+func TestDamagedEntry(t *testing.T) {
+	ledgers(t, func(t *testing.T, l *ledger) {
+		l.suffering(t, l.harmsOf(func(key string) bool { return strings.HasPrefix(key, "j/") && key != l.lastEntry() }))
+	})
+}
+
+func TestDamagedLastEntry(t *testing.T) {
+	ledgers(t, func(t *testing.T, l *ledger) {
+		harms := l.harmsOf(func(key string) bool { return key == l.lastEntry() })
+		all := len(harms)
+		harms = slices.DeleteFunc(harms, func(h harm) bool { return strings.Contains(h.name, "replaced by") })
+		if all-len(harms) != 3 {
+			t.Fatalf("%d of %d left", len(harms), all)
+		}
+		l.suffering(t, harms)
+	})
+}
+
+// Nothing tells of the times that the last entry has given out, so what may be lost begins anew after the time of recovery.
+func TestLastEntryReplaced(t *testing.T) {
+	ledgers(t, func(t *testing.T, l *ledger) {
+		ctx := context.Background()
+		values := l.values.with([]operation{{l.lastEntry(), make([]byte, len(l.values[l.lastEntry()]))}})
+		cfg := l.models[0].cfg
+		now := time.Unix(0, 0).Add(time.Hour)
+		cfg.Now = func() time.Time { return now }
+		conv, recovery, err := d2c.Open(ctx, cfg, l.local(&recorder{values: values}))
+		if err != nil || recovery.Forgotten == 0 {
+			t.Fatalf("%v %+v", err, recovery)
+		}
+		defer conv.Close(ctx)
+		s := seriesIn(3, 1000, func(s series) point { return s.int(0, 1, 1) })
+		before, after := batch(s.int(3590, 3600, 1)), batch(s.int(3590, 3610, 1))
+		if r := convert(conv, ofResource(before)); r.Points[d2c.DroppedTooLate] != 1 {
+			t.Errorf("up to the time of recovery: %s", describeResult(r))
+		}
+		md := ofResource(after)
+		if r := convert(conv, md); r.Points[d2c.AddedFirst] != 1 {
+			t.Errorf("after it: %s", describeResult(r))
+		}
+		dp := md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0)
+		if !dp.StartTimestamp().AsTime().Equal(now) {
+			t.Errorf("begins at %v, want %v", dp.StartTimestamp().AsTime(), now)
+		}
+	})
+}
+
+// The first key that is read is damaged, the last one is from a newer version: nothing may be written before that is known.
+func TestDamageAndNewerVersion(t *testing.T) {
+	ledgers(t, func(t *testing.T, l *ledger) {
+		for _, first := range []string{"m/head", "m/03", l.lastEntry()[:len(l.lastEntry())-1] + "3"} {
+			newer := ofVersion(l.values[l.lastEntry()], 2)
+			rec := &recorder{values: l.values.with([]operation{{first, []byte{1}}, {l.lastEntry(), newer}})}
+			_, _, err := d2c.Open(context.Background(), l.models[0].cfg, l.local(rec))
+			if !errors.Is(err, d2c.ErrVersion) {
+				t.Errorf("%s damaged: error %v", first, err)
+			}
+			if len(rec.puts) > 0 {
+				t.Errorf("%s damaged: storage was written to: %v", first, rec.puts[0].ops)
+			}
+		}
+	})
+}
+
+// A manifest, the head, or the entries between are gone.
+func TestRemoved(t *testing.T) {
+	ledgers(t, func(t *testing.T, l *ledger) {
+		var hs []harm
+		for _, key := range l.keys() {
+			if key == "m/head" || isManifest(key) {
+				hs = append(hs, l.harmed(key, "removed", nil, 0))
+			}
+		}
+		l.suffering(t, hs)
+	})
+}
+
+// A marker for a stream that was lost must not go out at a time that had a value.
+func TestMarkerOfLostStream(t *testing.T) {
+	smallChunks(t)
+	ctx := context.Background()
+	s := seriesIn(3, 0, func(s series) point { return s.int(0, 1, 1) })
+	rec, w, err := newWorld([]action{
+		{points: []point{s.int(10, 20, 1)}}, {points: []point{s.int(20, 30, 2)}}, {shards: []int{3}},
+	}).run(nil, again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec = &recorder{values: rec.values.with([]operation{{"c/1/03/0000", nil}})}
+	conv, recovery, err := d2c.Open(ctx, w.models[0].cfg, d2c.Local{Storage: rec, Owner: "test"})
+	if err != nil || conv.Len() != 0 || len(recovery.Damaged) != 1 {
+		t.Fatal(err, recovery)
+	}
+	defer conv.Close(ctx)
+	late := ofResource(batch(s.sum(true, 10, 20, func(dp pmetric.NumberDataPoint) { dp.SetFlags(noRecordedValue) })))
+	result, err := conv.Convert(ctx, late)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.given.follow(late); err != nil {
+		t.Errorf("%v, %s", err, describeResult(result))
+	}
 }

@@ -63,14 +63,16 @@ func (c *Converter) States() (states []State) {
 				setNumber(dp, s.number())
 				state.Point = dp
 			case KindHistogram:
-				var h histogram
+				var h histogramTotal
 				sh.histogram(s, &h)
+				h.complete()
 				p := histogramPoint{HistogramDataPoint: pmetric.NewHistogramDataPoint()}
 				h.write(&p, Repeated)
 				state.Point = p.HistogramDataPoint
 			case KindExponentialHistogram:
-				var e exponential
+				var e exponentialTotal
 				sh.exponential(s, &e)
+				e.complete()
 				p := exponentialPoint{ExponentialHistogramDataPoint: pmetric.NewExponentialHistogramDataPoint()}
 				e.write(&p)
 				state.Point = p.ExponentialHistogramDataPoint
