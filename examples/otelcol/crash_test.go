@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -60,7 +61,7 @@ func crashLoop(t *testing.T, n *node, kills int, queued bool) {
 		case 0:
 			how["while it starts"]++
 			n.launch(t)
-			moment(300 * time.Millisecond)
+			moment(150 * time.Millisecond)
 		case 1:
 			how["right after it started"]++
 			n.start(t)
@@ -88,6 +89,11 @@ func crashLoop(t *testing.T, n *node, kills int, queued bool) {
 	f.finish(t)
 	f.checkTelemetry(t)
 	n.stop(t)
+	// The test is of checkpoints as much as of the journal.
+	content := readStorage(t, filepath.Join(n.directory, "processor_d2c_"))
+	if _, ok := content["s/00"]; !ok && kills >= 8 {
+		t.Error("no checkpoint was ever written")
+	}
 	t.Logf("killed %v, then once more; %s", how, f.summary())
 }
 
@@ -103,17 +109,20 @@ type fleet struct {
 	err error
 }
 
-// startFleet has four senders at work, and one more whose lanes send the same streams at the same time.
+// startFleet has senders at work: four, one whose lanes send the same streams at the same time, and one with so many streams
+// that not all fit into one round of checkpoints.
 func startFleet(t *testing.T, n *node, queued bool) *fleet {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &fleet{node: n, halt: make(chan struct{}), ctx: ctx}
 	for i := range 4 {
-		f.senders = append(f.senders, newSender(t, n, fmt.Sprintf("producer-%d", i), 2, 8))
+		f.senders = append(f.senders, newSender(t, n, fmt.Sprintf("producer-%d", i), 2, 40))
 	}
 	shared := newSender(t, n, n.witness.concurrent, 3, 4)
 	shared.concurrent = true
-	f.senders = append(f.senders, shared)
+	many := newSender(t, n, "many-4", 1, 6000)
+	many.parts = 40
+	f.senders = append(f.senders, shared, many)
 	for _, s := range f.senders {
 		s.queued = queued
 		f.wg.Go(func() {

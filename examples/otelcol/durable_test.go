@@ -4,6 +4,7 @@
 package otelcol
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"os"
@@ -97,7 +98,7 @@ func TestLostAnswers(t *testing.T) {
 					}
 				}
 			}
-			s.interval = 4
+			s.batch = 4
 			if err := s.finish(ctx); err != nil {
 				t.Fatal(err)
 			}
@@ -172,7 +173,7 @@ service:
 				}
 			}
 		}
-		files, err := os.ReadDir(strings.TrimPrefix(n.env[0], "STATE_DIRECTORY="))
+		files, err := os.ReadDir(n.directory)
 		if err != nil || len(files) != 2 {
 			t.Errorf("the state is in %v, want a file for each (%v)", files, err)
 		}
@@ -191,6 +192,13 @@ func TestUnusableStorage(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(occupied, "processor_d2c_"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	garbage := filepath.Join(directory, "garbage")
+	if err := os.Mkdir(garbage, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(garbage, "processor_d2c_"), bytes.Repeat([]byte("garbage."), 1<<13), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	inUse := filepath.Join(directory, "in-use")
 	first := newNode(t, newWitness(""), inUse, "--config", "durable.yaml")
 	first.start(t)
@@ -198,6 +206,7 @@ func TestUnusableStorage(t *testing.T) {
 	for _, tc := range []struct{ name, directory, config, mention string }{
 		{"cannot be created", filepath.Join(file, "below"), "", file},
 		{"cannot be opened", occupied, "", occupied},
+		{"not a database", garbage, "", "file_storage"},
 		{"in use", inUse, "", "file_storage"},
 		{"not there", directory, "processors: {d2c: {state: {storage: file_storage/other}}}", "file_storage/other"},
 		{"not storage", directory, "processors: {d2c: {state: {storage: health_check}}}", "health_check"},

@@ -27,15 +27,15 @@ import (
 // finds the witness at an address of its own, so that nothing of one life is taken for something of the next.
 type node struct {
 	collector
-	args    []string
-	env     []string
-	wrap    []string // command that runs the Collector, if not empty
-	witness *witness
-	backend http.Handler // the witness, or what hands requests to it
-	server  *httptest.Server
-	health  string
-	lives   int
-	dead    string // how the log of the life before ended
+	directory string
+	args      []string
+	wrap      []string // command that runs the Collector, if not empty
+	witness   *witness
+	backend   http.Handler // the witness, or what hands requests to it
+	server    *httptest.Server
+	health    string
+	lives     int
+	dead      string // how the log of the life before ended
 
 	endpoint atomic.Pointer[string] // of the OTLP receiver; nil while there is no process
 }
@@ -43,7 +43,7 @@ type node struct {
 // newNode returns a node without a process. What it had running ends with the test.
 func newNode(t *testing.T, w *witness, directory string, args ...string) *node {
 	t.Helper()
-	n := &node{witness: w, backend: w, args: args, env: []string{"STATE_DIRECTORY=" + directory}}
+	n := &node{directory: directory, witness: w, backend: w, args: args}
 	t.Cleanup(func() {
 		n.kill()
 		if t.Failed() && n.child != nil {
@@ -62,13 +62,15 @@ func (n *node) launch(t *testing.T) {
 	n.grpcEndpoint = loopback(ports[0])
 	n.telemetryURL = fmt.Sprintf("http://%s/metrics", loopback(ports[2]))
 	n.health = "http://" + loopback(ports[3])
-	env := append(n.env[:len(n.env):len(n.env)],
-		"OTLP_BACKEND="+n.server.URL,
-		"OTLP_GRPC_ENDPOINT="+n.grpcEndpoint,
-		"OTLP_HTTP_ENDPOINT="+loopback(ports[1]),
+	env := []string{
+		"STATE_DIRECTORY=" + n.directory,
+		"OTLP_BACKEND=" + n.server.URL,
+		"OTLP_GRPC_ENDPOINT=" + n.grpcEndpoint,
+		"OTLP_HTTP_ENDPOINT=" + loopback(ports[1]),
 		"TELEMETRY_HOST=127.0.0.1",
 		fmt.Sprintf("TELEMETRY_PORT=%d", ports[2]),
-		"HEALTH_ENDPOINT="+loopback(ports[3]))
+		"HEALTH_ENDPOINT=" + loopback(ports[3]),
+	}
 	command := append(slices.Clone(n.wrap), name)
 	if n.child != nil {
 		log := n.child.log.String()

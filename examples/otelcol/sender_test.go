@@ -29,6 +29,8 @@ type sender struct {
 	random  *rand.Rand
 	begin   time.Time
 	maxSets int
+	// parts says in how many batches, one after the other, an interval of all streams is sent.
+	parts int
 	// queued says that the acknowledgement of a batch does not mean that the backend has it.
 	queued bool
 	// lanes send on a connection each. One batch is under way at a time, but for the lanes of a concurrent sender, each
@@ -40,7 +42,7 @@ type sender struct {
 	refused      atomic.Int64 // answers other than an acknowledgement
 
 	mu       sync.Mutex // guards what follows
-	interval int        // the next to be sent
+	batch    int        // number of the next
 	sets     int        // of streams, see batch
 	expected map[string]*stream
 	recent   []*parcel
@@ -70,7 +72,8 @@ func newSender(t *testing.T, n *node, name string, lanes, maxSets int) *sender {
 		random:   rand.New(rand.NewPCG(uint64(name[len(name)-1]), 0)),
 		begin:    time.Now().Add(-24 * time.Hour).Truncate(time.Millisecond).Add(456 * time.Microsecond),
 		maxSets:  maxSets,
-		sets:     1,
+		parts:    1,
+		sets:     max(1, maxSets/2),
 		expected: map[string]*stream{},
 	}
 	for range lanes {
@@ -79,9 +82,9 @@ func newSender(t *testing.T, n *node, name string, lanes, maxSets int) *sender {
 	return s
 }
 
-// pack makes the batch of an interval: for each set of streams an integer and a double counter, an up-down counter and
-// two histograms.
-func (s *sender) pack(interval int) *parcel {
+// pack makes a batch: for each set of streams an integer and a double counter, an up-down counter and two histograms.
+func (s *sender) pack(batch int) *parcel {
+	interval, part := batch/s.parts, batch%s.parts
 	p := &parcel{
 		start:  s.begin.Add(time.Duration(interval) * step),
 		end:    s.begin.Add(time.Duration(interval+1) * step),
@@ -104,7 +107,7 @@ func (s *sender) pack(interval int) *parcel {
 	size.SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
 	exponentials := producer{random: s.random, scale: max(4-int32(interval/100), 1)}
 
-	for set := range s.sets {
+	for set := part; set < s.sets; set += s.parts {
 		stream := fmt.Sprint(set)
 		put := func(metric string, pt interface {
 			Attributes() pcommon.Map
@@ -241,11 +244,11 @@ func (s *sender) send(ctx context.Context, lane int, p *parcel, again bool) erro
 // run sends until stop is closed. Nothing is under way when it returns without an error.
 func (s *sender) run(ctx context.Context, stop <-chan struct{}) error {
 	// All streams but those that are new later are in the first batch.
-	if s.concurrent {
+	if s.concurrent || s.parts > 1 {
 		s.sets = s.maxSets
 	}
-	p := s.pack(s.interval)
-	s.interval++
+	p := s.pack(s.batch)
+	s.batch++
 	if err := s.send(ctx, 0, p, false); err != nil {
 		return err
 	}
@@ -282,7 +285,7 @@ func (s *sender) next(ctx context.Context, lane int) error {
 		lane = s.random.IntN(len(s.lanes))
 	}
 	dice := s.random.IntN(10)
-	if s.interval == 0 {
+	if s.batch == 0 {
 		dice = 9 // nothing to repeat or to overtake
 	}
 	if dice == 0 {
@@ -294,11 +297,11 @@ func (s *sender) next(ctx context.Context, lane int) error {
 	if dice == 1 && !s.concurrent {
 		s.sets = min(s.sets+1, s.maxSets)
 	}
-	parcels := []*parcel{s.pack(s.interval)}
-	s.interval++
+	parcels := []*parcel{s.pack(s.batch)}
+	s.batch++
 	if dice == 2 {
-		parcels = []*parcel{s.pack(s.interval), parcels[0]}
-		s.interval++
+		parcels = []*parcel{s.pack(s.batch), parcels[0]}
+		s.batch++
 	}
 	s.mu.Unlock()
 	for _, p := range parcels {
@@ -312,11 +315,20 @@ func (s *sender) next(ctx context.Context, lane int) error {
 // finish sends one more delta of each stream, so that whatever became of the samples before, the backend gets the total
 // of each, and waits until it has.
 func (s *sender) finish(ctx context.Context) error {
-	p := s.pack(s.interval)
-	s.interval++
-	if err := s.deliver(ctx, 0, p); err != nil {
-		return err
+	for range s.parts {
+		p := s.pack(s.batch)
+		s.batch++
+		if err := s.deliver(ctx, 0, p); err != nil {
+			return err
+		}
+		s.count(p)
+		arrived := s.checkArrived(p)
+		if s.queued {
+			arrived = poll(func() error { return s.checkArrived(p) })
+		}
+		if arrived != nil {
+			return arrived
+		}
 	}
-	s.count(p)
-	return poll(func() error { return s.checkArrived(p) })
+	return nil
 }

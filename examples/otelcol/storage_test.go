@@ -35,9 +35,17 @@ func TestFullDisk(t *testing.T) {
 	}
 
 	disk.fill(t)
-	p := sendUntilRefused(ctx, t, s)
+	p := sendUntilRefused(ctx, t, s, "no space left on device")
 	if err := poll(func() error { return n.awaitStatus("StatusRecoverableError") }); err != nil {
 		t.Error(err)
+	}
+	// A restart helps as little as it harms.
+	if err := n.killRunning(); err != nil {
+		t.Fatal(err)
+	}
+	n.start(t)
+	if err := s.attempt(ctx, 0, p); err != nil && status.Code(err) != codes.Unavailable {
+		t.Fatal(err)
 	}
 	disk.makeRoom(t)
 	if err := s.send(ctx, 0, p, false); err != nil {
@@ -57,9 +65,9 @@ func TestFullStorage(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	n.start(t)
-	p := sendUntilRefused(ctx, t, s)
+	p := sendUntilRefused(ctx, t, s, "storage")
 
-	// A restart alone helps as little as it harms.
+	// A restart helps as little as it harms.
 	n.kill()
 	n.start(t)
 	if err := s.attempt(ctx, 0, p); err != nil && status.Code(err) != codes.Unavailable {
@@ -75,14 +83,14 @@ func TestFullStorage(t *testing.T) {
 	checkAfterTrouble(ctx, t, n, s)
 }
 
-// sendUntilRefused sends batches, each with new streams, until one is refused because of the storage, and returns that
-// one. The backend must have nothing of it.
-func sendUntilRefused(ctx context.Context, t *testing.T, s *sender) *parcel {
+// sendUntilRefused sends batches, each with new streams, until one is refused for the given reason, and returns that one.
+// The backend must have nothing of it.
+func sendUntilRefused(ctx context.Context, t *testing.T, s *sender, reason string) *parcel {
 	t.Helper()
 	for {
 		s.sets = min(s.sets+5, s.maxSets)
-		p := s.pack(s.interval)
-		s.interval++
+		p := s.pack(s.batch)
+		s.batch++
 		err := s.attempt(ctx, 0, p)
 		if err == nil {
 			s.count(p)
@@ -94,10 +102,9 @@ func sendUntilRefused(ctx context.Context, t *testing.T, s *sender) *parcel {
 		if status.Code(err) != codes.Unavailable {
 			t.Fatalf("refused with %v, want %v", err, codes.Unavailable)
 		}
-		if !strings.Contains(err.Error(), "storage") {
-			t.Errorf("the sender is told nothing of the storage: %v", err)
+		if !strings.Contains(err.Error(), reason) {
+			t.Errorf("batch %d is refused with %v, want %q in it", s.batch, err, reason)
 		}
-		t.Logf("batch %d with %d streams is refused: %v", s.interval, len(p.deltas), err)
 		for key := range p.deltas {
 			got := s.witness.of(key)
 			want := cumulative{}
