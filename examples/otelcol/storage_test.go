@@ -25,6 +25,7 @@ func TestFullDisk(t *testing.T) {
 		"--feature-gates=+extension.healthcheck.useComponentStatus")
 	n.wrap = disk.inside
 	s := newSender(t, n, "producer-0", 2, 100)
+	s.sets = 1
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	n.start(t)
@@ -62,6 +63,7 @@ func TestFullStorage(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, newWitness(""), t.TempDir(), "--config", "durable.yaml", "--config", "yaml:extensions: {file_storage: {max_size: 1048576}}")
 	s := newSender(t, n, "producer-0", 2, 10000)
+	s.sets = 1
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	n.start(t)
@@ -81,6 +83,68 @@ func TestFullStorage(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkAfterTrouble(ctx, t, n, s)
+}
+
+// TestChurn has streams come and go: storage must forget with memory, and remember with it.
+func TestChurn(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, newWitness(""), t.TempDir(), "--config", "durable.yaml", "--config", "yaml:processors: {d2c: {max_stale: 1s}}")
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	n.start(t)
+	steady := newSender(t, n, "steady", 1, 20)
+	steady.sets = 20
+	// Streams of short lives, 2000 at a time, until several times as many have been there as could be at once.
+	const waves = 20
+	for i := range waves {
+		wave := newSender(t, n, fmt.Sprintf("wave-%d", i), 1, 400)
+		wave.sets = 400
+		for _, s := range []*sender{wave, steady, wave} {
+			if err := s.send(ctx, 0, s.pack(s.batch), false); err != nil {
+				t.Fatal(err)
+			}
+			s.batch++
+		}
+	}
+	size := func() (streams, stored float64, err error) {
+		if err := steady.next(ctx, 0); err != nil {
+			return 0, 0, fatal{err}
+		}
+		m, err := scrape(n.telemetryURL)
+		return m.sum("otelcol_d2c_streams"), m.sum("otelcol_d2c_storage_size", `part="checkpoints"`), err
+	}
+	live := float64(len(steady.expected))
+	if err := poll(func() error {
+		// A record of these streams is 100 bytes on average and 400 at most.
+		streams, stored, err := size()
+		if err == nil && (streams != live || stored > 400*live) {
+			err = fmt.Errorf("%v streams in memory and %v bytes of checkpoints, want %v streams", streams, stored, live)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.killRunning(); err != nil {
+		t.Fatal(err)
+	}
+	bytes := 0
+	for _, value := range readStorage(t, filepath.Join(n.directory, "processor_d2c_")) {
+		bytes += len(value)
+	}
+	t.Logf("%d bytes stored after %d streams of which %v live", bytes, 2000*waves, live)
+	n.start(t)
+	if streams, _, err := size(); err != nil || streams != live {
+		t.Errorf("%v streams after a restart, want %v (%v)", streams, live, err)
+	}
+	if err := steady.finish(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.witness.check(); err != nil {
+		t.Error(err)
+	}
+	if err := n.witness.checkStarts(); err != nil {
+		t.Error(err)
+	}
 }
 
 // sendUntilRefused sends batches, each with new streams, until one is refused for the given reason, and returns that one.
