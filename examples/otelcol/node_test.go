@@ -83,7 +83,8 @@ func (n *node) launch(t *testing.T) {
 	}
 	n.child = child
 	n.lives++
-	n.endpoint.Store(&n.grpcEndpoint)
+	endpoint := n.grpcEndpoint
+	n.endpoint.Store(&endpoint)
 }
 
 // start starts a process and waits until it takes data.
@@ -91,7 +92,7 @@ func (n *node) start(t *testing.T) {
 	t.Helper()
 	for range 3 {
 		n.launch(t)
-		err := n.awaitReady(n.health)
+		err := n.awaitReady(0)
 		if err == nil {
 			return
 		}
@@ -103,11 +104,28 @@ func (n *node) start(t *testing.T) {
 	t.Fatal("no free ports")
 }
 
+// awaitReady waits until the process says that it takes data, for the first time or after so many reloads. That is in its
+// log: at the address for health checks, another process may answer if this one could not have it.
+func (n *node) awaitReady(reloads int) error {
+	return poll(func() error {
+		select {
+		case <-n.exited:
+			return fatal{fmt.Errorf("exited: %v\n%s", n.cmd.ProcessState, n.log.String())}
+		default:
+		}
+		if strings.Count(n.log.String(), "Everything is ready.") <= reloads {
+			return errors.New("not ready")
+		}
+		_, err := get(n.health)
+		return err
+	})
+}
+
 // refuse starts a process that must end by itself with an error, and returns its log.
 func (n *node) refuse(t *testing.T) string {
 	t.Helper()
 	n.launch(t)
-	if err := n.awaitReady(n.health); err == nil {
+	if err := n.awaitReady(0); err == nil {
 		t.Fatalf("the Collector started. Its log:\n%s", n.log.String())
 	}
 	n.kill()
@@ -154,22 +172,11 @@ func (n *node) stop(t *testing.T) {
 // reload has the process read its configuration again and waits until it has.
 func (n *node) reload(t *testing.T) {
 	t.Helper()
-	const ready = "Everything is ready."
-	before := strings.Count(n.log.String(), ready)
+	reloads := strings.Count(n.log.String(), "Everything is ready.")
 	if err := n.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	if err := poll(func() error {
-		select {
-		case <-n.exited:
-			return fatal{fmt.Errorf("exited: %v", n.cmd.ProcessState)}
-		default:
-		}
-		if strings.Count(n.log.String(), ready) == before {
-			return errors.New("not reloaded")
-		}
-		return nil
-	}); err != nil {
+	if err := n.awaitReady(reloads); err != nil {
 		t.Fatal(err)
 	}
 }
