@@ -22,32 +22,31 @@ import (
 func TestDamage(t *testing.T) {
 	t.Parallel()
 	original := newSoundState(t)
-	entries := original.keys("j/")
+	entries := keysOf(original.content, journalEntry)
 	if len(entries) < 5 {
 		t.Fatalf("%d journal entries in %v", len(entries), slices.Sorted(maps.Keys(original.content)))
 	}
 	fromEnd := func(n int) string { return entries[len(entries)-n] }
-	chunk := original.keys("s/")[1]
+	aChunk, aCheckpoint, theHead := keysOf(original.content, chunk)[0], keysOf(original.content, checkpoint)[0], keysOf(original.content, head)[0]
 	for _, tc := range []struct {
 		name, key string
 		damage    func([]byte) []byte
 		restarted []string // producers that have streams which must begin anew
 		goOn      []string // producers that have streams which must go on
 		allGoOn   bool
-		silent    bool // nothing is known to be wrong
 	}{
-		{name: "a chunk of a checkpoint", key: chunk, damage: flipped(-10),
+		{name: "a chunk of a checkpoint", key: aChunk, damage: flipped(-10),
 			restarted: []string{"early"}, goOn: []string{"early", "late", "last"}},
-		{name: "a chunk that is gone", key: chunk, damage: removed,
+		{name: "a chunk that is gone", key: aChunk, damage: removed,
 			restarted: []string{"early"}, goOn: []string{"early", "late", "last"}},
-		{name: "a manifest", key: original.keys("s/")[0], damage: flipped(20),
+		{name: "what chunks there are", key: aCheckpoint, damage: flipped(20),
 			restarted: []string{"early"}, goOn: []string{"early", "late", "last"}},
 		// Streams of the last entry are known from there; whether others have changed is not known.
 		{name: "the latest entry of some streams", key: fromEnd(2), damage: flipped(20), restarted: []string{"early", "late"}, goOn: []string{"last"}},
 		{name: "a part of that entry", key: fromEnd(2), damage: flipped(-10), restarted: []string{"late"}, goOn: []string{"early", "late", "last"}},
 		{name: "that entry cut short", key: fromEnd(2), damage: half, restarted: []string{"early", "late"}, goOn: []string{"last"}},
 		{name: "that entry gone", key: fromEnd(2), damage: removed, restarted: []string{"early", "late"}, goOn: []string{"last"}},
-		{name: "the head", key: "head", damage: flipped(20), allGoOn: true},
+		{name: "the head", key: theHead, damage: flipped(20), allGoOn: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := original.copy(t)
@@ -57,9 +56,10 @@ func TestDamage(t *testing.T) {
 			if !strings.Contains(log, tc.key) {
 				t.Errorf("the log does not mention %s:\n%s", tc.key, log)
 			}
+			awaitTelemetry(t, &s.node.collector, 1, "otelcol_d2c_storage_damaged")
 			outcome := s.goOn(t)
+			awaitTelemetry(t, &s.node.collector, 0, "otelcol_d2c_storage_damaged") // after another start
 			for producer, streams := range outcome {
-				t.Logf("%s: %d streams restarted, %d go on", producer, streams.restarted, streams.wentOn)
 				if tc.allGoOn && streams.restarted > 0 {
 					t.Errorf("%s: %d streams restarted", producer, streams.restarted)
 				}
@@ -85,7 +85,7 @@ func TestDamage(t *testing.T) {
 	}
 
 	t.Run("written by a newer version", func(t *testing.T) {
-		for _, key := range []string{fromEnd(1), fromEnd(3), "head", original.keys("s/")[0], chunk} {
+		for _, key := range []string{fromEnd(1), fromEnd(3), theHead, aCheckpoint, aChunk} {
 			s := original.copy(t)
 			s.change(t, key, func(value []byte) []byte {
 				value[0]++
@@ -127,7 +127,7 @@ func TestDamage(t *testing.T) {
 			t.Fatal("acknowledged, and the backend was away")
 		}
 		s.node.witness.set(false, false)
-		now := s.stop(t).keys("j/")
+		now := keysOf(s.stop(t).content, journalEntry)
 		s.change(t, now[len(now)-1], half)
 		s.node.start(t)
 		if log := s.node.log.String(); !strings.Contains(log, "torn") && !strings.Contains(log, "cut") {
@@ -182,7 +182,7 @@ func newSoundState(t *testing.T) *state {
 		send(s.senders...)
 	}
 	// Until the journal has been cut, so that nothing of "early" is in it, and will not be again soon.
-	early := s.stop(t).keys("j/")
+	early := keysOf(s.stop(t).content, journalEntry)
 	for {
 		s.node.start(t)
 		for range 20 {
@@ -190,10 +190,11 @@ func newSoundState(t *testing.T) *state {
 		}
 		s.stop(t)
 		length := 0
-		for _, key := range s.keys("j/") {
+		entries := keysOf(s.content, journalEntry)
+		for _, key := range entries {
 			length += len(s.content[key])
 		}
-		if !slices.Contains(s.keys("j/"), early[len(early)-1]) && length < 1<<19 {
+		if !slices.Contains(entries, early[len(early)-1]) && length < 1<<19 {
 			break
 		}
 	}
@@ -234,7 +235,7 @@ func (s *state) copy(t *testing.T) *state {
 	c.node = newNode(t, w, filepath.Dir(c.file), s.node.args...)
 	for _, sender := range s.senders {
 		clone := newSender(t, c.node, sender.name, 1, sender.maxSets)
-		clone.begin, clone.sets, clone.batch = sender.begin, sender.sets, sender.batch
+		clone.begin, clone.sets, clone.batch, clone.recent = sender.begin, sender.sets, sender.batch, slices.Clone(sender.recent)
 		for key, known := range sender.expected {
 			clone.expected[key] = known.clone()
 		}
@@ -250,10 +251,18 @@ func (s *stream) clone() *stream {
 	return &c
 }
 
-// keys returns the keys that begin with prefix, in order.
-func (s *state) keys(prefix string) []string {
-	keys := slices.Sorted(maps.Keys(s.content))
-	return slices.DeleteFunc(keys, func(k string) bool { return !strings.HasPrefix(k, prefix) })
+// The kinds of stored values, as package d2c marks them in their second byte.
+const (
+	journalEntry = 'j'
+	checkpoint   = 'm' // what says of which chunks it is made
+	chunk        = 'c'
+	head         = 'h'
+)
+
+// keysOf returns the keys of the stored values of a kind, in order.
+func keysOf(stored map[string][]byte, kind byte) []string {
+	keys := slices.Sorted(maps.Keys(stored))
+	return slices.DeleteFunc(keys, func(k string) bool { return len(stored[k]) < 2 || stored[k][1] != kind })
 }
 
 // readStorage returns all values in a file of file_storage. It must not be in use.
@@ -311,7 +320,7 @@ func removed([]byte) []byte    { return nil }
 
 type outcome struct{ restarted, wentOn int }
 
-// goOn sends more of every stream, with a kill in between, and returns by producer how many streams restarted. Those must
+// goOn sends the latest batches once more, and then more of every stream, with kills in between. It returns by producer how many streams restarted. Those must
 // have a start that is not before any sample the backend had, and the sum since; all others their start and whole sum.
 func (s *state) goOn(t *testing.T) map[string]outcome {
 	t.Helper()
@@ -326,6 +335,14 @@ func (s *state) goOn(t *testing.T) map[string]outcome {
 		renewed[i] = newSender(t, s.node, sender.name, 1, sender.maxSets)
 		renewed[i].begin, renewed[i].sets, renewed[i].batch = sender.begin, sender.sets, interval
 		renewed[i].queued = true // what it expects is right of streams that restarted only
+	}
+	// What comes again now must not be added, neither to what goes on nor to what is lost.
+	for _, sender := range s.senders {
+		for _, p := range sender.recent {
+			if err := sender.deliver(ctx, 0, p); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	for range 2 {
 		for range 3 {
