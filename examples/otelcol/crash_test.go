@@ -50,14 +50,12 @@ func kills(t *testing.T) int {
 
 func crashLoop(t *testing.T, n *node, kills int, queued bool) {
 	f := startFleet(t, n, queued)
-	seed := uint64(time.Now().UnixNano())
-	random := rand.New(rand.NewPCG(seed, 0))
 	moment := func(within time.Duration) { // does not wait for anything but the moment
-		time.Sleep(time.Duration(random.Int64N(int64(within))))
+		time.Sleep(rand.N(within))
 	}
 	how := map[string]int{}
 	for range kills {
-		switch random.IntN(4) {
+		switch rand.IntN(4) {
 		case 0:
 			how["while it starts"]++
 			n.launch(t)

@@ -320,8 +320,9 @@ func removed([]byte) []byte    { return nil }
 
 type outcome struct{ restarted, wentOn int }
 
-// goOn sends the latest batches once more, and then more of every stream, with kills in between. It returns by producer how many streams restarted. Those must
-// have a start that is not before any sample the backend had, and the sum since; all others their start and whole sum.
+// goOn sends the latest batches once more, and then more of every stream, with kills in between. It returns by producer how
+// many streams restarted. Those must have a start that is not before any sample the backend had, and the sum since; all
+// others their start and whole sum.
 func (s *state) goOn(t *testing.T) map[string]outcome {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

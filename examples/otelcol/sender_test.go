@@ -43,7 +43,7 @@ type sender struct {
 
 	mu       sync.Mutex // guards what follows
 	batch    int        // number of the next
-	sets     int        // of streams, see batch
+	sets     int        // of streams, see pack
 	expected map[string]*stream
 	recent   []*parcel
 }
@@ -63,7 +63,7 @@ type parcel struct {
 
 const step = 100 * time.Millisecond // length of an interval
 
-// newSender returns a sender whose streams grow to maxSets of five.
+// newSender returns a sender that begins with half of maxSets sets of streams.
 func newSender(t *testing.T, n *node, name string, lanes, maxSets int) *sender {
 	t.Helper()
 	s := &sender{
