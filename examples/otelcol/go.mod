@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/deltaring/deltaring v0.0.0
 	github.com/miekg/dns v1.1.72
+	go.etcd.io/bbolt v1.5.0
 	go.opentelemetry.io/collector/pdata v1.66.0
 	google.golang.org/grpc v1.83.2
 )
