@@ -54,6 +54,9 @@ const (
 	// future must not keep others from starting again.
 	maxAhead = 5 * time.Minute
 
+	// maxKeptRound bounds the scratch space that is kept from one round to the next.
+	maxKeptRound = 4 * roundSize
+
 	firstRetry, lastRetry = time.Second, 30 * time.Second
 )
 
@@ -74,6 +77,7 @@ type journal struct {
 	entry  []byte // scratch space of append, as is writer; copier is that of capture
 	writer recordWriter
 	copier recordWriter
+	chunks []byte // scratch space of capture
 	epoch  int64  // what records count seconds from; see recovery.finish
 	undone *round // its manifests may be stored or not
 	headed uint64 // first of the head that is stored
@@ -333,6 +337,8 @@ func (j *journal) capture(c *Converter, shards []int) *round {
 	defer j.mu.Unlock()
 
 	r := &round{shards: shards}
+	chunks := j.chunks[:0]
+	var ends []int
 	for _, i := range shards {
 		sh, was := &c.shards[i], &j.shards[i]
 		is := checkpointed{seq: j.last, changed: was.changed, parity: was.parity ^ 1, left: was.left, streams: sh.n}
@@ -341,11 +347,13 @@ func (j *journal) capture(c *Converter, shards []int) *round {
 			f := frame{
 				kind: frameChunk, shard: uint8(i), parity: is.parity, identity: j.identity, seq: is.seq, index: is.chunks,
 			}
-			b := f.begin(make([]byte, 0, frameHeader+sectionHeader+len(w.records)+64))
-			b = f.end(f.section(b, i, w))
-			r.chunks = append(r.chunks, KeyValue{keyChunk(i, is.parity, is.chunks), b})
+			from := len(chunks)
+			chunks = f.section(f.begin(chunks), i, w)
+			f.end(chunks[from:])
+			r.chunks = append(r.chunks, KeyValue{Key: keyChunk(i, is.parity, is.chunks)})
+			ends = append(ends, len(chunks))
 			is.chunks++
-			is.bytes += int64(len(b))
+			is.bytes += int64(len(chunks) - from)
 			w.reset()
 		}
 		for n := range sh.n {
@@ -363,6 +371,14 @@ func (j *journal) capture(c *Converter, shards []int) *round {
 		}
 		r.manifests = append(r.manifests, KeyValue{keyManifest(i), f.end(f.begin(nil))})
 		r.after = append(r.after, is)
+	}
+	from := 0
+	for n, end := range ends {
+		r.chunks[n].Value = chunks[from:end:end]
+		from = end
+	}
+	if j.chunks = chunks; cap(chunks) > maxKeptRound {
+		j.chunks = nil
 	}
 	// What is needed of the journal afterwards.
 	r.first = j.last + 1
