@@ -29,6 +29,7 @@ type group struct {
 	ends    [shardCount]int
 	opened  int
 	shared  bool
+	lost    bool    // some stream is
 	subset  []int32 // scratch space of refold
 }
 
@@ -41,8 +42,10 @@ type copied struct {
 	base, tag uint64
 	pending   bool     // until the store has confirmed it
 	again     bool     // to be folded again
+	rebased   bool     // the copy is not of original any more
 	monotonic bool     // of a sum
-	lost      interval // start and latest emitted time of a life that cannot continue; zero if it can
+	lost      bool     // the stream cannot continue: it begins anew after known
+	known     interval // latest start and emitted time that this process knows of
 }
 
 // locate returns the group's copy of the item's stream, or nil if there is no such stream and none may open.
@@ -151,7 +154,7 @@ func (g *group) end(c *Converter, committed bool) {
 func (g *group) reset() {
 	clear(g.batches)
 	clear(g.copies)
-	g.batches, g.copies, g.opened = g.batches[:0], g.copies[:0], 0
+	g.batches, g.copies, g.opened, g.lost = g.batches[:0], g.copies[:0], 0, false
 	g.scratch.clear()
 }
 

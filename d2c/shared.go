@@ -55,8 +55,9 @@ type Shared struct {
 	Trouble func(id streamid.ID, err error)
 }
 
-// A record as it is stored for others, version 1: the version, a random tag, who it belongs to, a section with one record,
-// and a checksum of all that.
+// A record as it is stored for others, version 1: the version, a random tag of 8 bytes, 8 that say who it belongs to, a
+// section with one record, and the XXH3 checksum of all that, 8. Later versions have version, tag and checksum in the same
+// places, so that they can be told from damage.
 const (
 	sharedVersion  = 1
 	sharedHeader   = 1 + 8 + 8
@@ -194,15 +195,18 @@ func (s *sharing) append(b []byte, sh *shard, slot *slot, tag uint64, epoch int6
 
 // read reads a record from the store.
 func (s *sharing) read(b []byte, id streamid.ID) (tag uint64, err error) {
-	if len(b) > 0 && b[0] > sharedVersion {
-		return 0, fmt.Errorf("%w: format version %d, known is %d", ErrVersion, b[0], sharedVersion)
-	}
 	tag, ok := RecordTag(b)
-	if !ok || b[0] != sharedVersion || tag == 0 {
+	if !ok {
 		return 0, errDamaged
 	}
 	body := b[:len(b)-sharedChecksum]
 	if binary.LittleEndian.Uint64(b[len(body):]) != xxh3.Hash(body) {
+		return 0, errDamaged
+	}
+	switch {
+	case b[0] > sharedVersion:
+		return 0, fmt.Errorf("%w: format version %d, known is %d", ErrVersion, b[0], sharedVersion)
+	case b[0] != sharedVersion || tag == 0:
 		return 0, errDamaged
 	}
 	if binary.LittleEndian.Uint64(b[9:]) != s.identity {
@@ -241,22 +245,21 @@ func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op 
 		return nil
 	}
 	cp.base = tag
-	lost := cp.original != nil && (!there || s.wentBack(g, c, n))
-	if lost && (!there || s.record.timeline.start == cp.original.start) && g.provesFresh(c, n) {
+	if cp.original != nil && !cp.rebased {
+		cp.known = interval{cp.original.start, c.shards[op.ID.Hi>>shardShift].emitted(cp.original)}
+	}
+	lost := cp.known.time != 0 && (!there || s.wentBack(g, c, n))
+	if lost && !cp.rebased && (!there || s.record.timeline.start == cp.known.start) && g.provesFresh(c, n) {
 		return nil // the copy stands, on another base
 	}
-	cp.again = true
+	if there {
+		cp.known.start = max(cp.known.start, s.record.timeline.start)
+		cp.known.time = max(cp.known.time, s.record.timeline.emitted)
+	}
+	cp.again, cp.rebased, cp.lost = true, true, lost
+	g.lost = g.lost || lost
 	g.scratch.empty(slot)
-	switch {
-	case lost:
-		known := &c.shards[op.ID.Hi>>shardShift]
-		cp.lost = interval{cp.original.start, known.emitted(cp.original)}
-		if there {
-			cp.lost.start = max(cp.lost.start, s.record.timeline.start)
-			cp.lost.time = max(cp.lost.time, s.record.timeline.emitted)
-		}
-	case there:
-		cp.lost = interval{}
+	if there && !lost {
 		g.scratch.put(&s.record)
 		slot.seen = c.clock()
 	}
@@ -267,10 +270,10 @@ func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op 
 func (s *sharing) wentBack(g *group, c *Converter, n int) bool {
 	cp := &g.copies[n]
 	sh, known, r := &c.shards[s.record.id.Hi>>shardShift], cp.original, &s.record
-	if r.timeline.emitted < sh.emitted(known) {
+	if r.timeline.emitted < cp.known.time {
 		return true
 	}
-	if r.timeline.start != known.start || r.kind != known.kind() {
+	if known == nil || r.timeline.start != known.start || r.kind != known.kind() {
 		return false // another life
 	}
 	switch r.kind {
