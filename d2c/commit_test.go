@@ -664,7 +664,7 @@ func TestMaxStreamsSurvives(t *testing.T) {
 	}
 	send("a", d2c.AddedFirst)
 	send("b", d2c.AddedFirst)
-	storage.fail = func() (error, part) { return errStorage, nothing }
+	storage.fail = func() (part, error) { return nothing, errStorage }
 	for range 3 {
 		if _, err := conv.Convert(ctx, ofResource(batch(series("c").int(10, 20, 1), series("d").int(10, 20, 1)))); !errors.Is(err, errStorage) {
 			t.Fatal(err)

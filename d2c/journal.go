@@ -112,8 +112,6 @@ type checkpointed struct {
 	bytes   int64
 }
 
-func (s *checkpointed) dirty() bool { return s.changed > s.seq || s.shrunk }
-
 // limit is the length at which the journal is cut. It is called with j.mu held.
 func (j *journal) limit() int64 { return max(j.stored+j.stored/2, j.minimum) }
 
