@@ -12,6 +12,20 @@ import (
 // Shards is the number of shards.
 const Shards = shardCount
 
+// KeyHead is the key of the head.
+const KeyHead = keyHead
+
+// KeyEntry, KeyManifest, KeyChunk and KeyAside return keys of Storage.
+var (
+	KeyEntry    = keyEntry
+	KeyManifest = keyManifest
+	KeyChunk    = keyChunk
+	KeyAside    = keyAside
+)
+
+// IdentityOf tells one owner's state from another's.
+var IdentityOf = identityOf
+
 // Checkpoint writes the checkpoints of shards, of all if there are none, while no commit or checkpoint is under way.
 func (c *Converter) Checkpoint(ctx context.Context, shards ...int) error {
 	if len(shards) == 0 {
