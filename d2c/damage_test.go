@@ -543,6 +543,38 @@ func TestDamageAndCrash(t *testing.T) {
 	})
 }
 
+// Whenever a process ends in the recovery from a damage, what could not be read is still there, under its key or another.
+func TestDamagedIsKept(t *testing.T) {
+	ledgers(t, func(t *testing.T, l *ledger) {
+		for _, key := range l.keys() {
+			h := l.harmed(key, "replaced", append([]byte{1}, "what could not be read"...), 0)
+			if key == l.lastEntry() {
+				h.values[key] = append(h.values[key], make([]byte, len(l.values[key]))...) // or it is only torn
+			}
+			value := h.values[key]
+			a, recovery, err := l.open(h, l.models[0])
+			if err != nil {
+				t.Fatalf("%s: %v", h.name, err)
+			}
+			a.conv.Close(context.Background())
+			if len(recovery.Damaged) != 1 || !bytes.Equal(a.rec.values[recovery.Damaged[0].Aside], value) {
+				t.Errorf("%s: %+v", h.name, recovery)
+			}
+			for n, p := range a.rec.puts[:a.rec.opened] {
+				for _, part := range cuts(p.ops) {
+					kept := false
+					for k, v := range p.world.values.with(part) {
+						kept = kept || bytes.Equal(v, value) && (k == key || strings.HasPrefix(k, "damaged/"))
+					}
+					if !kept {
+						t.Errorf("%s: gone after a crash in Put %d, of %v only %v", h.name, n, p.ops, part)
+					}
+				}
+			}
+		}
+	})
+}
+
 // ofVersion returns value as another version may have written it: with a header checksum of its own.
 func ofVersion(value []byte, version byte) []byte {
 	value = bytes.Clone(value)
@@ -688,5 +720,63 @@ func TestMarkerOfLostStream(t *testing.T) {
 	}
 	if err := w.given.follow(late); err != nil {
 		t.Errorf("%v, %s", err, describeResult(result))
+	}
+}
+
+// entryOf returns the key of the entry with that number.
+func entryOf(seq int) string { return fmt.Sprintf("j/%016x", seq) }
+
+// orphaned returns what is stored after a journal of 40 entries has lost so many that what comes after them is not found.
+// The next process takes the fourth for the last one, and sends so many batches with deltas of so many seconds.
+func orphaned(t *testing.T, batches int, seconds float64) (*recorder, *d2c.Converter) {
+	t.Helper()
+	ctx := context.Background()
+	s := seriesIn(3, 0, func(s series) point { return s.int(0, 1, 1) })
+	send := func(conv *d2c.Converter, start, end float64, n int64) {
+		t.Helper()
+		if _, err := conv.Convert(ctx, ofResource(batch(s.int(start, end, n)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func(rec *recorder) *d2c.Converter {
+		t.Helper()
+		conv, _, err := d2c.Open(ctx, d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conv.StopBackground()
+		return conv
+	}
+	rec := &recorder{values: stored{}}
+	conv := open(rec)
+	for i := 1; i <= 40; i++ {
+		send(conv, float64(10*i), float64(10*i+10), 1)
+	}
+	closeTest(t, conv)
+	rec = &recorder{values: maps.Clone(rec.values)}
+	for seq := 5; seq <= 22; seq++ {
+		delete(rec.values, entryOf(seq))
+	}
+	conv = open(rec)
+	for i := range batches {
+		send(conv, 50+seconds*float64(i), 50+seconds*float64(i+1), 1000)
+	}
+	closeTest(t, conv)
+	return rec, conv
+}
+
+// The numbers of a journal catch up with what is left of an earlier one. That is no continuation: its records are older.
+func TestEarlierJournalCameFarther(t *testing.T) {
+	rec, was := orphaned(t, 22-5+1, 11)
+	if rec.values[entryOf(22)] == nil || rec.values[entryOf(23)] == nil || rec.values[entryOf(40)] == nil {
+		t.Fatal("nothing to meet")
+	}
+	conv, recovery, err := d2c.Open(context.Background(), d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeTest(t, conv)
+	if got, want := statesOf(conv), statesOf(was); !slices.Equal(got, want) || recovery.Entries != 22 || len(recovery.Damaged) > 0 {
+		t.Errorf("found %q, want %q; %+v", got, want, recovery)
 	}
 }

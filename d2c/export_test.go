@@ -5,12 +5,65 @@ package d2c
 
 import (
 	"context"
+	"fmt"
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/deltaring/deltaring/streamid"
 )
 
 // Shards is the number of shards.
 const Shards = shardCount
+
+// ReadSection reads a section to its end and returns how many records it has.
+func ReadSection(b []byte) (records int, err error) {
+	var rec record
+	r := readSection(b)
+	for r.next(&rec) {
+		records++
+	}
+	return records, r.err
+}
+
+// Section is what records of a section say by stream, the latest of each, and the section written from the table they are put into.
+func Section(b []byte) (records map[streamid.ID]string, written []byte, err error) {
+	records = map[streamid.ID]string{}
+	sh, rec, r := new(shard), record{}, readSection(b)
+	for r.next(&rec) {
+		t := &rec.timeline
+		text := fmt.Sprintf("kind %d seen %d (%d, %d] emitted %d restarted %v marked %v gaps %v horizon %d ",
+			rec.kind, rec.seen, t.start, t.last, t.emitted, t.restarted, t.marked, t.gaps.gaps[:t.gaps.n], t.gaps.horizon)
+		switch rec.kind {
+		case KindSum:
+			text += fmt.Sprint(rec.number)
+		case KindHistogram:
+			text += fmt.Sprint(rec.histogram)
+		case KindExponentialHistogram:
+			text += fmt.Sprint(rec.exponential)
+		}
+		records[rec.id] = text
+		sh.put(&rec)
+	}
+	var w recordWriter
+	for i := range sh.n {
+		w.add(sh, sh.slot(i), 0)
+	}
+	return records, w.append(nil), r.err
+}
+
+// KeyHead is the key of the head.
+const KeyHead = keyHead
+
+// KeyEntry, KeyManifest, KeyChunk and KeyAside return keys of Storage.
+var (
+	KeyEntry    = keyEntry
+	KeyManifest = keyManifest
+	KeyChunk    = keyChunk
+	KeyAside    = keyAside
+)
+
+// IdentityOf tells one owner's state from another's.
+var IdentityOf = identityOf
 
 // Checkpoint writes the checkpoints of shards, of all if there are none, while no commit or checkpoint is under way.
 func (c *Converter) Checkpoint(ctx context.Context, shards ...int) error {
