@@ -19,16 +19,17 @@ import (
 
 // A record is a string under the key
 //
-//	<prefix>:{<tag of the slot group>}:<processor>:<version>:<identity, 16 bytes>
+//	<prefix>:{<tag of the slot group>}:<processor>:<version><identity, 16 bytes>
 //
 // A prefix has no brace, and what follows the processor has a fixed length, so no two prefixes and no two processors have a
 // key in common. The version is that of this layout and of the encoding of identities, not that of records: workers of two
-// releases must see each other's. The identity is not in hexadecimal because every byte is paid for with every stream.
+// releases must see each other's. Each byte is paid for with each stream, most of all the first above 30, which is what a
+// key has if neither prefix nor processor has a name of its own: servers allocate in steps of 16.
 //
 // All other keys have an underscore where a processor's name has a letter:
 //
 //	<prefix>:{<tag>}:_damaged:<processor>:<version>:<identity in hexadecimal>:<random>
-//	<prefix>:{<tag>}:_probe:<version>:<identity>
+//	<prefix>:{<tag>}:_probe:<version><identity>
 //	<prefix>:{<tag>}:_wait
 const layoutVersion = "1"
 
@@ -96,7 +97,7 @@ func (st *store) appendKey(b []byte, id streamid.ID) []byte {
 	b = append(b, groupTag(groupOf(id))...)
 	b = append(b, "}:"...)
 	b = append(b, st.name...)
-	b = append(b, ":"+layoutVersion+":"...)
+	b = append(b, ":"+layoutVersion...)
 	b, _ = id.AppendBinary(b)
 	return b
 }
