@@ -230,9 +230,12 @@ func (s *server) pipeline(ctx context.Context, node *redis.Client, calls []*call
 		replicas = redis.NewIntCmd(ctx, "wait", s.waitReplicas, s.waitTimeout.Milliseconds())
 		_ = pipe.Process(ctx, replicas)
 	}
-	_, _ = pipe.Exec(ctx)
+	_, err := pipe.Exec(ctx)
 	for i, c := range calls {
 		c.answer, c.err = cmds[i].Result()
+		if c.err == nil && c.answer == nil {
+			c.err = err // a server that refuses the connection is not an error of the commands
+		}
 		if c.err == nil && replicas != nil {
 			c.err = s.replicated(replicas)
 		}
