@@ -623,13 +623,13 @@ func (s *sim) do(step simStep) {
 			s.put(st, st.stored.damaged(int(step.b), int(step.c)))
 		}
 	case simNewer:
-		if len(st.stored.raw) > 0 && st.stored.junk != simFuture {
+		if len(st.stored.raw) >= 25 && st.stored.junk != simFuture {
 			under := st.stored
 			raw := bytes.Clone(under.raw)
 			raw[0] = 2
-			if len(raw) > 9 {
-				raw[3] ^= 0x55
-			}
+			raw[3] ^= 0x55
+			body := raw[:len(raw)-8] // every version ends with its checksum
+			binary.LittleEndian.PutUint64(raw[len(body):], xxh3.Hash(body))
 			s.put(st, simStored{raw: raw, junk: simFuture, under: &under})
 		}
 	case simOlder:
