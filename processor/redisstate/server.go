@@ -39,6 +39,7 @@ type call struct {
 	group  int
 
 	whole  bool // the server does not know the script
+	moved  bool // the slot has moved
 	apart  bool // the slot is being moved: the only key may be here or there
 	answer any
 	err    error
@@ -143,6 +144,10 @@ func (s *server) run(ctx context.Context, calls []*call, split func(*call) []*ca
 			case !c.whole && says(c.err, "NOSCRIPT"):
 				c.whole = true
 				rest = append(rest, c)
+			case !c.moved && s.waitReplicas == 0 && says(c.err, "MOVED"):
+				c.moved = true
+				s.cluster.ReloadState(ctx)
+				rest = append(rest, c)
 			case !c.apart && split != nil && (says(c.err, "ASK") || says(c.err, "TRYAGAIN")):
 				rest = append(rest, split(c)...)
 			case mayPass(c.err):
@@ -172,7 +177,7 @@ func (s *server) run(ctx context.Context, calls []*call, split func(*call) []*ca
 
 // pause waits for longer with each attempt, and reports whether there may be another.
 func (s *server) pause(ctx context.Context, attempt int) bool {
-	const shortest, longest = 20 * time.Millisecond, 500 * time.Millisecond
+	const shortest, longest = 50 * time.Millisecond, 500 * time.Millisecond
 	d := min(shortest<<min(attempt, 10), longest)
 	timer := time.NewTimer(d/2 + rand.N(d/2))
 	defer timer.Stop()
@@ -192,10 +197,10 @@ func (s *server) send(ctx context.Context, calls []*call) {
 		return
 	}
 	parts := map[*redis.Client][]*call{}
-	var apart []*call
+	var strays []*call
 	for _, c := range calls {
-		if c.apart {
-			apart = append(apart, c)
+		if c.moved || c.apart {
+			strays = append(strays, c)
 			continue
 		}
 		node, err := s.cluster.MasterForKey(ctx, c.key)
@@ -209,7 +214,7 @@ func (s *server) send(ctx context.Context, calls []*call) {
 	for node, calls := range parts {
 		wg.Go(func() { s.pipeline(ctx, node, calls) })
 	}
-	for _, c := range apart {
+	for _, c := range strays {
 		s.follow(ctx, c)
 	}
 	wg.Wait()
@@ -260,10 +265,11 @@ func (s *server) replicated(cmd *redis.IntCmd) error {
 	return err
 }
 
-// follow sends a call with one key to wherever the key is at this moment.
+// follow sends a call to wherever its keys are at this moment: the client knows the slots only as they were a while ago, but
+// it goes where a server says.
 func (s *server) follow(ctx context.Context, c *call) {
 	if s.waitReplicas > 0 {
-		// Nobody says on which connection that would be.
+		// It does not say on which connection it has been there.
 		c.err = errMoving
 		return
 	}

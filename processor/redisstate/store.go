@@ -193,9 +193,10 @@ func (st *store) call(ops []d2c.SwapOp, order []int32) *call {
 	c.args = append(make([]any, 0, 5+2*len(order)), nil, nil, len(order))
 	bases := make(blob, 0, tagSize*len(order))
 	for _, i := range order {
-		c.args = append(c.args, &st.keys[i])
+		c.args = append(c.args, &st.keys[i]) // a pointer, because a string in an interface is an allocation
 		bases = binary.LittleEndian.AppendUint64(bases, ops[i].Base)
 	}
+	c.args[3] = c.key // where the client looks for the slot
 	c.args = append(c.args, &st.ttl, &bases)
 	for _, i := range order {
 		c.args = append(c.args, (*blob)(&ops[i].Record))
@@ -208,7 +209,6 @@ func (st *store) split(ops []d2c.SwapOp, c *call) []*call {
 	calls := make([]*call, len(c.ops))
 	for i := range c.ops {
 		single := st.call(ops, c.ops[i:i+1])
-		single.args[3] = single.key // where the client looks for the slot
 		single.apart, single.whole = true, c.whole
 		calls[i] = single
 	}
