@@ -759,6 +759,46 @@ func TestQuietShardComesBack(t *testing.T) {
 	}
 }
 
+// A checkpoint of many chunks is replaced by one of few, and the process ends before the many are deleted: the next one does
+// that, however often recovery ends before it.
+func TestManyChunksLeft(t *testing.T) {
+	smallChunks(t)
+	const many = 40
+	sum := func(s series) point { return s.int(0, 1, 1) }
+	var all []point
+	for i := range many {
+		all = append(all, seriesIn(3, i, sum).int(10, 20, 1))
+	}
+	rec, _, err := newWorld([]action{
+		{points: all}, {shards: []int{3}},
+		{wait: crashMaxStale + time.Minute, points: []point{seriesIn(3, many, sum).int(10, 20, 1)}},
+		{expire: true}, {shards: []int{3}},
+	}).run(nil, again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := rec.puts[len(rec.puts)-1]
+	if n := len(last.ops); n < many/2 || last.ops[n-1].value != nil {
+		t.Fatalf("the last Put is %v", last.ops)
+	}
+	w := last.crashed(nil)
+	w.todo = nil
+	for range 3 {
+		next, _, err := w.run(nil, again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key := range next.values {
+			if strings.HasPrefix(key, "c/1/") {
+				t.Fatalf("%s is left", key)
+			}
+		}
+		// A recovery that ends after a part of that has no less to do.
+		p := next.puts[0]
+		w.values = p.world.values.with(p.ops[:len(p.ops)/2])
+	}
+}
+
 // isManifest and isCheckpoint tell the kind of a key.
 func isManifest(key string) bool   { return strings.HasPrefix(key, "m/") && key != "m/head" }
 func isCheckpoint(key string) bool { return isManifest(key) || strings.HasPrefix(key, "c/") }

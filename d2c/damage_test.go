@@ -575,6 +575,40 @@ func TestDamagedIsKept(t *testing.T) {
 	})
 }
 
+// The journal has been cut, and only the head or a manifest is left to tell what was given out.
+func TestFloorWithoutEntries(t *testing.T) {
+	smallChunks(t)
+	ctx := context.Background()
+	s := seriesIn(3, 0, func(s series) point { return s.int(0, 1, 1) })
+	rec, w, err := newWorld([]action{
+		{points: []point{s.int(10, 20, 1)}}, {points: []point{s.int(20, 30, 2)}}, {shards: []int{3}},
+	}).run(nil, again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lost := range [][]operation{
+		{{"m/head", nil}, {"c/1/03/0000", nil}},
+		{{"m/head", []byte{1}}, {"c/1/03/0000", []byte{1}}},
+		{{"m/03", nil}},
+		{{"m/03", []byte{1}}},
+	} {
+		rec := &recorder{values: rec.values.with(lost)}
+		conv, recovery, err := d2c.Open(ctx, w.models[0].cfg, d2c.Local{Storage: rec, Owner: "test"})
+		if err != nil || conv.Len() != 0 || len(recovery.Damaged) == 0 { // a head may not have come to be yet
+			t.Fatalf("%v: %v %+v", lost, err, recovery)
+		}
+		if r := convert(conv, ofResource(batch(s.int(20, 30, 2)))); r.Points[d2c.DroppedTooLate] != 1 {
+			t.Errorf("%v: what was added is %s", lost, describeResult(r))
+		}
+		md := ofResource(batch(s.int(25, 40, 4)))
+		convert(conv, md)
+		if dp := md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0); dp.StartTimestamp() != sec(30) {
+			t.Errorf("%v: begins anew at %v, want 30 s", lost, dp.StartTimestamp())
+		}
+		closeTest(t, conv)
+	}
+}
+
 // ofVersion returns value as another version may have written it: with a header checksum of its own.
 func ofVersion(value []byte, version byte) []byte {
 	value = bytes.Clone(value)
