@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"image/color"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -55,37 +56,39 @@ func writeChart(file string, rows []row) error {
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Legend.XOffs, p.Legend.Padding = vg.Points(8), vg.Points(2)
 
-	var lines []plot.Plotter
-	for i, r := range rows {
+	p.X.Tick.Marker = everyFive{}
+
+	// What was sent is the same on all sides, and goes on for as long as the longest run.
+	var sent plotter.XYs
+	for _, r := range rows {
 		t := r.truths[key]
-		if i == 0 {
-			sent := make(plotter.XYs, len(t.totals))
-			for n, total := range t.totals {
-				ms := t.begin + int64(n+1)*interval.Milliseconds()
-				sent[n] = plotter.XY{X: since(ms, r.begin), Y: float64(total)}
-				p.Y.Max = max(p.Y.Max, float64(total)*1.05)
-			}
-			line, err := plotter.NewLine(sent)
-			if err != nil {
-				return fmt.Errorf("chart: %w", err)
-			}
-			line.Color, line.Width = truthColor, vg.Points(5)
-			lines = append(lines, line)
-			p.Legend.Add("sent and acknowledged", line)
-			band, err := plotter.NewPolygon(plotter.XYs{{X: 0, Y: 0}, {X: r.end.Sub(r.begin).Seconds(), Y: 0},
-				{X: r.end.Sub(r.begin).Seconds(), Y: p.Y.Max}, {X: 0, Y: p.Y.Max}})
-			if err != nil {
-				return fmt.Errorf("chart: %w", err)
-			}
-			band.Color, band.LineStyle.Width = eventColor, 0
-			p.Add(band)
+		if len(t.totals) <= len(sent) {
+			continue
 		}
+		sent = sent[:0]
+		for n, total := range t.totals {
+			sent = append(sent, plotter.XY{X: since(t.begin+int64(n+1)*interval.Milliseconds(), r.begin), Y: float64(total)})
+		}
+	}
+	p.Y.Max = sent[len(sent)-1].Y * 1.05
+	took := rows[0].end.Sub(rows[0].begin).Seconds()
+	band, err := plotter.NewPolygon(plotter.XYs{{X: 0, Y: 0}, {X: took, Y: 0}, {X: took, Y: p.Y.Max}, {X: 0, Y: p.Y.Max}})
+	if err != nil {
+		return fmt.Errorf("chart: %w", err)
+	}
+	band.Color, band.LineStyle.Color, band.LineStyle.Width = eventColor, eventColor, vg.Points(1) // seen even if it took no time
+	p.Add(band)
+	line, err := plotter.NewLine(sent)
+	if err != nil {
+		return fmt.Errorf("chart: %w", err)
+	}
+	line.Color, line.Width = truthColor, vg.Points(5)
+	p.Add(line)
+	p.Legend.Add("sent and acknowledged", line)
+	for _, r := range slices.Backward(rows) { // ours on top
 		points := make(plotter.XYs, len(r.samples[key]))
 		for n, s := range r.samples[key] {
 			points[n] = plotter.XY{X: since(s.ms, r.begin), Y: s.value}
-		}
-		if len(points) == 0 {
-			continue
 		}
 		line, dots, err := plotter.NewLinePoints(points)
 		if err != nil {
@@ -93,10 +96,9 @@ func writeChart(file string, rows []row) error {
 		}
 		line.Color, line.Width = sideColors[r.side.name], vg.Points(1.5)
 		dots.Color, dots.Shape, dots.Radius = line.Color, draw.CircleGlyph{}, vg.Points(1.8)
-		lines = append(lines, line, dots)
+		p.Add(line, dots)
 		p.Legend.Add(r.side.name, line, dots)
 	}
-	p.Add(lines...)
 
 	canvas := vgimg.NewWith(vgimg.UseWH(chartWidth, chartHeight), vgimg.UseDPI(chartDPI))
 	margin := vg.Points(chartMargin)
@@ -112,7 +114,19 @@ func writeChart(file string, rows []row) error {
 	return f.Close()
 }
 
-// example returns a counter that shows what happened: one that fell as often as any, on any side.
+// everyFive are ticks every five seconds.
+type everyFive struct{}
+
+// Ticks implements plot.Ticker.
+func (everyFive) Ticks(least, most float64) []plot.Tick {
+	var ticks []plot.Tick
+	for v := math.Ceil(least/5) * 5; v <= most; v += 5 {
+		ticks = append(ticks, plot.Tick{Value: v, Label: fmt.Sprintf("%.0f", v)})
+	}
+	return ticks
+}
+
+// example returns a counter that shows what happened: one that fell as often as any.
 func example(rows []row) seriesKey {
 	var best seriesKey
 	most := -1
@@ -122,7 +136,7 @@ func example(rows []row) seriesKey {
 		}
 		n := 0
 		for _, r := range rows {
-			n = max(n, falls(r.samples[key]))
+			n += falls(r.samples[key])
 		}
 		// By name among equals, so that it is the same one every time.
 		if n > most || n == most && slices.Compare([]string{key.instance, key.stream}, []string{best.instance, best.stream}) < 0 {

@@ -81,7 +81,7 @@ var events = []event{
 		return f.redis.launch(ctx)
 	}},
 	{name: "redis-wipe", title: "wipe Redis", gateways: 2, workers: 3, redis: true, run: func(_ context.Context, f *fleet) error {
-		return f.redis.do("FLUSHALL")
+		return f.redis.wipe()
 	}},
 	{name: "redis-cut", title: "cut Redis off for 10 s", gateways: 2, workers: 3, redis: true, run: func(ctx context.Context, f *fleet) error {
 		// It takes what comes in and answers nothing, as when packets are lost on the way back.

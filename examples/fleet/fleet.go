@@ -20,12 +20,12 @@ import (
 type side struct {
 	name            string
 	gateway, worker []string // configuration files
-	redis           bool     // workers share their state
+	redis           int      // servers with which workers share their state
 	static          bool     // gateways read their members from a file instead of DNS
 }
 
 var (
-	ours = side{name: "deltaring", gateway: []string{"gateway.yaml"}, worker: []string{"worker.yaml", "redis.yaml"}, redis: true}
+	ours = side{name: "deltaring", gateway: []string{"gateway.yaml"}, worker: []string{"worker.yaml", "redis.yaml"}, redis: 1}
 	peer = side{name: "contrib", gateway: []string{"peer-gateway.yaml"}, worker: []string{"peer-worker.yaml"}, static: true}
 	// alone is ours without shared state, for which the verdict must not be in favour.
 	alone = side{name: "deltaring, not shared", gateway: []string{"gateway.yaml"}, worker: []string{"worker.yaml"}}
@@ -88,8 +88,8 @@ func (f *fleet) start(ctx context.Context, gateways, workers int) (err error) {
 	if f.recorder, err = newRecorder(f.prom.writeURL()); err != nil {
 		return err
 	}
-	if f.side.redis {
-		if f.redis, err = startRedis(ctx, f.dir); err != nil {
+	if f.side.redis > 0 {
+		if f.redis, err = startRedis(ctx, f.dir, f.side.redis); err != nil {
 			return err
 		}
 	}
@@ -128,7 +128,7 @@ func (f *fleet) startWorkers(ctx context.Context, names ...string) error {
 	for _, name := range names {
 		env := []string{"REMOTE_WRITE_URL=" + f.recorder.url}
 		if f.redis != nil {
-			env = append(env, "REDIS_ENDPOINT="+f.redis.address())
+			env = append(env, f.redis.environment()...)
 		}
 		w, err := f.newCollector(name, f.worker, env)
 		if err != nil {
@@ -196,7 +196,7 @@ func (f *fleet) stop() {
 			c.kill()
 		}
 	}
-	if f.redis != nil && f.redis.process != nil {
+	if f.redis != nil {
 		f.redis.kill()
 	}
 	if f.recorder != nil {

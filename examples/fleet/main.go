@@ -28,6 +28,7 @@ func main() {
 	flag.StringVar(&only, "event", "", "run only these events, comma-separated: "+strings.Join(eventNames(), ", "))
 	flag.BoolVar(&opt.peer, "peer", false, "also run contrib's load_balancing and delta_to_cumulative through each event")
 	flag.BoolVar(&opt.alone, "alone", false, "also run workers of ours that do not share their state")
+	flag.BoolVar(&opt.cluster, "cluster", false, "a Redis Cluster of three nodes instead of one server")
 	flag.StringVar(&opt.png, "png", "", "draw what happens to a counter in each event into this directory")
 	flag.BoolVar(&opt.short, "short", false, "fewer streams for a shorter time")
 	flag.StringVar(&opt.logs, "logs", "", "keep the logs of all processes in this directory")
@@ -42,8 +43,8 @@ func main() {
 }
 
 type options struct {
-	peer, alone, short bool
-	png, logs          string
+	peer, alone, cluster, short bool
+	png, logs                   string
 }
 
 var errFlawed = errors.New("not every column of ours is 0")
@@ -92,7 +93,10 @@ func run(ctx context.Context, out io.Writer, opt options, only string) error {
 }
 
 func (o options) sides(e event) []side {
-	all := []side{}
+	all := []side{ours}
+	if o.cluster {
+		all[0].redis = 3
+	}
 	if o.alone && !e.redis {
 		all = append(all, alone)
 	}
@@ -105,7 +109,7 @@ func (o options) sides(e event) []side {
 // streams returns how many counters and histograms there are, and for how long they are watched before an event and after.
 func (o options) streams() (counters, histograms int, before, after time.Duration) {
 	if o.short {
-		return 800, 16, 7 * time.Second, 4 * time.Second
+		return 800, 16, 5 * time.Second, 3 * time.Second
 	}
 	return 2400, 80, 10 * time.Second, 10 * time.Second
 }

@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 )
 
 // row is what one event did to one side.
@@ -36,8 +37,11 @@ func writeTable(out io.Writer, rows []row) {
 func (r row) line() string {
 	s := fmt.Sprintf("%s, %s: %d resets, %d drops, %d of %d totals wrong, %d samples inexact, %d lacking, %d rejected, %.2f s without a fresh sample, %d retries, %d refused, event took %.1f s",
 		r.event.name, r.side.name, r.resets, r.drops, r.wrong, r.series, r.inexact, r.lacking, r.rejected, r.stalest.Seconds(), r.retries, r.refused, r.end.Sub(r.begin).Seconds())
+	if r.example != "" {
+		s += "; " + r.example
+	}
 	if r.excuse != "" {
-		s += "; " + r.excuse
+		s += "; " + strings.TrimSpace(r.excuse)
 	}
 	return s
 }

@@ -3,7 +3,10 @@
 
 package main
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // verdict is what an event did to the series of a fleet.
 type verdict struct {
@@ -18,6 +21,8 @@ type verdict struct {
 	// inexact is the number of samples that are not the sum of all that had been acknowledged by then, and lacking that of
 	// samples that should be there. Whatever fell is inexact from then on.
 	inexact, lacking int
+	// example is one of the inexact samples.
+	example string
 	// rejected is the number of samples in requests that the backend rejected.
 	rejected int
 	excuse   string
@@ -37,18 +42,18 @@ type verdict struct {
 func (v *verdict) judge() {
 	v.series = len(v.truths)
 	for key, t := range v.truths {
-		v.judgeSeries(t, v.samples[key])
+		v.judgeSeries(key, t, v.samples[key])
 	}
 }
 
-func (v *verdict) judgeSeries(t *truth, samples []sample) {
+func (v *verdict) judgeSeries(key seriesKey, t *truth, samples []sample) {
 	var before float64 // in lives that have ended
-	exact := 0
 	for i, s := range samples {
-		if s.value == float64(t.at(s.ms)) {
-			exact++
-		} else {
+		if want := t.at(s.ms); s.value != float64(want) {
 			v.inexact++
+			if v.example == "" {
+				v.example = fmt.Sprintf("%+v is %v at %d ms, %d were sent", key, s.value, s.ms, want)
+			}
 		}
 		if i == 0 || s.value >= samples[i-1].value {
 			continue
