@@ -1,0 +1,262 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// side is one way to build a fleet.
+type side struct {
+	name            string
+	gateway, worker []string // configuration files
+	redis           int      // servers with which workers share their state
+	static          bool     // gateways read their members from a file instead of DNS
+}
+
+var (
+	ours = side{name: "deltaring", gateway: []string{"gateway.yaml"}, worker: []string{"worker.yaml", "redis.yaml"}, redis: 1}
+	peer = side{name: "contrib", gateway: []string{"peer-gateway.yaml"}, worker: []string{"peer-worker.yaml"}, static: true}
+	// alone is ours without shared state, for which the verdict must not be in favour.
+	alone = side{name: "deltaring, not shared", gateway: []string{"gateway.yaml"}, worker: []string{"worker.yaml"}}
+)
+
+// detection is how long it takes until somebody notices that a worker is gone and takes it off the list.
+const detection = 2 * time.Second
+
+// fleet is a set of processes on loopback addresses.
+type fleet struct {
+	side
+	binary, dir string
+	members     []string // names of the workers that gateways, or clients if there are none, know
+
+	names    *nameServer
+	prom     *prometheus
+	recorder *recorder
+	redis    *redis
+	gateways []*collector
+	workers  map[string]*collector
+	targets  targets
+}
+
+// collector is a running Collector that keeps its addresses when it is started again.
+type collector struct {
+	*process
+	name, binary, dir string
+	address, health   string
+	args, env         []string
+}
+
+func workerName(i int) string { return fmt.Sprintf("worker-%d", i) }
+
+// workerNames are the names of the first n workers.
+func workerNames(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = workerName(i)
+	}
+	return names
+}
+
+// startFleet starts everything but the load.
+func startFleet(ctx context.Context, s side, binary, dir string, gateways, workers int) (*fleet, error) {
+	f := &fleet{side: s, binary: binary, dir: dir, workers: map[string]*collector{}}
+	if err := f.start(ctx, gateways, workers); err != nil {
+		f.stop()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *fleet) start(ctx context.Context, gateways, workers int) (err error) {
+	if f.names, err = newNameServer(); err != nil {
+		return err
+	}
+	if f.prom, err = startPrometheus(ctx, f.dir); err != nil {
+		return err
+	}
+	if f.recorder, err = newRecorder(f.prom.writeURL()); err != nil {
+		return err
+	}
+	if f.side.redis > 0 {
+		if f.redis, err = startRedis(ctx, f.dir, f.side.redis); err != nil {
+			return err
+		}
+	}
+	names := workerNames(workers)
+	if err := f.startWorkers(ctx, names...); err != nil {
+		return err
+	}
+	f.targets.spread = gateways == 0
+	if err := f.publish(ctx, names...); err != nil {
+		return err
+	}
+	var addresses []string
+	for i := range gateways {
+		files, env := f.gateway, []string{"DNS_SERVER=" + f.names.address, "WORKERS_SRV=" + workersSRV}
+		if f.static {
+			files = append(files[:len(files):len(files)], f.membersFile())
+		}
+		g, err := f.newCollector(fmt.Sprintf("gateway-%d", i), files, env)
+		if err != nil {
+			return err
+		}
+		if err := g.launch(ctx); err != nil {
+			return err
+		}
+		f.gateways = append(f.gateways, g)
+		addresses = append(addresses, g.address)
+	}
+	if gateways > 0 {
+		f.targets.set(addresses)
+	}
+	return nil
+}
+
+// startWorkers starts workers, which nobody knows before they are published.
+func (f *fleet) startWorkers(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		env := []string{"REMOTE_WRITE_URL=" + f.recorder.url}
+		if f.redis != nil {
+			env = append(env, f.redis.environment()...)
+		}
+		w, err := f.newCollector(name, f.worker, env)
+		if err != nil {
+			return err
+		}
+		if err := w.launch(ctx); err != nil {
+			return err
+		}
+		f.workers[name] = w
+	}
+	return nil
+}
+
+// publish makes these workers the members.
+func (f *fleet) publish(ctx context.Context, names ...string) error {
+	f.members = slices.Clone(names)
+	addresses := map[string]string{}
+	for _, name := range names {
+		addresses[name] = f.workers[name].address
+	}
+	if f.targets.spread {
+		f.targets.set(slices.Sorted(maps.Values(addresses)))
+		return nil
+	}
+	if !f.static {
+		f.names.set(addresses)
+		return nil
+	}
+	list := "exporters: {load_balancing: {resolver: {static: {hostnames: [" +
+		strings.Join(slices.Sorted(maps.Values(addresses)), ", ") + "]}}}}\n"
+	if err := os.WriteFile(f.membersFile(), []byte(list), 0o600); err != nil {
+		return err
+	}
+	// Not quite at the same time, as with DNS.
+	for _, g := range f.gateways {
+		if err := g.signal(syscall.SIGHUP); err != nil {
+			return err
+		}
+		if err := pause(ctx, 500*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	for _, g := range f.gateways {
+		if err := poll(ctx, answers(g.health)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withdraw takes one worker off the members.
+func (f *fleet) withdraw(ctx context.Context, name string) error {
+	return f.publish(ctx, slices.DeleteFunc(slices.Clone(f.members), func(member string) bool { return member == name })...)
+}
+
+func (f *fleet) membersFile() string { return filepath.Join(f.dir, "members.yaml") }
+
+// stop ends all processes at once.
+func (f *fleet) stop() {
+	for _, c := range f.gateways {
+		c.kill()
+	}
+	for _, c := range f.workers {
+		if c.process != nil {
+			c.kill()
+		}
+	}
+	if f.redis != nil {
+		f.redis.kill()
+	}
+	if f.recorder != nil {
+		f.recorder.stop()
+	}
+	if f.prom != nil && f.prom.process != nil {
+		f.prom.kill()
+	}
+	if f.names != nil {
+		f.names.stop()
+	}
+}
+
+func (f *fleet) newCollector(name string, files, env []string) (*collector, error) {
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	c := &collector{name: name, binary: f.binary, dir: f.dir, address: loopback(ports[0]), health: "http://" + loopback(ports[1])}
+	for _, file := range files {
+		c.args = append(c.args, "--config", file)
+	}
+	c.env = append(env,
+		"OTLP_GRPC_ENDPOINT="+c.address,
+		"HEALTH_ENDPOINT="+loopback(ports[1]),
+		fmt.Sprintf("TELEMETRY_PORT=%d", ports[2]))
+	return c, nil
+}
+
+// launch starts the Collector, at the addresses it had if it was running before.
+func (c *collector) launch(ctx context.Context) (err error) {
+	c.process, err = start(ctx, filepath.Join(c.dir, c.name+".log"), c.env, answers(c.health), c.binary, c.args...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.name, err)
+	}
+	return nil
+}
+
+// roll stops and starts each of these Collectors, one after the other.
+func roll(ctx context.Context, collectors ...*collector) error {
+	for _, c := range collectors {
+		if err := c.stop(); err != nil {
+			return err
+		}
+		if err := c.launch(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stopWorkers has workers end as an orchestrator does, and waits for them.
+func (f *fleet) stopWorkers(names ...string) error {
+	errs := make(chan error)
+	for _, name := range names {
+		go func() { errs <- f.workers[name].stop() }()
+	}
+	var all []error
+	for range names {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}

@@ -1,0 +1,234 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Fleet runs gateways, workers, Redis and Prometheus as real processes, has things happen to them under load, and tells
+// what became of every counter.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const builder = "go.opentelemetry.io/collector/cmd/builder@v0.160.0"
+
+func main() {
+	var opt options
+	var only string
+	flag.StringVar(&only, "event", "", "run only these events, comma-separated: "+strings.Join(eventNames(), ", "))
+	flag.BoolVar(&opt.peer, "peer", false, "also run contrib's load_balancing and delta_to_cumulative through each event")
+	flag.BoolVar(&opt.alone, "alone", false, "also run workers of ours that do not share their state")
+	flag.BoolVar(&opt.cluster, "cluster", false, "a Redis Cluster of three nodes instead of one server")
+	flag.StringVar(&opt.png, "png", "", "draw what happens to a counter in each event into this directory")
+	flag.BoolVar(&opt.short, "short", false, "fewer streams for a shorter time")
+	flag.StringVar(&opt.logs, "logs", "", "keep the logs of all processes in this directory")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Stdout, opt, only); err != nil {
+		fmt.Fprintln(os.Stderr, "fleet:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	peer, alone, cluster, short bool
+	png, logs                   string
+}
+
+var errFlawed = errors.New("not every column of ours is 0")
+
+// run runs events and writes the table. It returns errFlawed if ours has anything but zeros in it.
+func run(ctx context.Context, out io.Writer, opt options, only string) error {
+	chosen, err := choose(only)
+	if err != nil {
+		return err
+	}
+	binary, err := collectorBinary(ctx)
+	if err != nil {
+		return err
+	}
+	if opt.png != "" {
+		if err := os.MkdirAll(opt.png, 0o755); err != nil {
+			return err
+		}
+	}
+	var rows []row
+	flawed := false
+	for _, e := range chosen {
+		var verdicts []row
+		for _, s := range opt.sides(e) {
+			v, err := opt.happen(ctx, e, s, binary)
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", e.name, s.name, err)
+			}
+			r := row{e, s, v}
+			fmt.Fprintln(os.Stderr, r.line())
+			verdicts = append(verdicts, r)
+			flawed = flawed || s.name == ours.name && !v.flawless()
+		}
+		if opt.png != "" {
+			if err := writeChart(filepath.Join(opt.png, e.name+".png"), verdicts); err != nil {
+				return err
+			}
+		}
+		rows = append(rows, verdicts...)
+	}
+	writeTable(out, rows)
+	if flawed {
+		return errFlawed
+	}
+	return nil
+}
+
+func (o options) sides(e event) []side {
+	all := []side{ours}
+	if o.cluster {
+		all[0].redis = 3
+	}
+	if o.alone && !e.redis {
+		all = append(all, alone)
+	}
+	if o.peer && !e.redis {
+		all = append(all, peer)
+	}
+	return all
+}
+
+// streams returns how many counters and histograms there are, and for how long they are watched before an event and after.
+func (o options) streams() (counters, histograms int, before, after time.Duration) {
+	if o.short {
+		return 800, 16, 5 * time.Second, 3 * time.Second
+	}
+	return 2400, 80, 10 * time.Second, 10 * time.Second
+}
+
+// happen starts a fleet and its load, has the event happen, and judges what is in Prometheus after everything has been
+// acknowledged.
+func (o options) happen(ctx context.Context, e event, s side, binary string) (*verdict, error) {
+	dir, err := o.logDir(e, s)
+	if err != nil {
+		return nil, err
+	}
+	if o.logs == "" {
+		defer os.RemoveAll(dir)
+	}
+	f, err := startFleet(ctx, s, binary, dir, e.gateways, e.workers)
+	if err != nil {
+		return nil, err
+	}
+	defer f.stop()
+	counters, histograms, before, after := o.streams()
+	l := newLoad(counters, histograms, &f.targets)
+	defer l.close()
+	ctx, cancel := context.WithTimeout(ctx, before+after+4*patience)
+	defer cancel()
+	l.start(ctx)
+	if err := pause(ctx, before); err != nil {
+		return nil, err
+	}
+
+	v := &verdict{begin: time.Now()}
+	f.recorder.watch()
+	if err := e.run(ctx, f); err != nil {
+		return nil, err
+	}
+	v.end = time.Now()
+	if err := pause(ctx, after); err != nil {
+		return nil, err
+	}
+	if err := poll(ctx, func() error {
+		if d := l.behind(); d > 2*interval {
+			return fmt.Errorf("a client waits for an answer since %v", d)
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	v.stalest = f.recorder.unwatch()
+	if err := l.finish(ctx); err != nil {
+		return nil, err
+	}
+
+	v.truths, v.retries, v.refused = l.truths(), l.retries(), l.refused()
+	if v.samples, err = f.prom.samples(); err != nil {
+		return nil, err
+	}
+	v.rejected, v.excuse = f.recorder.refused()
+	counted, err := f.prom.rejected()
+	if err != nil {
+		return nil, err
+	}
+	v.rejected = max(v.rejected, counted)
+	v.judge()
+	return v, nil
+}
+
+func (o options) logDir(e event, s side) (string, error) {
+	if o.logs == "" {
+		return os.MkdirTemp("", "fleet-")
+	}
+	dir, err := filepath.Abs(filepath.Join(o.logs, e.name, strings.ReplaceAll(s.name, " ", "-")))
+	if err != nil {
+		return "", err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return "", err
+	}
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// collectorBinary returns the path of the Collector: $OTELCOL_BINARY, or what the manifest builds.
+func collectorBinary(ctx context.Context) (string, error) {
+	path := os.Getenv("OTELCOL_BINARY")
+	if path == "" {
+		path = filepath.Join("build", "otelcol-fleet")
+		cmd := exec.CommandContext(ctx, "go", "run", builder, "--config", "manifest.yaml")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%v: %w\n%s", cmd, err, out)
+		}
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", err
+	}
+	return filepath.Abs(path)
+}
+
+func eventNames() []string {
+	var names []string
+	for _, e := range events {
+		names = append(names, e.name)
+	}
+	return names
+}
+
+// choose returns the named events, or all.
+func choose(only string) ([]event, error) {
+	if only == "" {
+		return events, nil
+	}
+	var chosen []event
+	for name := range strings.SplitSeq(only, ",") {
+		found := false
+		for _, e := range events {
+			if e.name == name {
+				chosen, found = append(chosen, e), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("-event: unknown %q; there are %s", name, strings.Join(eventNames(), ", "))
+		}
+	}
+	return chosen, nil
+}
