@@ -148,6 +148,7 @@ type recovery struct {
 	newest    uint32 // latest time a stream was seen
 	first     uint64
 	manifests uint64 // shards that must have one
+	opened    uint32 // how often the journal had been opened when the latest entry was written
 	headLost  bool
 	highLost  bool     // the latest time given out may have been in what is lost
 	asides    [][]byte // the values that are damaged, by place in Damaged
@@ -291,7 +292,7 @@ func (r *recovery) head(ctx context.Context) error {
 		return r.damaged(keyHead, values[0], err)
 	}
 	r.first, r.journal.oldest = f.first, f.oldest
-	r.journal.high = f.high
+	r.journal.high, r.journal.opened = f.high, f.count
 	r.manifests = f.shards
 	return nil
 }
@@ -444,8 +445,11 @@ func (r *recovery) entries(ctx context.Context) error {
 			present = max(present, int(min(known-seq+1, entriesAtOnce+1)))
 		}
 		for n, value := range values[:min(present, entriesAtOnce)] {
+			if value == nil && seq+uint64(n) > known && r.remnants(values[n:], seq+uint64(n)) {
+				return nil
+			}
 			last := n == present-1 && seq+uint64(n) > known
-			cut, err := r.entry(keys[n], seq+uint64(n), value, last, r.headLost && seq+uint64(n) <= known)
+			cut, err := r.entry(keys[n], seq+uint64(n), known, value, last, r.headLost && seq+uint64(n) <= known)
 			if err != nil || cut {
 				return err
 			}
@@ -457,9 +461,20 @@ func (r *recovery) entries(ctx context.Context) error {
 	}
 }
 
+// remnants reports whether the first entry there is among values is of an earlier journal: then the journal ends before.
+func (r *recovery) remnants(values [][]byte, seq uint64) bool {
+	for n, value := range values {
+		if value != nil {
+			f, _, err := readFrame(value, frame{kind: frameEntry, identity: r.journal.identity, seq: seq + uint64(n)})
+			return err == nil && f.count < r.opened
+		}
+	}
+	return false
+}
+
 // entry replays one entry. If it is the last one and was not written to its end, nobody knows of it and it is cut off. It may
 // be missing if it may be one that was deleted.
-func (r *recovery) entry(key string, seq uint64, value []byte, last, mayBeMissing bool) (cut bool, err error) {
+func (r *recovery) entry(key string, seq, known uint64, value []byte, last, mayBeMissing bool) (cut bool, err error) {
 	j := r.journal
 	var f frame
 	var sections []byte
@@ -470,10 +485,13 @@ func (r *recovery) entry(key string, seq uint64, value []byte, last, mayBeMissin
 	} else if f, sections, err = readFrame(value, frame{kind: frameEntry, identity: j.identity, seq: seq}); last && errors.Is(err, errTorn) {
 		r.Torn = true
 		return true, nil
-	} else if err == nil && j.chain != 0 && f.first != j.chain {
-		return true, nil // of an earlier journal that had come farther
+	} else if err == nil && (f.count < r.opened || j.chain != 0 && f.first != j.chain) {
+		if seq > known {
+			return true, nil // of an earlier journal that had come farther
+		}
+		err = errDamaged
 	}
-	j.last, j.chain = seq, 0
+	j.last, j.chain, r.opened = seq, 0, max(r.opened, f.count)
 	if err == nil && value != nil {
 		j.chain = checksumOf(value)
 	}
@@ -541,6 +559,7 @@ func (r *recovery) suspect(seq, shards uint64) bool {
 // finish forgets what is suspect or has expired, and sets the clock of the rest.
 func (r *recovery) finish() {
 	c, j := r.conv, r.journal
+	j.opened = max(j.opened, r.opened) + 1
 	now := c.clock()
 	if r.newest == 0 {
 		r.newest = uint32(max(c.cfg.Now().Unix(), 0))

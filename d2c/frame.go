@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/zeebo/xxh3"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -30,14 +31,16 @@ const frameVersion = 1
 type frameKind uint8
 
 const (
-	// frameEntry is what one commit changed: seq is its number, shards has a bit for each shard that it has a section of.
+	// frameEntry is what one commit changed: seq is its number, shards has a bit for each shard that it has a section of, and
+	// count is the number of times that the journal has been opened.
 	frameEntry frameKind = 'j'
 	// frameChunk is a part of a shard's checkpoint: seq is that of the last commit in it, index its place.
 	frameChunk frameKind = 'c'
 	// frameManifest says which chunks are a shard's checkpoint: seq as there, parity theirs, count their number, and
 	// index the number of chunks that may be left under either parity. It has no sections.
 	frameManifest frameKind = 'm'
-	// frameHead says where the journal begins, and which shards have manifests. It has no sections.
+	// frameHead says where the journal begins, how often it has been opened (count), and which shards have manifests. It has
+	// no sections.
 	frameHead frameKind = 'h'
 )
 
@@ -53,7 +56,7 @@ type frame struct {
 	// first is the number of the first entry that is still needed, oldest of the oldest that may still be there. Of an
 	// entry, first is the header checksum of the one before it: what an earlier journal has left is no continuation.
 	oldest, first uint64
-	floor         int64 // of the shard
+	floor         int64 // of the shard; of an entry, what makes first depend on the content
 	high          int64 // the latest time given out by any stream
 	shards        uint64
 }
@@ -106,8 +109,12 @@ func (f *frame) section(b []byte, shard int, w *recordWriter) []byte {
 	b = w.append(b)
 	h := b[at:]
 	binary.LittleEndian.PutUint32(h, uint32(len(h)-sectionHeader))
-	binary.LittleEndian.PutUint64(h[4:], sectionChecksum(h, f.seq, shard))
+	checksum := sectionChecksum(h, f.seq, shard)
+	binary.LittleEndian.PutUint64(h[4:], checksum)
 	f.shards |= 1 << shard
+	if f.kind == frameEntry {
+		f.floor = int64(bits.RotateLeft64(uint64(f.floor), 1) ^ checksum)
+	}
 	return b
 }
 

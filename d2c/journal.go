@@ -80,6 +80,7 @@ type journal struct {
 	chunks []byte // scratch space of capture
 	epoch  int64  // what records count seconds from; see recovery.finish
 	undone *round // its manifests may be stored or not
+	opened uint32 // how often the journal has been
 	headed uint64 // first of the head that is stored
 
 	wake chan struct{}
@@ -118,7 +119,7 @@ func (j *journal) limit() int64 { return max(j.stored+j.stored/2, j.minimum) }
 // append stores what the group has changed, as one entry.
 func (j *journal) append(ctx context.Context, g *group, c *Converter) error {
 	j.mu.Lock()
-	f := frame{kind: frameEntry, identity: j.identity, seq: j.last + 1, first: j.chain, high: j.high}
+	f := frame{kind: frameEntry, identity: j.identity, seq: j.last + 1, first: j.chain, count: j.opened, high: j.high}
 	var err error
 	if j.bytes > 4*j.limit()+maxOvershoot {
 		err = errors.New("checkpoints do not keep up")
@@ -424,7 +425,7 @@ func (j *journal) settle(r *round) (head KeyValue, deletes []string) {
 
 // head is called with j.mu held.
 func (j *journal) head() KeyValue {
-	f := frame{kind: frameHead, identity: j.identity, oldest: j.oldest, first: j.first, high: j.high}
+	f := frame{kind: frameHead, identity: j.identity, count: j.opened, oldest: j.oldest, first: j.first, high: j.high}
 	for i := range j.shards {
 		if j.shards[i].stored {
 			f.shards |= 1 << i

@@ -314,6 +314,11 @@ func TestGoldenStateIsRead(t *testing.T) {
 		}
 	}
 	for key, want := range written.values {
+		if key == "m/head" { // it counts how often the journal has been opened
+			want = bytes.Clone(want)
+			want[28]++
+			binary.LittleEndian.PutUint64(want[72:], xxh3.Hash(want[:72]))
+		}
 		if got := read.values[key]; !bytes.Equal(got, want) {
 			t.Errorf("%s, written after all\n got %x\nwant %x", key, got, want)
 		}
