@@ -859,14 +859,15 @@ type simFlight struct {
 
 // simKnows is what a worker knows of a stream during a call.
 type simKnows struct {
-	cached *simNode
-	known  *simNode // what it last read, if it believed that
-	latest uint64   // the latest time given out that it has heard of
-	start  uint64
-	read   *simNode // what it last read
-	open   bool     // asked the store, and has not been told that it was as it had to be
-	fold   *simFold // what the store has confirmed
-	seq    int
+	cached  *simNode
+	known   *simNode // what it last read, if it believed that
+	latest  uint64   // the latest time given out that it has heard of
+	start   uint64
+	read    *simNode // what it last read
+	readSeq int      // of the first time
+	open    bool     // asked the store, and has not been told that it was as it had to be
+	fold    *simFold // what the store has confirmed
+	seq     int
 }
 
 var simNumbers = func() (s []string) {
@@ -1077,6 +1078,9 @@ func (s *sim) exec(f *simFlight, op *d2c.SwapOp) {
 		s.log("   worker %d's %s of stream %d meets %v", f.w, opName(op), st.index, &before)
 		f.newer = f.newer || before.junk == simFuture
 		if n := before.node; n != nil && before.junk == simIntact && !(op.Record != nil && n.tag == recordTag(op.Record)) {
+			if view.read == nil {
+				view.readSeq = s.seq
+			}
 			view.read = n
 			if view.known == nil || !wentBack(f, st, view.known.state, n.state) {
 				view.known = n
@@ -1225,7 +1229,7 @@ func wentBack(f *simFlight, st *simStream, known, there *modelStream) bool {
 // that, from what it remembers if a delta proves that nobody can have changed it, or else to restart.
 func (s *sim) allowed(f *simFlight, st *simStream, view *simKnows, there *simNode) (folds []*simFold) {
 	known := view.known
-	if simTolerated["reread"] && view.read != nil && there != view.read {
+	if simTolerated["reread"] && view.read != nil && st.lost > view.readSeq {
 		s.err = errSimStopped
 	}
 	switch {
@@ -1239,7 +1243,7 @@ func (s *sim) allowed(f *simFlight, st *simStream, view *simKnows, there *simNod
 			how = simReplaced
 		}
 		folds = append(folds, s.fold(f, st, how, known, view))
-		if view.read == nil || view.read == there {
+		if view.read == nil || st.lost < view.readSeq {
 			return folds
 		}
 		// The store lost it in the midst of the call: to be cautious then is no mistake.
