@@ -6,7 +6,6 @@ package d2c_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,7 +16,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/zeebo/xxh3"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
@@ -757,11 +755,128 @@ func TestSharedClose(t *testing.T) {
 	expect(t, a.add(1, 2, 1), "refused: "+d2c.ErrClosed.Error())
 }
 
-// forge makes a record of any content.
-func forge(record []byte, change func(body []byte)) []byte {
-	record = bytes.Clone(record)
-	body := record[:len(record)-8]
-	change(body)
-	binary.LittleEndian.PutUint64(record[len(body):], xxh3.Hash(body))
-	return record
+// What follows fails. Where the store loses a record between two of the swaps of one call, the worker forgets what it had
+// just read: it decides by its cache alone, or as if it knew nothing.
+
+// loseBetween makes the store lose everything after a call has read from it and before it swaps again.
+func (s *scriptStore) loseBetween() {
+	s.once(func(swap func() error) error {
+		err := swap()
+		s.wipe()
+		return err
+	})
+}
+
+func TestSharedReadRecordIsLostBeforeTheNextSwap(t *testing.T) {
+	store := new(scriptStore)
+	a, b := newScriptWorker(t, store, window(60)), newScriptWorker(t, store, window(60))
+	expect(t, a.add(0, 5, 1), "first (0, 5] 1")
+	store.loseBetween()
+	// b has just read that (0, 5] was given out.
+	expect(t, b.add(2, 3, 10), "dropped_too_late")
+}
+
+func TestSharedReadRecordBoundsTheRestart(t *testing.T) {
+	store := new(scriptStore)
+	a, b := newScriptWorker(t, store, window(60)), newScriptWorker(t, store, window(60))
+	expect(t, a.add(0, 1, 1), "first (0, 1] 1")
+	expect(t, b.add(2, 3, 10), "gap (0, 3] 11")
+	expect(t, b.add(1, 2, 100), "late (0, 3.001] 111")
+	store.loseBetween()
+	// a has just read that 3.001 was given out.
+	expect(t, a.add(3, 4, 1000), "restart_lost (3.001, 4] 1000")
+}
+
+// An answer is given that the store has not confirmed, and what is cached has the tag of no record: it needs no proof to be
+// put into an empty store.
+func TestSharedNothingStandsOnNothing(t *testing.T) {
+	store := new(scriptStore)
+	a, b := newScriptWorker(t, store, window(5)), newScriptWorker(t, store, window(5))
+	expect(t, a.add(0, 10, 1), "first (0, 10] 1")
+	expect(t, b.add(10, 11, 10), "aligned (0, 11] 11")
+	expect(t, b.add(11, 12, 100), "aligned (0, 12] 111")
+	store.loseBetween()
+	// A retry that is aligned with a's cache: proof of nothing, as a has just read better.
+	if got := a.add(10, 11, 10); store.Len() == 0 && strings.HasPrefix(got, "repeat") {
+		t.Errorf("got %s of an empty store", got)
+	}
+	expect(t, b.add(12, 13, 1000), "aligned (0, 13] 1111")
+	store.wipe()
+	if got := a.add(13, 14, 1); !strings.HasPrefix(got, "restart_lost") {
+		t.Errorf("got %s, though b gave out (0, 13] 1111; want a restart", got)
+	}
+}
+
+// What follows fails: a record that cannot follow on what this worker gave out is not recognised.
+
+// The store has gone back to a life before the one this worker gave out, and others have added to that.
+func TestSharedOldLifeThatMovedOnDoesNotResume(t *testing.T) {
+	store := new(scriptStore)
+	a, b := newScriptWorker(t, store), newScriptWorker(t, store)
+	expect(t, a.add(0, 1, 1), "first (0, 1] 1")
+	restore := store.backup()
+	store.wipe()
+	expect(t, a.add(2, 3, 10), "restart_lost (2, 3] 10")
+	expect(t, a.add(3, 4, 1), "aligned (2, 4] 11")
+	restore()
+	expect(t, b.add(5, 6, 500), "gap (0, 6] 501")
+	expect(t, a.add(6, 7, 100), "restart_lost (6, 7] 100")
+}
+
+// Another worker has begun a life before the latest time that this one gave out.
+func TestSharedLifeBeforeWhatWasGivenOutIsNotFollowed(t *testing.T) {
+	store := new(scriptStore)
+	a, b := newScriptWorker(t, store, window(60)), newScriptWorker(t, store, window(60))
+	expect(t, a.add(0, 1, 1), "first (0, 1] 1")
+	expect(t, b.add(1, 2, 10), "aligned (0, 2] 11")
+	store.wipe()
+	expect(t, a.add(1, 2, 10), "restart_lost (1, 2] 10") // which could not know
+	if got := b.add(1, 2, 10); strings.HasSuffix(got, ", 2] 10") {
+		t.Errorf("got %s from the worker that gave out (0, 2] 11", got)
+	}
+}
+
+// The store has gone back, and others have given out another value at the time of this worker's latest.
+func TestSharedOtherValueAtTheSameTime(t *testing.T) {
+	store := new(scriptStore)
+	a, b := newScriptWorker(t, store, window(60)), newScriptWorker(t, store, window(60))
+	expect(t, a.add(0, 1, 1), "first (0, 1] 1")
+	expect(t, a.add(3, 4, 10), "gap (0, 4] 11")
+	restore := store.backup()
+	expect(t, a.add(1, 2, 100), "late (0, 4.001] 111")
+	restore()
+	expect(t, b.add(2, 3, 1000), "late (0, 4.001] 1011")
+	if got := a.add(2, 3, 1000); strings.HasSuffix(got, "(0, 4.001] 1011") {
+		t.Errorf("got %s from the worker that gave out (0, 4.001] 111", got)
+	}
+}
+
+// What is true of deltas is true of markers: the batch that has nothing but a marker of a stream looks at its value too.
+func TestSharedMarkerDoesNotHideARollback(t *testing.T) {
+	store := new(scriptStore)
+	a, b := newScriptWorker(t, store), newScriptWorker(t, store)
+	marker := func(at float64) delta { return delta{stream: "requests", start: at, end: at, marker: true} }
+	expect(t, a.add(0, 1, 1), "first (0, 1] 1")
+	restore := store.backup()
+	expect(t, a.add(1, 2, 1000), "aligned (0, 2] 1001")
+	restore()
+	expect(t, b.convert(marker(3)), "no_recorded_value (0, 3] no value")
+	a.convert(marker(4))
+	expect(t, a.add(4, 5, 1), "restart_lost (4, 5] 1")
+}
+
+// The store has gone back and others have gone on from there, past what this worker knows: its state is not newer, and the
+// retry it gets is aligned with it by chance.
+func TestSharedWorkerThatIsNotNewerDoesNotPutBack(t *testing.T) {
+	store := new(scriptStore)
+	a, b := newScriptWorker(t, store), newScriptWorker(t, store)
+	expect(t, a.add(0, 1, 1), "first (0, 1] 1")
+	restore := store.backup()
+	expect(t, a.add(1, 2, 1000), "aligned (0, 2] 1001")
+	restore()
+	expect(t, b.add(2, 3, 10), "gap (0, 3] 11")
+	expect(t, b.add(3, 4, 100), "aligned (0, 4] 111")
+	// Not (0, 3] 1011: b gave out (0, 3] 11 and (0, 4] 111, and the latter's delta would be gone.
+	expect(t, a.add(2, 3, 10), "dropped_too_late")
+	expect(t, a.add(4, 5, 1), "restart_lost (4, 5] 1")
 }
