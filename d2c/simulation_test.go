@@ -859,14 +859,15 @@ type simFlight struct {
 
 // simKnows is what a worker knows of a stream during a call.
 type simKnows struct {
-	cached *simNode
-	known  *simNode // what it last read, if it believed that
-	latest uint64   // the latest time given out that it has heard of
-	start  uint64
-	read   *simNode // what it last read
-	open   bool     // asked the store, and has not been told that it was as it had to be
-	fold   *simFold // what the store has confirmed
-	seq    int
+	cached  *simNode
+	known   *simNode // what it last read, if it believed that
+	latest  uint64   // the latest time given out that it has heard of
+	start   uint64
+	read    *simNode // what it last read
+	readSeq int      // of the first time
+	open    bool     // asked the store, and has not been told that it was as it had to be
+	fold    *simFold // what the store has confirmed
+	seq     int
 }
 
 var simNumbers = func() (s []string) {
@@ -1022,7 +1023,7 @@ func (x *simStore) Swap(ctx context.Context, ops []d2c.SwapOp) error {
 
 func (x *simStore) SetAside(ctx context.Context, id streamid.ID, value []byte) error {
 	s, st := x.sim, x.sim.byID[id]
-	if !bytes.Equal(st.stored.raw, value) {
+	if st.stored.raw == nil || !bytes.Equal(st.stored.raw, value) {
 		return s.store.SetAside(ctx, id, value)
 	}
 	switch st.stored.junk {
@@ -1077,8 +1078,11 @@ func (s *sim) exec(f *simFlight, op *d2c.SwapOp) {
 		s.log("   worker %d's %s of stream %d meets %v", f.w, opName(op), st.index, &before)
 		f.newer = f.newer || before.junk == simFuture
 		if n := before.node; n != nil && before.junk == simIntact && !(op.Record != nil && n.tag == recordTag(op.Record)) {
+			if view.read == nil {
+				view.readSeq = s.seq
+			}
 			view.read = n
-			if view.known == nil || !wentBack(f, st, view.known.state, n.state) {
+			if view.known == nil || !cannotFollow(f, st, view.known.state, n.state) {
 				view.known = n
 			}
 			view.latest = max(view.latest, n.state.emitted)
@@ -1211,43 +1215,55 @@ type simAnswer struct {
 	after   simPoint
 }
 
-// wentBack is DESIGN.md, section 6: a worker's state is newer than the store's, or cannot be followed by it.
-func wentBack(f *simFlight, st *simStream, known, there *modelStream) bool {
+// cannotFollow says that what is there is not what comes after known. In one history the latest time given out rises with
+// every change, a life's start goes back only by what came before the first, and the next life begins at the latest time
+// or after it.
+func cannotFollow(f *simFlight, st *simStream, known, there *modelStream) bool {
 	t := *st.template
 	if simTolerated["marker"] && t.kind == d2c.KindSum && !slices.ContainsFunc(f.deltas, func(d *simDelta) bool { return d.stream == st && d.n >= 0 }) {
 		t.monotonic = false
 	}
-	return there.emitted < known.emitted ||
-		there.start == known.start && t.monotonic && there.total.(digits) < known.total.(digits)
+	falls := t.monotonic && there.total.(digits) < known.total.(digits)
+	switch {
+	case there.emitted < known.emitted:
+		return true
+	case there.start > known.start:
+		return there.start < known.emitted && !simTolerated["life"]
+	case there.start < known.start:
+		return (!known.fresh || !there.fresh || falls) && !simTolerated["life"]
+	case there.emitted == known.emitted:
+		return falls || there.total != known.total && !simTolerated["same"]
+	}
+	return falls
 }
 
 // allowed is what DESIGN.md, section 6, allows a worker to do: to go on from what is there, or, where the store has lost
-// that, from what it remembers if a delta proves that nobody can have changed it, or else to restart.
+// that, from what it remembers if that is newer and a delta proves that nobody can have changed it, or else to restart.
 func (s *sim) allowed(f *simFlight, st *simStream, view *simKnows, there *simNode) (folds []*simFold) {
 	known := view.known
-	if simTolerated["reread"] && view.read != nil && there != view.read {
+	if simTolerated["reread"] && view.read != nil && st.lost > view.readSeq {
 		s.err = errSimStopped
 	}
 	switch {
 	case known == nil && there == nil:
 		return []*simFold{s.fold(f, st, simFirst, nil, view)}
-	case there != nil && (known == nil || known == there || !wentBack(f, st, known.state, there.state)):
+	case there != nil && (known == nil || known == there || !cannotFollow(f, st, known.state, there.state)):
 		return []*simFold{s.fold(f, st, simContinued, there, view)}
-	case (there == nil || there.state.start == known.state.start) && s.proves(f, st, known.state):
-		how := simReseeded
-		if there != nil {
-			how = simReplaced
-		}
-		folds = append(folds, s.fold(f, st, how, known, view))
-		if view.read == nil || view.read == there {
-			return folds
-		}
-		// The store lost it in the midst of the call: to be cautious then is no mistake.
+	case there == nil && s.proves(f, st, known.state):
+		folds = append(folds, s.fold(f, st, simReseeded, known, view))
+	case there != nil && there.state.start == known.state.start && s.proves(f, st, known.state) &&
+		(there.state.emitted < known.state.emitted || simTolerated["replace"]):
+		folds = append(folds, s.fold(f, st, simReplaced, known, view))
 	}
-	folds = append(folds, s.fold(f, st, simRestarted, known, view))
+	if folds == nil || view.read != nil && st.lost > view.readSeq {
+		// Where the store lost something in the midst of the call, caution is no mistake.
+		folds = append(folds, s.fold(f, st, simRestarted, known, view))
+	}
 	return folds
 }
 
+// simTolerated are known defects, for as long as there are any: D2C_TOLERATE=reread,life,marker,same,replace looks past
+// them to others.
 var simTolerated = func() map[string]bool {
 	m := map[string]bool{}
 	for _, name := range strings.Split(os.Getenv("D2C_TOLERATE"), ",") {
@@ -1587,9 +1603,7 @@ func (s *sim) finish() {
 		s.resume(0)
 	}
 	if !s.plan.steady {
-		for _, d := range s.held {
-			s.gateways[0] = append(s.gateways[0], d)
-		}
+		s.gateways[0] = append(s.gateways[0], s.held...)
 	}
 	for round := 0; len(s.gateways[0])+len(s.gateways[1]) > 0 && s.err == nil; round++ {
 		g := &s.gateways[round%2]
