@@ -170,7 +170,7 @@ func (b *batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 		dps := m.Sum().DataPoints()
 		for i := range dps.Len() {
 			dp := dps.At(i)
-			it := item{kind: KindSum, point: int32(len(b.numbers))}
+			it := item{kind: KindSum, point: int32(len(b.numbers)), monotonic: monotonic}
 			if b.timed(&it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) && (it.marker || b.valued(&it, dp, monotonic)) {
 				b.numbers = append(b.numbers, dp)
 				b.identified(&it, metric.Point(dp.Attributes()))
@@ -258,7 +258,7 @@ func (b *batch) valued(it *item, dp pmetric.NumberDataPoint, monotonic bool) boo
 		b.malformed(DroppedNoValue)
 		return false
 	}
-	it.value, it.double, it.monotonic = n.bits, n.double, monotonic
+	it.value, it.double = n.bits, n.double
 	return true
 }
 

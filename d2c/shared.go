@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/zeebo/xxh3"
 
@@ -249,12 +250,13 @@ func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op 
 		cp.known = interval{cp.original.start, c.shards[op.ID.Hi>>shardShift].emitted(cp.original)}
 	}
 	lost := cp.known.time != 0 && (!there || s.wentBack(g, c, n))
-	if lost && !cp.rebased && (!there || s.record.timeline.start == cp.known.start) && g.provesFresh(c, n) {
+	r := &s.record.timeline
+	if lost && !cp.rebased && (!there || r.start == cp.known.start && r.emitted < cp.known.time) && g.provesFresh(c, n) {
 		return nil // the copy stands, on another base
 	}
 	if there {
-		cp.known.start = max(cp.known.start, s.record.timeline.start)
-		cp.known.time = max(cp.known.time, s.record.timeline.emitted)
+		cp.known.start = max(cp.known.start, r.start)
+		cp.known.time = max(cp.known.time, r.emitted)
 	}
 	cp.again, cp.rebased, cp.lost = true, true, lost
 	g.lost = g.lost || lost
@@ -270,11 +272,26 @@ func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op 
 func (s *sharing) wentBack(g *group, c *Converter, n int) bool {
 	cp := &g.copies[n]
 	sh, known, r := &c.shards[s.record.id.Hi>>shardShift], cp.original, &s.record
-	if r.timeline.emitted < cp.known.time {
-		return true
+	switch {
+	case r.timeline.emitted < cp.known.time:
+		return true // every change gives out a later time
+	case r.timeline.emitted > cp.known.time:
+	case cp.rebased: // what was read before is in the copy, unless something was added to it since
+		if slot := g.scratch.slot(n); slot.meta&flagChanged != 0 || !g.scratch.same(slot, r) {
+			return true
+		}
+	case !sh.same(known, r):
+		return true // another value at the same time
 	}
-	if known == nil || r.timeline.start != known.start || r.kind != known.kind() {
-		return false // another life
+	switch {
+	case r.timeline.start > cp.known.start && r.timeline.start < cp.known.time:
+		return true // a life that somebody began who did not know of what this worker has given out
+	case known == nil:
+		return false
+	case r.timeline.start < known.start && known.meta&flagRestarted != 0:
+		return true // a life before; without a restart, start has moved back for a point before the first
+	case r.timeline.start != known.start || r.kind != known.kind():
+		return false
 	}
 	switch r.kind {
 	case KindSum:
@@ -291,6 +308,40 @@ func (s *sharing) wentBack(g *group, c *Converter, n int) bool {
 	default:
 		return r.exponential.count < get64(sh.blocks.block(blockRef(known.value))[wordCount:])
 	}
+}
+
+// same reports whether a record has the start and the value that the stream in slot s has.
+func (sh *shard) same(s *slot, r *record) bool {
+	if s.kind() != r.kind || s.start != r.timeline.start {
+		return false
+	}
+	switch r.kind {
+	case KindSum:
+		return s.number() == r.number
+	case KindHistogram:
+		var h histogramTotal
+		sh.histogram(s, &h)
+		h.complete()
+		return h.equal(&r.histogram.distribution) && slices.Equal(h.bounds, r.histogram.bounds) &&
+			slices.Equal(h.counts, r.histogram.counts)
+	default:
+		var e exponentialTotal
+		sh.exponential(s, &e)
+		e.complete()
+		equal := e.equal(&r.exponential.distribution) && e.zeroCount == r.exponential.zeroCount &&
+			e.zeroThreshold == r.exponential.zeroThreshold && e.scale == r.exponential.scale
+		for i := range e.ranges {
+			equal = equal && e.ranges[i].offset == r.exponential.ranges[i].offset &&
+				slices.Equal(e.ranges[i].counts, r.exponential.ranges[i].counts)
+		}
+		return equal
+	}
+}
+
+// equal compares what distributions count; fields that are not there may have any value.
+func (d *distribution) equal(o *distribution) bool {
+	return d.count == o.count && d.has == o.has && (d.has&hasSum == 0 || d.sum == o.sum) &&
+		(d.has&hasMin == 0 || d.min == o.min) && (d.has&hasMax == 0 || d.max == o.max)
 }
 
 // provesFresh reports whether nobody but this worker can have changed the stream since it last did: a point of the group

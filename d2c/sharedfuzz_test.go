@@ -9,7 +9,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -23,10 +22,8 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-var update = flag.Bool("update", false, "write testdata/shared_v1.txt anew")
-
-// seal gives a record the tag and the checksum that it must have.
-func seal(record []byte, tag uint64) []byte {
+// sealShared gives a record the tag and the checksum that it must have.
+func sealShared(record []byte, tag uint64) []byte {
 	record = bytes.Clone(record)
 	binary.LittleEndian.PutUint64(record[1:], tag)
 	body := record[:len(record)-8]
@@ -124,7 +121,7 @@ func (c recordCase) record(t testing.TB) (id streamid.ID, record []byte) {
 			t.Fatal(err)
 		}
 	}
-	id = only(store.Records())
+	id = onlyShared(store.Records())
 	return id, store.Records()[id]
 }
 
@@ -144,7 +141,7 @@ func TestSharedRecordFormat(t *testing.T) {
 		var b strings.Builder
 		for _, c := range recordCases() {
 			id, record := c.record(t)
-			fmt.Fprintf(&b, "%s\t%v\t%x\n", c.name, id, seal(record, goldenTag))
+			fmt.Fprintf(&b, "%s\t%v\t%x\n", c.name, id, sealShared(record, goldenTag))
 		}
 		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -170,7 +167,7 @@ func TestSharedRecordFormat(t *testing.T) {
 			if fields[0] != c.name || fields[1] != id.String() {
 				t.Fatalf("line is of %s, stream %s, want stream %v", fields[0], fields[1], id)
 			}
-			if got := seal(record, goldenTag); !bytes.Equal(got, golden) {
+			if got := sealShared(record, goldenTag); !bytes.Equal(got, golden) {
 				t.Errorf("writes %x\nwant   %x", got, golden)
 			}
 			if tag, ok := d2c.RecordTag(golden); !ok || tag != goldenTag {
@@ -252,7 +249,7 @@ func FuzzSharedRecord(f *testing.F) {
 		i := int(which) % len(cases)
 		c, id := cases[i], ids[i]
 		if sound {
-			data = seal(append(append(bytes.Clone(headers[i]), data...), make([]byte, 8)...), goldenTag)
+			data = sealShared(append(append(bytes.Clone(headers[i]), data...), make([]byte, 8)...), goldenTag)
 		}
 		store := new(d2c.MemoryStore)
 		store.Records()[id] = bytes.Clone(data)

@@ -6,6 +6,7 @@ package d2c_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/zeebo/xxh3"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
@@ -464,9 +466,9 @@ func TestSharedForeignRecordIsSetAside(t *testing.T) {
 				t.Fatal(err)
 			}
 			expect(t, a.add(0, 1, 1), "first (0, 1] 1")
-			id := only(store.Records())
+			id := onlyShared(store.Records())
 			theirs := shared.Store.(*d2c.MemoryStore).Records()
-			store.Records()[id] = theirs[only(theirs)]
+			store.Records()[id] = theirs[onlyShared(theirs)]
 
 			b := newScriptWorker(t, store)
 			expect(t, b.add(1, 2, 10), "first (1, 2] 10")
@@ -482,7 +484,7 @@ func TestSharedRecordOfAnotherStreamIsSetAside(t *testing.T) {
 	store := new(scriptStore)
 	a := newScriptWorker(t, store)
 	expect(t, a.add(0, 1, 1), "first (0, 1] 1")
-	id := only(store.Records())
+	id := onlyShared(store.Records())
 	expect(t, a.convert(delta{"other", 0, 1, 500, false}), "first (0, 1] 500")
 	for other, record := range store.Records() {
 		if other != id {
@@ -495,7 +497,7 @@ func TestSharedRecordOfAnotherStreamIsSetAside(t *testing.T) {
 	}
 }
 
-func only[V any](m map[streamid.ID]V) streamid.ID {
+func onlyShared[V any](m map[streamid.ID]V) streamid.ID {
 	for id := range m {
 		return id
 	}
@@ -511,6 +513,7 @@ func TestSharedNewerVersionRefusesUntilItIsGone(t *testing.T) {
 	store.each(func(b []byte) []byte {
 		b[0] = 2
 		b[5] ^= 0xff
+		binary.LittleEndian.PutUint64(b[len(b)-8:], xxh3.Hash(b[:len(b)-8])) // which every version ends with
 		return b
 	})
 	for _, w := range []*scriptWorker{a, b, newScriptWorker(t, store)} {

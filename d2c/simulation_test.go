@@ -994,7 +994,17 @@ func (x *simStore) Swap(ctx context.Context, ops []d2c.SwapOp) error {
 		s.late = append(s.late, simRequest{f, kept})
 		return errSimFault
 	case simTwice, simHangBetween:
+		// Nobody hears the first answer.
+		unheard := make([]simKnows, len(ops))
+		for i := range ops {
+			unheard[i] = *f.view(s.byID[ops[i].ID])
+		}
 		request.exec()
+		for i := range ops {
+			view := f.view(s.byID[ops[i].ID])
+			view.known, view.read = unheard[i].known, unheard[i].read
+			view.latest, view.start = unheard[i].latest, unheard[i].start
+		}
 		if fault == simHangBetween && !f.hang() {
 			return errSimStopped
 		}
