@@ -1565,7 +1565,7 @@ func (s *sim) confirmed(f *simFlight, st *simStream, view *simKnows) {
 	}
 	switch {
 	case st.latest == nil:
-	case n == st.latest || n.descends(st.latest):
+	case n == st.latest || n.descends(st.latest) && view.seq > st.asked:
 	case st.latest.descends(n) && view.seq < st.asked:
 		return // an answer that took long
 	default:
@@ -1579,8 +1579,8 @@ func (s *sim) confirmed(f *simFlight, st *simStream, view *simKnows) {
 		for m := n; m != nil && !st.latest.descends(m); m = m.parent {
 			how = m.how
 		}
-		if st.latest.descends(n) {
-			how = simContinued
+		if st.latest.descends(n) || n.descends(st.latest) {
+			how = simContinued // an older state was given out after the store had lost a newer one
 		}
 		switch how {
 		case simFirst:
@@ -1593,7 +1593,7 @@ func (s *sim) confirmed(f *simFlight, st *simStream, view *simKnows) {
 			s.stats.stale++
 		}
 		s.log("   stream %d: %v does not descend from %v: %s", st.index, n, st.latest, simHowNames[how])
-		if view.seq < st.asked {
+		if view.seq < st.asked && !n.descends(st.latest) {
 			return
 		}
 	}
