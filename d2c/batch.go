@@ -36,7 +36,7 @@ type batch struct {
 	exponentials []exponentialPoint
 
 	// Scratch for the stream at hand.
-	lost        interval // known of a stream that is lost; see copied
+	lost        interval // after of a stream that is lost; see copied
 	timeline    timeline
 	sum         sumTotal
 	histogram   histogramTotal
@@ -360,7 +360,7 @@ func (b *batch) foldItems(streams *shard, items []int32, c *Converter, now uint3
 		opened, filled := b.result.GapOpened, b.result.GapFilled
 		if shared && g.lost && it.slot != nil {
 			if _, n := streams.seek(it.id); g.copies[n].lost {
-				b.lost = g.copies[n].known
+				b.lost = g.copies[n].after
 			}
 		}
 		o := b.foldItem(streams, it, c)

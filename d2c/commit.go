@@ -44,8 +44,9 @@ type copied struct {
 	again     bool     // to be folded again
 	rebased   bool     // the copy is not of original any more
 	monotonic bool     // of a sum
-	lost      bool     // the stream cannot continue: it begins anew after known
-	known     interval // latest start and emitted time that this process knows of
+	known     known    // what a record must follow on
+	after     interval // latest start and emitted time that this worker has heard of
+	lost      bool     // the stream cannot continue: it begins anew after that
 }
 
 // locate returns the group's copy of the item's stream, or nil if there is no such stream and none may open.

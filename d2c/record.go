@@ -154,6 +154,10 @@ func (w *recordWriter) append(b []byte) []byte {
 func appendDistribution(b []byte, block []uint32) []byte {
 	var d distribution
 	d.unpack(block)
+	return d.append(b)
+}
+
+func (d *distribution) append(b []byte) []byte {
 	b = append(b, byte(d.has))
 	b = binary.AppendUvarint(b, d.count)
 	for i, v := range [...]float64{d.sum, d.min, d.max} {

@@ -8,8 +8,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
-	"slices"
 
 	"github.com/zeebo/xxh3"
 
@@ -90,7 +90,8 @@ type sharing struct {
 	targets  []int32 // slots of the group's scratch, by op
 	buffer   []byte
 	writer   recordWriter
-	record   record
+	record   record // what was read
+	mine     record // what this worker has
 }
 
 // Share returns a Converter that shares its state with all others that share store. What it keeps in memory is a cache:
@@ -246,17 +247,21 @@ func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op 
 		return nil
 	}
 	cp.base = tag
-	if cp.original != nil && !cp.rebased {
-		cp.known = interval{cp.original.start, c.shards[op.ID.Hi>>shardShift].emitted(cp.original)}
+	if cp.original != nil && !cp.rebased && cp.known.emitted == 0 {
+		c.shards[op.ID.Hi>>shardShift].read(cp.original, &s.mine)
+		cp.known = s.mine.known()
+		cp.after = interval{cp.known.start, cp.known.emitted}
 	}
-	lost := cp.known.time != 0 && (!there || s.wentBack(g, c, n))
-	r := &s.record.timeline
-	if lost && !cp.rebased && (!there || r.start == cp.known.start && r.emitted < cp.known.time) && g.provesFresh(c, n) {
+	r := s.record.known()
+	lost := cp.known.emitted != 0 && (!there || r.cannotFollow(&cp.known, s.record.kind != KindSum || cp.monotonic))
+	if lost && !cp.rebased && (!there || r.start == cp.known.start && r.emitted < cp.known.emitted) && g.provesFresh(c, n) {
 		return nil // the copy stands, on another base
 	}
 	if there {
-		cp.known.start = max(cp.known.start, r.start)
-		cp.known.time = max(cp.known.time, r.emitted)
+		cp.after = interval{max(cp.after.start, r.start), max(cp.after.time, r.emitted)}
+		if !lost {
+			cp.known = r
+		}
 	}
 	cp.again, cp.rebased, cp.lost = true, true, lost
 	g.lost = g.lost || lost
@@ -268,80 +273,105 @@ func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op 
 	return nil
 }
 
-// wentBack reports whether the record just read is older than what this worker has of the stream, or cannot follow on it.
-func (s *sharing) wentBack(g *group, c *Converter, n int) bool {
-	cp := &g.copies[n]
-	sh, known, r := &c.shards[s.record.id.Hi>>shardShift], cp.original, &s.record
-	switch {
-	case r.timeline.emitted < cp.known.time:
-		return true // every change gives out a later time
-	case r.timeline.emitted > cp.known.time:
-	case cp.rebased: // what was read before is in the copy, unless something was added to it since
-		if slot := g.scratch.slot(n); slot.meta&flagChanged != 0 || !g.scratch.same(slot, r) {
-			return true
-		}
-	case !sh.same(known, r):
-		return true // another value at the same time
-	}
-	switch {
-	case r.timeline.start > cp.known.start && r.timeline.start < cp.known.time:
-		return true // a life that somebody began who did not know of what this worker has given out
-	case known == nil:
-		return false
-	case r.timeline.start < known.start && known.meta&flagRestarted != 0:
-		return true // a life before; without a restart, start has moved back for a point before the first
-	case r.timeline.start != known.start || r.kind != known.kind():
-		return false
-	}
-	switch r.kind {
-	case KindSum:
-		was := known.number()
-		if !cp.monotonic {
-			return false
-		}
-		if was.double || r.number.double {
-			return r.number.float() < was.float()
-		}
-		return r.number.int() < was.int()
-	case KindHistogram:
-		return r.histogram.count < get64(sh.blocks.block(blockRef(known.value))[wordCount:])
-	default:
-		return r.exponential.count < get64(sh.blocks.block(blockRef(known.value))[wordCount:])
-	}
+// known is what this worker knows of a stream, from its cache or from what it has read for the batch at hand.
+type known struct {
+	start, emitted int64 // emitted is 0 if it knows nothing
+	restarted      bool
+	total          uint64 // of a sum by its bits, or the count
+	double         bool
+	sample         uint64 // fingerprint of start and value
 }
 
-// same reports whether a record has the start and the value that the stream in slot s has.
-func (sh *shard) same(s *slot, r *record) bool {
-	if s.kind() != r.kind || s.start != r.timeline.start {
-		return false
-	}
+func (r *record) known() known {
+	k := known{start: r.timeline.start, emitted: r.timeline.emitted, restarted: r.timeline.restarted, sample: r.sample()}
 	switch r.kind {
 	case KindSum:
-		return s.number() == r.number
+		k.total, k.double = r.number.bits, r.number.double
 	case KindHistogram:
-		var h histogramTotal
+		k.total = r.histogram.count
+	default:
+		k.total = r.exponential.count
+	}
+	return k
+}
+
+// below reports whether the total is lower, where totals do not fall.
+func (k *known) below(o *known) bool {
+	if k.double || o.double {
+		return number{k.total, k.double}.float() < number{o.total, o.double}.float()
+	}
+	return k.total < o.total // no monotonic sum is negative
+}
+
+// cannotFollow reports whether a record is not what may come after what is known.
+func (k *known) cannotFollow(o *known, monotonic bool) bool {
+	falls := monotonic && k.below(o)
+	switch {
+	case k.emitted < o.emitted:
+		return true // each change gives out a later time
+	case k.emitted == o.emitted:
+		return k.sample != o.sample
+	case k.start > o.start:
+		return k.start < o.emitted // begun by somebody who did not know what was given out
+	case k.start < o.start: // a life before, or start has moved back for a point before the first
+		return k.restarted || o.restarted || falls
+	}
+	return falls
+}
+
+// sample returns a fingerprint of the record's start and value.
+func (r *record) sample() uint64 {
+	b := append(make([]byte, 0, 512), byte(r.kind))
+	b = binary.LittleEndian.AppendUint64(b, uint64(r.timeline.start))
+	switch r.kind {
+	case KindSum:
+		b = binary.LittleEndian.AppendUint64(b, r.number.bits)
+		if r.number.double {
+			b = append(b, 1)
+		}
+	case KindHistogram:
+		b = r.histogram.distribution.append(b)
+		b = appendWords(b, r.histogram.counts...)
+		for _, bound := range r.histogram.bounds {
+			b = appendWords(b, math.Float64bits(bound))
+		}
+	case KindExponentialHistogram:
+		e := &r.exponential
+		b = e.distribution.append(b)
+		b = appendWords(b, uint64(e.scale), e.zeroCount, math.Float64bits(e.zeroThreshold))
+		for i := range e.ranges {
+			b = appendWords(b, uint64(e.ranges[i].offset), uint64(len(e.ranges[i].counts)))
+			b = appendWords(b, e.ranges[i].counts...)
+		}
+	}
+	return xxh3.Hash(b)
+}
+
+func appendWords(b []byte, words ...uint64) []byte {
+	for _, v := range words {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	return b
+}
+
+// read makes of what the shard has of a stream what it would be read as.
+func (sh *shard) read(s *slot, r *record) {
+	r.id, r.kind = s.id, s.kind()
+	sh.timeline(s, &r.timeline)
+	switch r.kind {
+	case KindSum:
+		r.number = s.number()
+	case KindHistogram:
+		h := histogramTotal{histogram: r.histogram}
 		sh.histogram(s, &h)
 		h.complete()
-		return h.equal(&r.histogram.distribution) && slices.Equal(h.bounds, r.histogram.bounds) &&
-			slices.Equal(h.counts, r.histogram.counts)
-	default:
-		var e exponentialTotal
+		r.histogram = h.histogram
+	case KindExponentialHistogram:
+		e := exponentialTotal{exponential: r.exponential}
 		sh.exponential(s, &e)
 		e.complete()
-		equal := e.equal(&r.exponential.distribution) && e.zeroCount == r.exponential.zeroCount &&
-			e.zeroThreshold == r.exponential.zeroThreshold && e.scale == r.exponential.scale
-		for i := range e.ranges {
-			equal = equal && e.ranges[i].offset == r.exponential.ranges[i].offset &&
-				slices.Equal(e.ranges[i].counts, r.exponential.ranges[i].counts)
-		}
-		return equal
+		r.exponential = e.exponential
 	}
-}
-
-// equal compares what distributions count; fields that are not there may have any value.
-func (d *distribution) equal(o *distribution) bool {
-	return d.count == o.count && d.has == o.has && (d.has&hasSum == 0 || d.sum == o.sum) &&
-		(d.has&hasMin == 0 || d.min == o.min) && (d.has&hasMax == 0 || d.max == o.max)
 }
 
 // provesFresh reports whether nobody but this worker can have changed the stream since it last did: a point of the group

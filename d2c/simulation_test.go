@@ -1228,21 +1228,17 @@ type simAnswer struct {
 // cannotFollow says that what is there is not what comes after known. In one history the latest time given out rises with
 // every change, a life's start goes back only by what came before the first, and the next life begins at the latest time
 // or after it.
-func cannotFollow(f *simFlight, st *simStream, known, there *modelStream) bool {
-	t := *st.template
-	if simTolerated["marker"] && t.kind == d2c.KindSum && !slices.ContainsFunc(f.deltas, func(d *simDelta) bool { return d.stream == st && d.n >= 0 }) {
-		t.monotonic = false
-	}
-	falls := t.monotonic && there.total.(digits) < known.total.(digits)
+func cannotFollow(_ *simFlight, st *simStream, known, there *modelStream) bool {
+	falls := st.template.monotonic && there.total.(digits) < known.total.(digits)
 	switch {
 	case there.emitted < known.emitted:
 		return true
-	case there.start > known.start:
-		return there.start < known.emitted && !simTolerated["life"]
-	case there.start < known.start:
-		return (!known.fresh || !there.fresh || falls) && !simTolerated["life"]
 	case there.emitted == known.emitted:
-		return falls || there.total != known.total && !simTolerated["same"]
+		return there.start != known.start || there.total != known.total
+	case there.start > known.start:
+		return there.start < known.emitted
+	case there.start < known.start:
+		return !known.fresh || !there.fresh || falls
 	}
 	return falls
 }
@@ -1251,9 +1247,6 @@ func cannotFollow(f *simFlight, st *simStream, known, there *modelStream) bool {
 // that, from what it remembers if that is newer and a delta proves that nobody can have changed it, or else to restart.
 func (s *sim) allowed(f *simFlight, st *simStream, view *simKnows, there *simNode) (folds []*simFold) {
 	known := view.known
-	if simTolerated["reread"] && view.read != nil && st.lost > view.readSeq {
-		s.err = errSimStopped
-	}
 	switch {
 	case known == nil && there == nil:
 		return []*simFold{s.fold(f, st, simFirst, nil, view)}
@@ -1262,7 +1255,7 @@ func (s *sim) allowed(f *simFlight, st *simStream, view *simKnows, there *simNod
 	case there == nil && s.proves(f, st, known.state):
 		folds = append(folds, s.fold(f, st, simReseeded, known, view))
 	case there != nil && there.state.start == known.state.start && s.proves(f, st, known.state) &&
-		(there.state.emitted < known.state.emitted || simTolerated["replace"]):
+		there.state.emitted < known.state.emitted:
 		folds = append(folds, s.fold(f, st, simReplaced, known, view))
 	}
 	if folds == nil || view.read != nil && st.lost > view.readSeq {
@@ -1271,16 +1264,6 @@ func (s *sim) allowed(f *simFlight, st *simStream, view *simKnows, there *simNod
 	}
 	return folds
 }
-
-// simTolerated are known defects, for as long as there are any: D2C_TOLERATE=reread,life,marker,same,replace looks past
-// them to others.
-var simTolerated = func() map[string]bool {
-	m := map[string]bool{}
-	for _, name := range strings.Split(os.Getenv("D2C_TOLERATE"), ",") {
-		m[name] = true
-	}
-	return m
-}()
 
 // proves: "if the incoming point starts exactly where the cached state ends, the cached state has no open gap and its first
 // late_window has passed, then nobody else can have added anything since".
@@ -1505,8 +1488,7 @@ func (s *sim) given(f *simFlight, st *simStream, e *simSample) {
 		}
 	}
 	if last := f.worker.last[st.index]; last != nil {
-		if err := st.template.follows(last, e); err != nil && !(st.excused && errors.Is(err, errSimOverlap)) && !(simTolerated["life"] && st.excused && last.start != e.start) &&
-			!(simTolerated["same"] && st.excused && last.start == e.start && last.time == e.time) {
+		if err := st.template.follows(last, e); err != nil && !(st.excused && errors.Is(err, errSimOverlap)) {
 			s.fail("worker %d, stream %d: %w", f.w, st.index, err)
 		}
 	}
