@@ -36,7 +36,6 @@ type call struct {
 	args   []any  // room for two, the number of keys, the keys, the arguments
 	key    string // one of the keys
 	ops    []int32
-	group  int
 
 	whole  bool // the server does not know the script
 	moved  bool // the slot has moved
