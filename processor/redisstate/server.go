@@ -36,9 +36,9 @@ type call struct {
 	args   []any  // room for two, the number of keys, the keys, the arguments
 	key    string // one of the keys
 	ops    []int32
-	group  int
 
 	whole  bool // the server does not know the script
+	moved  bool // the slot has moved
 	apart  bool // the slot is being moved: the only key may be here or there
 	answer any
 	err    error
@@ -143,6 +143,10 @@ func (s *server) run(ctx context.Context, calls []*call, split func(*call) []*ca
 			case !c.whole && says(c.err, "NOSCRIPT"):
 				c.whole = true
 				rest = append(rest, c)
+			case !c.moved && s.waitReplicas == 0 && says(c.err, "MOVED"):
+				c.moved = true
+				s.cluster.ReloadState(ctx)
+				rest = append(rest, c)
 			case !c.apart && split != nil && (says(c.err, "ASK") || says(c.err, "TRYAGAIN")):
 				rest = append(rest, split(c)...)
 			case mayPass(c.err):
@@ -172,7 +176,7 @@ func (s *server) run(ctx context.Context, calls []*call, split func(*call) []*ca
 
 // pause waits for longer with each attempt, and reports whether there may be another.
 func (s *server) pause(ctx context.Context, attempt int) bool {
-	const shortest, longest = 20 * time.Millisecond, 500 * time.Millisecond
+	const shortest, longest = 50 * time.Millisecond, 500 * time.Millisecond
 	d := min(shortest<<min(attempt, 10), longest)
 	timer := time.NewTimer(d/2 + rand.N(d/2))
 	defer timer.Stop()
@@ -192,10 +196,10 @@ func (s *server) send(ctx context.Context, calls []*call) {
 		return
 	}
 	parts := map[*redis.Client][]*call{}
-	var apart []*call
+	var strays []*call
 	for _, c := range calls {
-		if c.apart {
-			apart = append(apart, c)
+		if c.moved || c.apart {
+			strays = append(strays, c)
 			continue
 		}
 		node, err := s.cluster.MasterForKey(ctx, c.key)
@@ -209,7 +213,7 @@ func (s *server) send(ctx context.Context, calls []*call) {
 	for node, calls := range parts {
 		wg.Go(func() { s.pipeline(ctx, node, calls) })
 	}
-	for _, c := range apart {
+	for _, c := range strays {
 		s.follow(ctx, c)
 	}
 	wg.Wait()
@@ -225,14 +229,17 @@ func (s *server) pipeline(ctx context.Context, node *redis.Client, calls []*call
 	}
 	var replicas *redis.IntCmd
 	if s.waitReplicas > 0 {
-		// WAIT is about what this connection has written. That comes last, so it stands for what the calls only read too.
-		pipe.Set(ctx, waitKey(calls[0].key), "", waitKeyTTL)
+		// WAIT is about all that the server had written when it last ran a command of this connection: also what others
+		// have written and a call has but read.
 		replicas = redis.NewIntCmd(ctx, "wait", s.waitReplicas, s.waitTimeout.Milliseconds())
 		_ = pipe.Process(ctx, replicas)
 	}
-	_, _ = pipe.Exec(ctx)
+	_, err := pipe.Exec(ctx)
 	for i, c := range calls {
 		c.answer, c.err = cmds[i].Result()
+		if c.err == nil && c.answer == nil {
+			c.err = err // a server that refuses the connection is not an error of the commands
+		}
 		if c.err == nil && replicas != nil {
 			c.err = s.replicated(replicas)
 		}
@@ -257,10 +264,11 @@ func (s *server) replicated(cmd *redis.IntCmd) error {
 	return err
 }
 
-// follow sends a call with one key to wherever the key is at this moment.
+// follow sends a call to wherever its keys are at this moment: the client knows the slots only as they were a while ago, but
+// it goes where a server says.
 func (s *server) follow(ctx context.Context, c *call) {
 	if s.waitReplicas > 0 {
-		// Nobody says on which connection that would be.
+		// It does not say on which connection it has been there.
 		c.err = errMoving
 		return
 	}

@@ -18,7 +18,11 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 )
+
+// Until an extension gives it a better place, go-redis tells the test's output of every connection refused.
+func init() { redis.SetLogger(clientLog{zap.NewNop().Sugar()}) }
 
 // redisServer is a process of redis-server, of the test that started it.
 type redisServer struct {
@@ -103,6 +107,12 @@ func (s *redisServer) port() string {
 func (s *redisServer) start() {
 	s.t.Helper()
 	s.run(append([]string{"--port", s.port(), "--bind", "127.0.0.1", "--save", "", "--dir", s.dir}, s.args...)...)
+	s.answers()
+}
+
+// answers waits until the process takes connections, even if not ours.
+func (s *redisServer) answers() {
+	s.t.Helper()
 	eventually(s.t, "redis-server answers", func() error {
 		err := s.admin.Ping(context.Background()).Err()
 		if err != nil && fromServer(err) && !says(err, "LOADING") {
@@ -170,7 +180,7 @@ func startSentinel(t testing.TB, master *redisServer, more ...string) *redisServ
 		t.Fatal(err)
 	}
 	s.run(conf, "--sentinel")
-	eventually(t, "the Sentinel answers", func() error { return s.admin.Ping(context.Background()).Err() })
+	s.answers()
 	return s
 }
 

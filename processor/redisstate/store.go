@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/deltaring/deltaring/d2c"
@@ -19,17 +18,17 @@ import (
 
 // A record is a string under the key
 //
-//	<prefix>:{<tag of the slot group>}:<processor>:<version>:<identity, 16 bytes>
+//	<prefix>:{<tag of the slot group>}:<processor>:<version><identity, 16 bytes>
 //
 // A prefix has no brace, and what follows the processor has a fixed length, so no two prefixes and no two processors have a
 // key in common. The version is that of this layout and of the encoding of identities, not that of records: workers of two
-// releases must see each other's. The identity is not in hexadecimal because every byte is paid for with every stream.
+// releases must see each other's. Each byte is paid for with each stream, most of all the first above 30, which is what a
+// key has if neither prefix nor processor has a name of its own: servers allocate in steps of 16.
 //
 // All other keys have an underscore where a processor's name has a letter:
 //
 //	<prefix>:{<tag>}:_damaged:<processor>:<version>:<identity in hexadecimal>:<random>
-//	<prefix>:{<tag>}:_probe:<version>:<identity>
-//	<prefix>:{<tag>}:_wait
+//	<prefix>:{<tag>}:_probe:<version><identity>
 const layoutVersion = "1"
 
 // The slot groups. Streams are divided by their first bits among as many hash slots as this, and what goes to one slot goes in
@@ -51,14 +50,8 @@ const (
 	maxOps = 1000
 	// asideTTL is how long a value that was set aside is kept.
 	asideTTL = 30 * 24 * time.Hour
-	// waitKeyTTL bounds how long a key is left behind that is written for the sake of WAIT.
-	waitKeyTTL = time.Minute
-
-	tagSize = 8
+	tagSize  = 8
 )
-
-// waitKey returns the key to write before WAIT. It is in the slot of key.
-func waitKey(key string) string { return key[:strings.IndexByte(key, '}')+1] + ":_wait" }
 
 // store keeps the records of one processor. It is for one goroutine at a time.
 type store struct {
@@ -96,7 +89,7 @@ func (st *store) appendKey(b []byte, id streamid.ID) []byte {
 	b = append(b, groupTag(groupOf(id))...)
 	b = append(b, "}:"...)
 	b = append(b, st.name...)
-	b = append(b, ":"+layoutVersion+":"...)
+	b = append(b, ":"+layoutVersion...)
 	b, _ = id.AppendBinary(b)
 	return b
 }
@@ -192,9 +185,10 @@ func (st *store) call(ops []d2c.SwapOp, order []int32) *call {
 	c.args = append(make([]any, 0, 5+2*len(order)), nil, nil, len(order))
 	bases := make(blob, 0, tagSize*len(order))
 	for _, i := range order {
-		c.args = append(c.args, &st.keys[i])
+		c.args = append(c.args, &st.keys[i]) // a pointer, because a string in an interface is an allocation
 		bases = binary.LittleEndian.AppendUint64(bases, ops[i].Base)
 	}
+	c.args[3] = c.key // where the client looks for the slot
 	c.args = append(c.args, &st.ttl, &bases)
 	for _, i := range order {
 		c.args = append(c.args, (*blob)(&ops[i].Record))
@@ -207,7 +201,6 @@ func (st *store) split(ops []d2c.SwapOp, c *call) []*call {
 	calls := make([]*call, len(c.ops))
 	for i := range c.ops {
 		single := st.call(ops, c.ops[i:i+1])
-		single.args[3] = single.key // where the client looks for the slot
 		single.apart, single.whole = true, c.whole
 		calls[i] = single
 	}
