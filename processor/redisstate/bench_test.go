@@ -18,15 +18,11 @@ import (
 )
 
 // load is batches of one delta for each of some streams.
-type load struct {
-	md    pmetric.Metrics
-	at    time.Time
-	first int // stream
-}
+type load struct{ md pmetric.Metrics }
 
 // newLoad makes batches of so many sums, or histograms of 16 buckets.
 func newLoad(points int, histograms bool) *load {
-	l := &load{md: pmetric.NewMetrics(), at: time.Unix(1_700_000_000, 0)}
+	l := &load{pmetric.NewMetrics()}
 	rm := l.md.ResourceMetrics().AppendEmpty()
 	for _, key := range []string{"service.name", "service.namespace", "host.name", "k8s.pod.name", "k8s.namespace.name", "cloud.region"} {
 		rm.Resource().Attributes().PutStr(key, "value of "+key)
@@ -40,18 +36,15 @@ func newLoad(points int, histograms bool) *load {
 		attrs.PutInt("stream", 0)
 	}
 	if histograms {
+		bounds := make([]float64, 15)
+		for i := range bounds {
+			bounds[i] = float64(int(1) << i)
+		}
+		dps := m.SetEmptyHistogram().DataPoints()
 		for range points {
-			dp := m.Histogram
-			if m.Type() != pmetric.MetricTypeHistogram {
-				m.SetEmptyHistogram()
-			}
-			p := dp().DataPoints().AppendEmpty()
-			bounds := make([]float64, 15)
-			for i := range bounds {
-				bounds[i] = float64(int(1) << i)
-			}
-			p.ExplicitBounds().FromRaw(bounds)
-			attributes(p.Attributes())
+			dp := dps.AppendEmpty()
+			dp.ExplicitBounds().FromRaw(bounds)
+			attributes(dp.Attributes())
 		}
 		return l
 	}

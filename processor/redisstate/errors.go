@@ -76,7 +76,13 @@ var reasons = []string{"credentials", "memory", "replicas", "unreachable", "othe
 
 // credentials reports whether the server does not let us in, or not do what we must.
 func credentials(err error) bool {
-	return saysAny(err, "WRONGPASS", "NOAUTH", "NOPERM") || fromServer(err) && strings.Contains(err.Error(), "invalid password")
+	return saysAny(err, "WRONGPASS", "NOAUTH") || forbidden(err) || fromServer(err) && strings.Contains(err.Error(), "invalid password")
+}
+
+// forbidden reports whether we are in, but lack a permission. For what a script runs, Redis 7 and 6 have no code.
+func forbidden(err error) bool {
+	return says(err, "NOPERM") || fromServer(err) && (strings.Contains(err.Error(), "ACL failure in script") ||
+		strings.Contains(err.Error(), "user executing the script can't"))
 }
 
 // explain adds where it happened, and to an error that a server does not explain what it means. No error of the client has a
@@ -84,7 +90,7 @@ func credentials(err error) bool {
 func (s *server) explain(doing string, err error) error {
 	hint := ""
 	switch {
-	case says(err, "NOPERM"):
+	case forbidden(err):
 		hint = "the user lacks a permission: "
 	case credentials(err):
 		hint = "the server does not accept username and password: "

@@ -298,6 +298,20 @@ func TestLeastPermissions(t *testing.T) {
 		cfg.Database = 1
 		run(t, cfg)
 	})
+	t.Run("without one of the commands", func(t *testing.T) {
+		server.do("acl", "setuser", "worker", "-psetex")
+		cfg := testConfig(server.addr)
+		cfg.Username, cfg.Password = "worker", secret
+		err := errorOf(openStore(t, cfg)) // which sets nothing
+		if err != nil {
+			t.Error(err)
+		}
+		err = openStore(t, cfg).Swap(context.Background(), []d2c.SwapOp{{ID: streamid.ID{Hi: 9}, Record: record(1, "")}})
+		if err == nil || reason(err) != "credentials" || !strings.Contains(err.Error(), "lacks a permission") {
+			t.Errorf("error %v", err)
+		}
+		server.do("acl", "setuser", "worker", "+psetex")
+	})
 	t.Run("under another prefix", func(t *testing.T) {
 		cfg := testConfig(server.addr)
 		cfg.Username, cfg.Password, cfg.Prefix = "worker", secret, "other"

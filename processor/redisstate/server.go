@@ -36,7 +36,6 @@ type call struct {
 	args   []any  // room for two, the number of keys, the keys, the arguments
 	key    string // one of the keys
 	ops    []int32
-	group  int
 
 	whole  bool // the server does not know the script
 	moved  bool // the slot has moved
@@ -230,8 +229,8 @@ func (s *server) pipeline(ctx context.Context, node *redis.Client, calls []*call
 	}
 	var replicas *redis.IntCmd
 	if s.waitReplicas > 0 {
-		// WAIT is about what this connection has written. That comes last, so it stands for what the calls only read too.
-		pipe.Set(ctx, waitKey(calls[0].key), "", waitKeyTTL)
+		// WAIT is about all that the server had written when it last ran a command of this connection: also what others
+		// have written and a call has but read.
 		replicas = redis.NewIntCmd(ctx, "wait", s.waitReplicas, s.waitTimeout.Milliseconds())
 		_ = pipe.Process(ctx, replicas)
 	}

@@ -26,8 +26,7 @@ type shareTest struct {
 	t       *testing.T
 	workers []*d2c.Converter
 	streams int
-	seconds int64
-	sent    int64 // each second has a delta of 1 for each stream
+	seconds int64 // so far; each has a delta of 1 for each stream
 	refused atomic.Int64
 
 	mu     sync.Mutex

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/deltaring/deltaring/d2c"
@@ -30,7 +29,6 @@ import (
 //
 //	<prefix>:{<tag>}:_damaged:<processor>:<version>:<identity in hexadecimal>:<random>
 //	<prefix>:{<tag>}:_probe:<version><identity>
-//	<prefix>:{<tag>}:_wait
 const layoutVersion = "1"
 
 // The slot groups. Streams are divided by their first bits among as many hash slots as this, and what goes to one slot goes in
@@ -52,14 +50,8 @@ const (
 	maxOps = 1000
 	// asideTTL is how long a value that was set aside is kept.
 	asideTTL = 30 * 24 * time.Hour
-	// waitKeyTTL bounds how long a key is left behind that is written for the sake of WAIT.
-	waitKeyTTL = time.Minute
-
-	tagSize = 8
+	tagSize  = 8
 )
-
-// waitKey returns the key to write before WAIT. It is in the slot of key.
-func waitKey(key string) string { return key[:strings.IndexByte(key, '}')+1] + ":_wait" }
 
 // store keeps the records of one processor. It is for one goroutine at a time.
 type store struct {

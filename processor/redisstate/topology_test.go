@@ -41,19 +41,23 @@ func TestWaitForReplicas(t *testing.T) {
 	ext := watch(t, cfg)
 	st := sharedStore(t, ext.redisState, testProcessor)
 	id := streamid.ID{Hi: 1}
-	refused := func(what string, ops ...d2c.SwapOp) {
+	refused := func(what string, st d2c.SharedStore, ops ...d2c.SwapOp) {
 		t.Helper()
 		err := st.Swap(context.Background(), ops)
 		if err == nil || reason(err) != "replicas" || !strings.Contains(err.Error(), "0 of 1 replicas") {
 			t.Fatalf("%s: error %v", what, err)
 		}
 	}
-	refused("no replica", d2c.SwapOp{ID: id, Record: record(1, "")})
+	refused("no replica", st, d2c.SwapOp{ID: id, Record: record(1, "")})
 	ext.host.await(t, componentstatus.StatusRecoverableError)
 
 	replica := startReplica(t, master)
 	ext.host.await(t, componentstatus.StatusOK)
 	mustSwap(t, st, d2c.SwapOp{ID: id, Base: 1, Record: record(2, "")}) // done, though not confirmed
+
+	cfg.RecordTTL = 0
+	other := openStore(t, cfg)
+	swap(t, other, d2c.SwapOp{ID: id, Base: 9})
 
 	stopped := replica.cmd.Process
 	signal := func(sig syscall.Signal) {
@@ -62,9 +66,9 @@ func TestWaitForReplicas(t *testing.T) {
 		}
 	}
 	signal(syscall.SIGSTOP)
-	refused("the replica hangs", d2c.SwapOp{ID: id, Base: 2, Record: record(3, "")})
+	refused("the replica hangs", st, d2c.SwapOp{ID: id, Base: 2, Record: record(3, "")})
 	// What another has written may not go out either before a replica has it, even if this worker writes nothing.
-	refused("the replica hangs, and nothing is written", d2c.SwapOp{ID: id, Base: 9})
+	refused("the replica hangs, and nothing is written", other, d2c.SwapOp{ID: id, Base: 9})
 	signal(syscall.SIGCONT)
 	eventually(t, "the replica has caught up", func() error {
 		return st.Swap(context.Background(), []d2c.SwapOp{{ID: id, Base: 3}})
@@ -187,8 +191,9 @@ func TestCluster(t *testing.T) {
 // A slot moves to another node, key by key, while its streams are swapped.
 func TestClusterMovesASlot(t *testing.T) {
 	nodes := startCluster(t, 3)
-	ext := startExtension(t, clusterConfig(nodes))
-	st := sharedStore(t, ext, testProcessor).(*store)
+	cfg := clusterConfig(nodes)
+	cfg.MaxRetries = 0 // nothing here is a failure
+	st := openStore(t, cfg).(*store)
 	const streams = 60
 	id := func(i int) streamid.ID { return streamid.ID{Hi: uint64(i), Lo: uint64(i)} } // all in group 0
 	key := func(i int) string { return string(st.appendKey(nil, id(i))) }
