@@ -197,7 +197,7 @@ func TestClusterMovesASlot(t *testing.T) {
 	cfg.MaxRetries = 0 // nothing here is a failure
 	cfg.Username, cfg.Password = "worker", secret
 	for _, node := range nodes {
-		node.allow("+cluster|slots", "+cluster|shards", "+asking")
+		node.allow("+cluster|slots", "+asking")
 	}
 	st := openStore(t, cfg).(*store)
 	const streams = 60
