@@ -269,7 +269,7 @@ func TestLeastPermissions(t *testing.T) {
 		t.Errorf("the README does not have %q", acl)
 	}
 	server := startRedis(t, "--databases", "2")
-	server.do(append([]any{"acl", "setuser", "worker", "on", ">" + secret}, words(acl)...)...)
+	server.allow()
 	run := func(t *testing.T, cfg *Config) {
 		cfg.Username, cfg.Password = "worker", secret
 		ext := watch(t, cfg)

@@ -150,6 +150,12 @@ func (s *redisServer) do(args ...any) any {
 	return v
 }
 
+// allow makes a user "worker" who may do no more than the README says, and more.
+func (s *redisServer) allow(more ...any) {
+	s.t.Helper()
+	s.do(append(append([]any{"acl", "setuser", "worker", "on", ">" + secret}, words(acl)...), more...)...)
+}
+
 // info returns a field of INFO.
 func (s *redisServer) info(section, field string) string {
 	s.t.Helper()
@@ -172,8 +178,8 @@ func startSentinel(t testing.TB, master *redisServer, more ...string) *redisServ
 		"bind 127.0.0.1",
 		"dir " + s.dir,
 		fmt.Sprintf("sentinel monitor counters %s %s 1", host, port),
-		"sentinel down-after-milliseconds counters 300",
-		"sentinel failover-timeout counters 1500",
+		"sentinel down-after-milliseconds counters 1000",
+		"sentinel failover-timeout counters 3000",
 	}, more...)
 	conf := filepath.Join(s.dir, "sentinel.conf")
 	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {

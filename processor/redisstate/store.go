@@ -46,8 +46,9 @@ func groupTag(group int) string { return groupTags[2*group : 2*group+2] }
 func groupOf(id streamid.ID) int { return int(id.Hi >> (64 - groupBits)) }
 
 const (
-	// maxOps bounds the ops of a call, which nothing can interrupt: it takes 2 ms.
-	maxOps = 1000
+	// maxOps bounds the ops of a call, during which the server does nothing else: a millisecond at most. The server also
+	// begins with the first call of a batch while the others are on their way.
+	maxOps = 250
 	// asideTTL is how long a value that was set aside is kept.
 	asideTTL = 30 * 24 * time.Hour
 	tagSize  = 8

@@ -37,7 +37,9 @@ func startReplica(t *testing.T, master *redisServer) *redisServer {
 func TestWaitForReplicas(t *testing.T) {
 	master := startRedis(t, "--repl-diskless-sync-delay", "0")
 	cfg := testConfig(master.addr)
-	cfg.WaitReplicas, cfg.WaitTimeout = 1, 200*time.Millisecond
+	cfg.WaitReplicas, cfg.WaitTimeout = 1, time.Second
+	cfg.Username, cfg.Password = "worker", secret
+	master.allow("+wait")
 	ext := watch(t, cfg)
 	st := sharedStore(t, ext.redisState, testProcessor)
 	id := streamid.ID{Hi: 1}
@@ -96,7 +98,7 @@ func TestSentinelFailover(t *testing.T) {
 	}
 	st := openStore(t, config())
 	safe := config()
-	safe.WaitReplicas = 1
+	safe.WaitReplicas, safe.WaitTimeout = 1, 4*time.Second
 	confirmed := openStore(t, safe)
 
 	var ops []d2c.SwapOp
@@ -193,6 +195,10 @@ func TestClusterMovesASlot(t *testing.T) {
 	nodes := startCluster(t, 3)
 	cfg := clusterConfig(nodes)
 	cfg.MaxRetries = 0 // nothing here is a failure
+	cfg.Username, cfg.Password = "worker", secret
+	for _, node := range nodes {
+		node.allow("+cluster|slots", "+asking")
+	}
 	st := openStore(t, cfg).(*store)
 	const streams = 60
 	id := func(i int) streamid.ID { return streamid.ID{Hi: uint64(i), Lo: uint64(i)} } // all in group 0
