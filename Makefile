@@ -2,7 +2,7 @@
 
 BUILDER     := go.opentelemetry.io/collector/cmd/builder@v0.160.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-MODULES     := . $(patsubst %/go.mod,%,$(wildcard examples/*/go.mod))
+MODULES     := . $(patsubst %/go.mod,%,$(wildcard processor/*/go.mod examples/*/go.mod))
 FUZZTIME    ?= 10s
 SUDO        := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -12,7 +12,8 @@ in-modules = @set -e; for module in $(MODULES); do echo "== $$module: $(1)"; (cd
 .PHONY: help
 help:
 	@echo 'make quickstart   convert real deltas in an embedded Collector and check every total'
-	@echo 'make test         everything that must pass; installs prometheus and qemu if they are missing'
+	@echo 'make test         everything that must pass; installs prometheus, redis and qemu if they are missing'
+	@echo 'make long         200 kills and half a million histories; hours are not enough to be sure, this is a night'
 	@echo 'make collector    build examples/otelcol/build/otelcol-deltaring with OCB'
 	@echo 'make bench        the table of measured numbers'
 	@echo 'make generate     regenerate metadata from processor/metadata.yaml'
@@ -32,6 +33,7 @@ bench:
 .PHONY: generate
 generate:
 	cd processor && go generate ./...
+	cd processor/redisstate && go generate ./...
 	cd examples/ringexporter && go generate ./...
 
 .PHONY: test
@@ -45,11 +47,17 @@ lint:
 	$(call in-modules,go mod tidy -diff)
 	$(MAKE) generate && git diff --exit-code --stat processor examples/ringexporter
 
+# -count=1: what the tests run is built from other modules, of which the test cache knows nothing.
 .PHONY: unit
-unit: /usr/bin/prometheus
-	$(call in-modules,go test -race ./...)
+unit: /usr/bin/prometheus /usr/bin/redis-server
+	$(call in-modules,go test -race -count=1 ./...)
 	go test ./streamid ./ring ./d2c # again: allocations and bytes are exact only without the race detector
 	go test -short -tags purego ./streamid # splitting by the exported methods of pdata alone
+
+.PHONY: long
+long: /usr/bin/prometheus /usr/bin/redis-server
+	D2C_HISTORIES=500000 go test -count=1 -timeout 8h ./d2c
+	cd examples/otelcol && D2C_KILLS=200 go test -count=1 -timeout 1h -run TestCrashLoop .
 
 # Identities, rings and folds must not depend on word size or byte order.
 .PHONY: cross
@@ -82,3 +90,7 @@ bench-once:
 /usr/bin/qemu-s390x-static:
 	$(SUDO) apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends qemu-user-static
+
+/usr/bin/redis-server:
+	$(SUDO) apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends redis-server

@@ -36,7 +36,7 @@ type batch struct {
 	exponentials []exponentialPoint
 
 	// Scratch for the stream at hand.
-	lost        interval // see copied
+	lost        interval // known of a stream that is lost; see copied
 	timeline    timeline
 	sum         sumTotal
 	histogram   histogramTotal
@@ -358,9 +358,10 @@ func (b *batch) foldItems(streams *shard, items []int32, c *Converter, now uint3
 	for _, i := range items {
 		it := &b.items[i]
 		opened, filled := b.result.GapOpened, b.result.GapFilled
-		if shared && it.slot != nil {
-			_, n := streams.seek(it.id)
-			b.lost = g.copies[n].lost
+		if shared && g.lost && it.slot != nil {
+			if _, n := streams.seek(it.id); g.copies[n].lost {
+				b.lost = g.copies[n].known
+			}
 		}
 		o := b.foldItem(streams, it, c)
 		if shared {
@@ -442,6 +443,9 @@ func (b *batch) foldItem(sh *shard, it *item, c *Converter) Outcome {
 		return DroppedTooLate
 	}
 	if it.marker && (s == nil || fresh) {
+		if it.interval.time <= t.floor {
+			return DroppedTooLate
+		}
 		return Forwarded // as it is: the stream has not begun, though a later point of this batch may open it
 	}
 	if !fresh {

@@ -17,7 +17,7 @@ import (
 // maxGroupPoints bounds the points of a commit, though a batch is never divided.
 const maxGroupPoints = 1 << 13
 
-// ErrClosed is returned by Convert and Expire after Close.
+// ErrClosed is returned by Convert after Close.
 var ErrClosed = errors.New("d2c: converter is closed")
 
 // group is the batches of one commit, and the copies they are folded onto.
@@ -29,6 +29,7 @@ type group struct {
 	ends    [shardCount]int
 	opened  int
 	shared  bool
+	lost    bool    // some stream is
 	subset  []int32 // scratch space of refold
 }
 
@@ -41,8 +42,10 @@ type copied struct {
 	base, tag uint64
 	pending   bool     // until the store has confirmed it
 	again     bool     // to be folded again
+	rebased   bool     // the copy is not of original any more
 	monotonic bool     // of a sum
-	lost      interval // start and latest emitted time of a life that cannot continue; zero if it can
+	lost      bool     // the stream cannot continue: it begins anew after known
+	known     interval // latest start and emitted time that this process knows of
 }
 
 // locate returns the group's copy of the item's stream, or nil if there is no such stream and none may open.
@@ -151,7 +154,7 @@ func (g *group) end(c *Converter, committed bool) {
 func (g *group) reset() {
 	clear(g.batches)
 	clear(g.copies)
-	g.batches, g.copies, g.opened = g.batches[:0], g.copies[:0], 0
+	g.batches, g.copies, g.opened, g.lost = g.batches[:0], g.copies[:0], 0, false
 	g.scratch.clear()
 }
 
@@ -176,6 +179,7 @@ type committer struct {
 	queue   []*batch
 	leading bool
 	closed  bool
+	ended   chan struct{} // closed once no commit follows
 }
 
 // commit returns when the batch is folded and durable, or with an error when it is neither. The wait for a place in a commit
@@ -210,7 +214,7 @@ func (q *committer) commit(ctx context.Context, c *Converter, b *batch) error {
 		q.leading = true
 		q.mu.Unlock()
 	}
-	q.lead(context.WithoutCancel(ctx), c)
+	q.lead(context.WithoutCancel(ctx), c, b)
 	return t.err
 }
 
@@ -231,10 +235,16 @@ func (q *committer) leave(b *batch) bool {
 }
 
 // lead commits the first batches of the queue, of which the caller's is the very first, and hands over to the next.
-func (q *committer) lead(ctx context.Context, c *Converter) {
+func (q *committer) lead(ctx context.Context, c *Converter, leader *batch) {
 	g := &q.group
 	q.running.Lock()
 	q.mu.Lock()
+	if q.closed {
+		q.refuse(leader)
+		q.mu.Unlock()
+		q.running.Unlock()
+		return
+	}
 	points := 0
 	for len(g.batches) < len(q.queue) && (points == 0 || points+len(q.queue[len(g.batches)].items) <= maxGroupPoints) {
 		b := q.queue[len(g.batches)]
@@ -270,6 +280,10 @@ func (q *committer) lead(ctx context.Context, c *Converter) {
 
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed {
+		q.refuse(leader)
+		return
+	}
 	if len(q.queue) == 0 {
 		q.leading = false
 		return
@@ -279,9 +293,32 @@ func (q *committer) lead(ctx context.Context, c *Converter) {
 	next.ticket.wake <- struct{}{}
 }
 
-// close refuses what comes from now on.
-func (q *committer) close() {
+// refuse ends the queue. It is called with q.mu held, by the leader.
+func (q *committer) refuse(leader *batch) {
+	for _, b := range q.queue {
+		b.ticket.err = ErrClosed
+		if b != leader {
+			b.ticket.done = true
+			b.ticket.wake <- struct{}{}
+		}
+	}
+	clear(q.queue)
+	q.queue = q.queue[:0]
+	q.leading = false
+	close(q.ended)
+}
+
+// close refuses what comes from now on, and what waits for a commit. It returns a channel that is closed when no commit is
+// under way any more.
+func (q *committer) close() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.closed = true
+	if !q.closed {
+		q.closed = true
+		q.ended = make(chan struct{})
+		if !q.leading {
+			close(q.ended)
+		}
+	}
+	return q.ended
 }

@@ -27,6 +27,7 @@ type Converter struct {
 	live     atomic.Int64
 	batches  sync.Pool  // of *batch
 	commits  *committer // nil in memory
+	outage   *outage    // nil unless batches are to be kept while shared state fails
 	shards   [shardCount]shard
 }
 
@@ -51,16 +52,23 @@ func (c *Converter) clock() uint32 {
 // points are removed, and so are the metrics, scopes and resources that this leaves empty; all else is untouched. md must
 // not be read-only (the pdata setters panic).
 //
-// With state in memory the error is always nil. With durable state nil means that whatever the result counts as added is in
-// storage. After an error neither md nor the state of any stream has changed, and the same md may be handed in again: it is
-// ErrClosed, ctx's error, or that of Storage. (Storage may report an error and keep the value nevertheless. If the process
-// ends before anything else is stored, the next one finds the batch counted, and takes a retry for the repeat that it is.)
+// With state in memory the error is always nil. With durable or shared state nil means that whatever the result counts as
+// added is stored. After an error md has not changed, nothing was given out, and the same md may be handed in again: it is
+// ErrClosed, ErrContended, ErrOutstanding, ctx's error, or one of Storage or SharedStore. (These may report an error and keep
+// what they were given nevertheless. Then a retry finds the batch counted, and takes it for the repeat that it is.)
 //
 // A batch that comes again, after a failed delivery say, is recognised point by point: what was added is not added again,
 // and the latest sample of each stream is emitted once more.
 //
 // In steady state nothing is allocated. Hashing its attributes is the largest part of what a point of a sum costs.
 func (c *Converter) Convert(ctx context.Context, md pmetric.Metrics) (Result, error) {
+	if c.outage != nil {
+		return c.convertOrKeep(ctx, md)
+	}
+	return c.convert(ctx, md)
+}
+
+func (c *Converter) convert(ctx context.Context, md pmetric.Metrics) (Result, error) {
 	b, _ := c.batches.Get().(*batch)
 	if b == nil {
 		b = new(batch)

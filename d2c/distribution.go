@@ -58,7 +58,7 @@ func (d *distribution) finite() bool {
 func finite(v float64) bool { return v-v == 0 }
 
 // readHistogram and readExponential are one text twice: through a type parameter every accessor is an indirect call, which
-// costs a histogram point 5 % of its time.
+// costs a histogram point 12 % of its time.
 
 func (d *distribution) readHistogram(dp pmetric.HistogramDataPoint) {
 	*d = distribution{count: dp.Count()}

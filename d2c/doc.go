@@ -65,5 +65,20 @@
 // with start := max(start, floor), where floor is not before the latest time given out: a point with p.time <= floor is too
 // late, and so is one that would be before first with p.start < floor (if unknown, p.time <= floor).
 //
+// # Shared state
+//
+// [Share] keeps the state in a [SharedStore] that any number of Converters have in common; their tables are caches. A batch
+// is folded onto copies of what the cache has, and each copy takes the place of the stored record only if that is the one
+// which the cache has. Where it is not, another Converter has changed the stream: the same points are folded onto what is
+// stored, and so on. What the cache makes a repeat, too late or a marker is confirmed in the same way before it is given out
+// or dropped: a stale cache does not speak.
+//
+// What is stored may be lost or go back in time. A Converter notices if it knows the stream: there is no record, one with an
+// earlier emitted, or one with the same start and a total that is lower though it must not fall. If a point of the batch has
+// p.start = last of the cache, and nothing could have been added before that (no gaps, and restarted or last-start > W),
+// nobody else can have changed the stream since, and the cache's copy is stored. If not, the stream begins anew at the first
+// point with p.time > emitted, with start := max(p.start, emitted, start+1ns) (restart_lost); points up to emitted are too
+// late. emitted and start are the later ones of what the cache and the record have.
+//
 // The rules follow the OpenTelemetry metrics data model (Temporality; Resets and Gaps; Overlap; Stream Manipulations).
 package d2c

@@ -59,8 +59,8 @@ type Damage struct {
 //
 // A restart or a crash loses nothing of that, and what was given out stays true: streams go on under their start, from a
 // value that is not below any given out. What is damaged is told in Recovery, and kept. ErrOwner and ErrVersion say that
-// the state is someone else's or from a newer version of this package; then storage is left as it is. So is it after any
-// other error, which comes from cfg, ctx or Storage.
+// the state is someone else's or from a newer version of this package; then storage is left as it is. Any other error comes
+// from cfg, ctx or Storage.
 func Open(ctx context.Context, cfg Config, local Local) (*Converter, Recovery, error) {
 	c, err := New(cfg)
 	if err != nil {
@@ -90,6 +90,7 @@ func Open(ctx context.Context, cfg Config, local Local) (*Converter, Recovery, e
 		return nil, Recovery{}, fmt.Errorf("d2c: restoring state: %w", err)
 	}
 	j.start(c)
+	j.signal() // there may be something to do already
 	return c, r.Recovery, nil
 }
 
@@ -99,26 +100,20 @@ func (c *Converter) Close(ctx context.Context) error {
 	if c.commits == nil {
 		return nil
 	}
-	c.commits.close()
-	j := c.commits.journal
-	if j != nil {
+	ended := c.commits.close()
+	done := ended
+	if j := c.commits.journal; j != nil {
 		j.stop()
+		done = j.done
 	}
-	ended := make(chan struct{})
-	go func() {
-		if j != nil {
-			<-j.done
+	for _, c := range []<-chan struct{}{ended, done} {
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return fmt.Errorf("d2c: waiting for storage: %w", ctx.Err())
 		}
-		c.commits.running.Lock()
-		c.commits.running.Unlock() //nolint:staticcheck // waits for a commit under way
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("d2c: waiting for storage: %w", ctx.Err())
 	}
+	return nil
 }
 
 // Stored returns the bytes in storage: of the journal that is still needed, and of the checkpoints. Zero in memory.
@@ -148,12 +143,14 @@ type recovery struct {
 	journal  *journal
 	progress func(Recovery)
 
-	record   record
-	wounded  uint64 // shards of which something is lost
-	newest   uint32 // latest time a stream was seen, Unix seconds
-	first    uint64
-	headLost bool
-	deletes  []string // chunks that a crash may have left
+	record    record
+	wounded   uint64 // shards of which something is lost
+	newest    uint32 // latest time a stream was seen
+	first     uint64
+	manifests uint64 // shards that must have one
+	headLost  bool
+	highLost  bool     // the latest time given out may have been in what is lost
+	asides    [][]byte // the values that are damaged, by place in Damaged
 }
 
 func (r *recovery) run(ctx context.Context) error {
@@ -163,6 +160,20 @@ func (r *recovery) run(ctx context.Context) error {
 		}
 	}
 	r.finish()
+	// Nothing has been written until here.
+	if err := r.setAside(ctx); err != nil {
+		return err
+	}
+	if r.headLost {
+		if err := r.journal.storage.Put(ctx, []KeyValue{r.journal.head()}, nil); err != nil {
+			return fmt.Errorf("key %s: %w", keyHead, err)
+		}
+	}
+	if deletes := r.leftovers(); len(deletes) > 0 {
+		if err := r.journal.storage.Put(ctx, nil, deletes); err != nil {
+			return fmt.Errorf("%d keys from %s on: %w", len(deletes), deletes[0], err)
+		}
+	}
 	if r.wounded != 0 {
 		// What is damaged must be out of the way before anything is added.
 		var shards []int
@@ -175,12 +186,31 @@ func (r *recovery) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(r.deletes) > 0 {
-		if err := r.journal.storage.Put(ctx, nil, r.deletes); err != nil {
-			return fmt.Errorf("%d keys from %s on: %w", len(r.deletes), r.deletes[0], err)
-		}
-	}
 	return nil
+}
+
+// leftovers returns the keys that a crash may have left behind. Those of wounded shards are seen to by their checkpoints.
+func (r *recovery) leftovers() (keys []string) {
+	j := r.journal
+	for seq := j.oldest; seq < j.first; seq++ {
+		keys = append(keys, keyEntry(seq))
+	}
+	j.oldest, j.headed = j.first, j.first
+	for i := range j.shards {
+		s := &j.shards[i]
+		if !s.stored || r.wounded>>i&1 != 0 {
+			continue
+		}
+		// A round that did not end may have left more chunks than the manifest knows of, though hardly more than twice as many.
+		for n := range 2*max(s.left[0], s.left[1]) + 8 {
+			keys = append(keys, keyChunk(i, s.parity^1, n))
+			if n >= s.chunks {
+				keys = append(keys, keyChunk(i, s.parity, n))
+			}
+		}
+		s.left[s.parity], s.left[s.parity^1] = s.chunks, 0
+	}
+	return keys
 }
 
 func (r *recovery) get(ctx context.Context, keys ...string) ([][]byte, error) {
@@ -197,28 +227,38 @@ func (r *recovery) get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// damaged keeps what could not be read, unless err says that there is nothing wrong with it.
-func (r *recovery) damaged(ctx context.Context, key string, value []byte, err error) error {
+// damaged notes what could not be read, unless err says that there is nothing wrong with it.
+func (r *recovery) damaged(key string, value []byte, err error) error {
 	if errors.Is(err, ErrVersion) || errors.Is(err, ErrOwner) {
 		return fmt.Errorf("key %s: %w", key, err)
 	}
-	d := Damage{Key: key, Err: err}
-	if value != nil {
-		for n := 1; ; n++ {
-			d.Aside = keyAside(key, n)
-			there, err := r.get(ctx, d.Aside)
+	r.Damaged = append(r.Damaged, Damage{Key: key, Err: err})
+	r.asides = append(r.asides, value)
+	return nil
+}
+
+// setAside keeps what could not be read under keys of their own.
+func (r *recovery) setAside(ctx context.Context) error {
+	for i, value := range r.asides {
+		if value == nil {
+			continue
+		}
+		d := &r.Damaged[i]
+		for n := 1; d.Aside == ""; n++ {
+			key := keyAside(d.Key, n)
+			there, err := r.get(ctx, key)
 			if err != nil {
 				return err
 			}
 			if there[0] == nil {
-				break
+				d.Aside = key
 			}
 		}
 		if err := r.journal.storage.Put(ctx, []KeyValue{{d.Aside, value}}, nil); err != nil {
-			return fmt.Errorf("key %s, set aside: %w", key, err)
+			return fmt.Errorf("key %s, set aside: %w", d.Key, err)
 		}
 	}
-	r.Damaged = append(r.Damaged, d)
+	r.asides = nil
 	return nil
 }
 
@@ -248,14 +288,11 @@ func (r *recovery) head(ctx context.Context) error {
 	f, _, err := readFrame(values[0], frame{kind: frameHead, identity: r.journal.identity})
 	if err != nil {
 		r.headLost = true
-		// What a crash has left before it is not known either.
-		return r.damaged(ctx, keyHead, values[0], err)
+		return r.damaged(keyHead, values[0], err)
 	}
 	r.first, r.journal.oldest = f.first, f.oldest
 	r.journal.high = f.high
-	for seq := f.oldest; seq < f.first; seq++ {
-		r.deletes = append(r.deletes, keyEntry(seq))
-	}
+	r.manifests = f.shards
 	return nil
 }
 
@@ -269,24 +306,41 @@ func (r *recovery) checkpoints(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	first := uint64(1) // of the journal, as far as manifests tell
 	for i, value := range manifests {
-		if value == nil {
+		if value == nil && r.manifests>>i&1 == 0 {
+			// A first round that did not end may have left chunks.
+			r.journal.shards[i].left[1] = 8
 			continue
 		}
 		f, _, err := readFrame(value, frame{kind: frameManifest, shard: uint8(i), identity: r.journal.identity})
+		if value == nil {
+			err = errMissing
+		}
 		if err != nil {
 			r.wounded |= 1 << i
 			// How many chunks there are is not known; this is more than there could be.
 			r.journal.shards[i].left = [2]uint32{maxLostChunks, maxLostChunks}
-			if err := r.damaged(ctx, keys[i], value, err); err != nil {
+			if err := r.damaged(keys[i], value, err); err != nil {
 				return err
 			}
 			continue
 		}
+		first = max(first, f.first)
 		if err := r.shard(ctx, i, &f); err != nil {
 			return err
 		}
 		r.tell()
+	}
+	if r.first == 1 && first > 1 && !r.headLost {
+		// The head is stored whenever the journal is cut, so it has been.
+		r.headLost = true
+		if err := r.damaged(keyHead, nil, errMissing); err != nil {
+			return err
+		}
+	}
+	if r.headLost {
+		r.first, r.journal.oldest = first, first
 	}
 	return nil
 }
@@ -294,7 +348,9 @@ func (r *recovery) checkpoints(ctx context.Context) error {
 // shard loads the checkpoint of one shard.
 func (r *recovery) shard(ctx context.Context, i int, manifest *frame) error {
 	s := &r.journal.shards[i]
-	*s = checkpointed{seq: manifest.seq, changed: manifest.seq, parity: manifest.parity & 1, chunks: manifest.count}
+	*s = checkpointed{
+		seq: manifest.seq, changed: manifest.seq, stored: true, parity: manifest.parity & 1, chunks: manifest.count,
+	}
 	s.left[s.parity], s.left[s.parity^1] = max(s.chunks, manifest.index), manifest.index
 	r.conv.shards[i].floor = manifest.floor
 	r.journal.high = max(r.journal.high, manifest.high)
@@ -315,7 +371,7 @@ func (r *recovery) shard(ctx context.Context, i int, manifest *frame) error {
 			if err := r.chunk(value, want); err != nil {
 				// Entries may still have what the chunk had.
 				r.wounded |= 1 << i
-				if err := r.damaged(ctx, keys[n], value, err); err != nil {
+				if err := r.damaged(keys[n], value, err); err != nil {
 					return err
 				}
 			}
@@ -324,13 +380,6 @@ func (r *recovery) shard(ctx context.Context, i int, manifest *frame) error {
 	if r.wounded>>i&1 != 0 {
 		s.seq, s.bytes = 0, 0
 		return nil
-	}
-	// A round that did not end may have left more chunks than the manifest knows of, though hardly more than twice as many.
-	for n := range 2*max(s.left[0], s.left[1]) + 8 {
-		r.deletes = append(r.deletes, keyChunk(i, s.parity^1, n))
-		if n >= s.chunks {
-			r.deletes = append(r.deletes, keyChunk(i, s.parity, n))
-		}
 	}
 	s.streams = r.conv.shards[i].n
 	r.journal.stored += s.bytes
@@ -372,16 +421,9 @@ func (r *recovery) load(shard int, section []byte) error {
 func (r *recovery) entries(ctx context.Context) error {
 	j := r.journal
 	// known is up to where there must have been entries.
-	known, earliest := r.first-1, uint64(math.MaxUint64)
+	known := r.first - 1
 	for i := range j.shards {
 		known = max(known, j.shards[i].seq)
-		if r.wounded>>i&1 == 0 {
-			earliest = min(earliest, j.shards[i].seq)
-		}
-	}
-	if r.headLost && earliest != math.MaxUint64 {
-		r.first = earliest + 1
-		j.oldest = r.first
 	}
 	j.first, j.last = r.first, r.first-1
 	for seq := r.first; ; seq += entriesAtOnce {
@@ -403,7 +445,8 @@ func (r *recovery) entries(ctx context.Context) error {
 		}
 		for n, value := range values[:min(present, entriesAtOnce)] {
 			last := n == present-1 && seq+uint64(n) > known
-			if cut, err := r.entry(ctx, keys[n], seq+uint64(n), value, last); err != nil || cut {
+			cut, err := r.entry(keys[n], seq+uint64(n), value, last, r.headLost && seq+uint64(n) <= known)
+			if err != nil || cut {
 				return err
 			}
 		}
@@ -414,28 +457,38 @@ func (r *recovery) entries(ctx context.Context) error {
 	}
 }
 
-// entry replays one entry. If it is the last one and was not written to its end, nobody knows of it and it is cut off.
-func (r *recovery) entry(ctx context.Context, key string, seq uint64, value []byte, last bool) (cut bool, err error) {
+// entry replays one entry. If it is the last one and was not written to its end, nobody knows of it and it is cut off. It may
+// be missing if it may be one that was deleted.
+func (r *recovery) entry(key string, seq uint64, value []byte, last, mayBeMissing bool) (cut bool, err error) {
 	j := r.journal
 	var f frame
 	var sections []byte
 	if value == nil {
-		err = errMissing
-		if r.headLost {
-			err = nil // more likely deleted than lost
+		if !mayBeMissing {
+			err = errMissing
 		}
 	} else if f, sections, err = readFrame(value, frame{kind: frameEntry, identity: j.identity, seq: seq}); last && errors.Is(err, errTorn) {
 		r.Torn = true
 		return true, nil
+	} else if err == nil && j.chain != 0 && f.first != j.chain {
+		return true, nil // of an earlier journal that had come farther
 	}
-	j.last = seq
+	j.last, j.chain = seq, 0
+	if err == nil && value != nil {
+		j.chain = checksumOf(value)
+	}
 	j.sizes = append(j.sizes, uint32(len(value)))
 	j.bytes += int64(len(value))
 	j.high = max(j.high, f.high)
 	if err != nil {
 		// It may have changed any stream that no checkpoint has since.
 		if r.suspect(seq, math.MaxUint64) {
-			return false, r.damaged(ctx, key, value, err)
+			if high, ok := readTrailer(value, seq); ok {
+				j.high = max(j.high, high)
+			} else if f.kind != frameEntry { // nor could the header be read
+				r.highLost = r.highLost || last
+			}
+			return false, r.damaged(key, value, err)
 		}
 		if errors.Is(err, ErrVersion) || errors.Is(err, ErrOwner) {
 			return false, fmt.Errorf("key %s: %w", key, err)
@@ -462,7 +515,7 @@ func (r *recovery) entry(ctx context.Context, key string, seq uint64, value []by
 		}
 	}
 	if bad != 0 && r.suspect(seq, bad) {
-		return false, r.damaged(ctx, key, value, errDamaged)
+		return false, r.damaged(key, value, errDamaged)
 	}
 	return false, nil
 }
@@ -487,21 +540,32 @@ func (r *recovery) suspect(seq, shards uint64) bool {
 
 // finish forgets what is suspect or has expired, and sets the clock of the rest.
 func (r *recovery) finish() {
-	c := r.conv
+	c, j := r.conv, r.journal
 	now := c.clock()
+	if r.newest == 0 {
+		r.newest = uint32(max(c.cfg.Now().Unix(), 0))
+	}
+	// Records count seconds as if no time had passed since the latest was written: what nobody was here to see is not idle.
+	j.epoch = int64(r.newest) - int64(now)
+	if r.highLost {
+		// An entry tells the next one's reader what was given out; there is no next one.
+		j.high = max(j.high, c.cfg.Now().UnixNano())
+	}
 	for i := range c.shards {
 		sh := &c.shards[i]
 		if r.wounded>>i&1 != 0 {
-			sh.floor = max(sh.floor, r.journal.high)
+			sh.floor = max(sh.floor, j.high)
 			r.Forgotten += sh.remove(func(s *slot) bool { return s.meta&flagTouched != 0 })
 		}
 		for n := range sh.n {
-			// Time that nobody was here to see does not count as idle.
 			s := sh.slot(n)
 			s.seen = now - min(now, r.newest-min(s.seen, r.newest))
 		}
 		if c.cfg.MaxStale > 0 {
-			r.Expired += sh.expire(now, c.maxStale)
+			if n := sh.expire(now, c.maxStale); n > 0 {
+				r.Expired += n
+				j.shards[i].shrunk = j.shards[i].streams > 2*sh.n
+			}
 		}
 	}
 	r.Streams = r.streams()

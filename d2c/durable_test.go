@@ -22,7 +22,7 @@ type memory struct {
 	mu     sync.Mutex
 	values map[string][]byte
 	// fail, if not nil, is asked at each Put whether to fail, and what part of it happens then.
-	fail func() (err error, part part)
+	fail func() (part, error)
 }
 
 type part int
@@ -53,7 +53,7 @@ func (m *memory) Put(_ context.Context, values []d2c.KeyValue, deletes []string)
 	var err error
 	happens := everything
 	if m.fail != nil {
-		if err, happens = m.fail(); err == nil {
+		if happens, err = m.fail(); err == nil {
 			happens = everything
 		}
 	}
@@ -118,11 +118,11 @@ func (r *restarting) next() (*d2c.Converter, error) {
 
 // troubled makes one in n calls of Put fail.
 func (r *restarting) troubled(n int) {
-	r.storage.fail = func() (error, part) {
+	r.storage.fail = func() (part, error) {
 		if r.rand.IntN(n) > 0 {
-			return nil, everything
+			return everything, nil
 		}
-		return errStorage, part(r.rand.IntN(3))
+		return part(r.rand.IntN(3)), errStorage
 	}
 }
 

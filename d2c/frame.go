@@ -21,7 +21,10 @@ import (
 //	         oldest 8, first 8, floor 8, high 8, shards 8, checksum 8 (XXH3 of the header before it)
 //	section  size 4 (of what follows the checksum), checksum 8 (XXH3 of what follows, with shard, seq and size mixed in)
 //
-// What a field means depends on the kind; fields of no meaning are zero.
+// An entry ends with a copy of high and a checksum of it and seq, 8 each: the last entry may be the only one that knows.
+//
+// What a field means depends on the kind; fields of no meaning are zero. Later versions begin with a version and a header
+// checksum in the same places, so that they can be told from damage.
 const frameVersion = 1
 
 type frameKind uint8
@@ -34,7 +37,7 @@ const (
 	// frameManifest says which chunks are a shard's checkpoint: seq as there, parity theirs, count their number, and
 	// index the number of chunks that may be left under either parity. It has no sections.
 	frameManifest frameKind = 'm'
-	// frameHead says where the journal begins. It has no sections.
+	// frameHead says where the journal begins, and which shards have manifests. It has no sections.
 	frameHead frameKind = 'h'
 )
 
@@ -47,7 +50,8 @@ type frame struct {
 	seq      uint64
 	index    uint32
 	count    uint32
-	// first is the number of the first entry that is still needed, oldest of the oldest that may still be there.
+	// first is the number of the first entry that is still needed, oldest of the oldest that may still be there. Of an
+	// entry, first is the header checksum of the one before it: what an earlier journal has left is no continuation.
 	oldest, first uint64
 	floor         int64 // of the shard
 	high          int64 // the latest time given out by any stream
@@ -56,6 +60,7 @@ type frame struct {
 
 const (
 	frameHeader   = 80
+	frameTrailer  = 16
 	sectionHeader = 12
 )
 
@@ -69,6 +74,9 @@ var (
 	errTorn    = errors.New("torn: shorter than it says")
 	errDamaged = errors.New("damaged")
 )
+
+// checksumOf returns the header checksum of a complete frame.
+func checksumOf(b []byte) uint64 { return binary.LittleEndian.Uint64(b[72:frameHeader]) }
 
 // begin appends the header to b; end completes it.
 func (f *frame) begin(b []byte) []byte { return append(b, make([]byte, frameHeader)...) }
@@ -107,17 +115,32 @@ func sectionChecksum(section []byte, seq uint64, shard int) uint64 {
 	return xxh3.HashSeed(section[sectionHeader:], seq*shardCount+uint64(shard)) ^ uint64(binary.LittleEndian.Uint32(section))
 }
 
+// trailer appends the copy of high to an entry.
+func (f *frame) trailer(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint64(b, uint64(f.high))
+	return binary.LittleEndian.AppendUint64(b, xxh3.HashSeed(b[len(b)-8:], f.seq))
+}
+
+// readTrailer returns high of an entry whose header is damaged.
+func readTrailer(b []byte, seq uint64) (high int64, ok bool) {
+	if len(b) < frameHeader+frameTrailer {
+		return 0, false
+	}
+	t := b[len(b)-frameTrailer:]
+	return int64(binary.LittleEndian.Uint64(t)), binary.LittleEndian.Uint64(t[8:]) == xxh3.HashSeed(t[:8], seq)
+}
+
 // readFrame reads the header of what is meant to be want, as far as its place in storage tells. It returns the sections, to
 // be read with nextSection.
 func readFrame(b []byte, want frame) (f frame, sections []byte, err error) {
-	if len(b) > 0 && b[0] > frameVersion {
-		return f, nil, fmt.Errorf("%w: format version %d, known is %d", ErrVersion, b[0], frameVersion)
-	}
 	if len(b) < frameHeader {
 		return f, nil, errTorn
 	}
 	h := b[:frameHeader]
-	if h[0] != frameVersion || binary.LittleEndian.Uint64(h[72:]) != xxh3.Hash(h[:72]) {
+	switch checked := binary.LittleEndian.Uint64(h[72:]) == xxh3.Hash(h[:72]); {
+	case checked && h[0] > frameVersion:
+		return f, nil, fmt.Errorf("%w: format version %d, known is %d", ErrVersion, h[0], frameVersion)
+	case !checked || h[0] != frameVersion:
 		return f, nil, errDamaged
 	}
 	f = frame{

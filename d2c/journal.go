@@ -54,6 +54,9 @@ const (
 	// future must not keep others from starting again.
 	maxAhead = 5 * time.Minute
 
+	// maxKeptRound bounds the scratch space that is kept from one round to the next.
+	maxKeptRound = 4 * roundSize
+
 	firstRetry, lastRetry = time.Second, 30 * time.Second
 )
 
@@ -74,6 +77,10 @@ type journal struct {
 	entry  []byte // scratch space of append, as is writer; copier is that of capture
 	writer recordWriter
 	copier recordWriter
+	chunks []byte // scratch space of capture
+	epoch  int64  // what records count seconds from; see recovery.finish
+	undone *round // its manifests may be stored or not
+	headed uint64 // first of the head that is stored
 
 	wake chan struct{}
 	stop context.CancelFunc
@@ -81,7 +88,8 @@ type journal struct {
 
 	mu      sync.Mutex
 	last    uint64   // number of the latest entry
-	first   uint64   // of the first that is needed
+	chain   uint64   // header checksum of the latest entry, 0 if not known
+	first   uint64   // number of the first that is needed
 	oldest  uint64   // of the oldest that may still be there
 	sizes   []uint32 // of the entries from first on
 	bytes   int64    // their sum
@@ -95,6 +103,7 @@ type journal struct {
 type checkpointed struct {
 	seq     uint64 // latest entry in it
 	changed uint64 // latest entry with a change to the shard
+	stored  bool   // there is a manifest
 	shrunk  bool   // so many streams have expired that a new one is worth it
 	parity  uint8
 	chunks  uint32
@@ -103,15 +112,13 @@ type checkpointed struct {
 	bytes   int64
 }
 
-func (s *checkpointed) dirty() bool { return s.changed > s.seq || s.shrunk }
-
 // limit is the length at which the journal is cut. It is called with j.mu held.
 func (j *journal) limit() int64 { return max(j.stored+j.stored/2, j.minimum) }
 
 // append stores what the group has changed, as one entry.
 func (j *journal) append(ctx context.Context, g *group, c *Converter) error {
 	j.mu.Lock()
-	f := frame{kind: frameEntry, identity: j.identity, seq: j.last + 1, high: j.high}
+	f := frame{kind: frameEntry, identity: j.identity, seq: j.last + 1, first: j.chain, high: j.high}
 	var err error
 	if j.bytes > 4*j.limit()+maxOvershoot {
 		err = errors.New("checkpoints do not keep up")
@@ -125,7 +132,6 @@ func (j *journal) append(ctx context.Context, g *group, c *Converter) error {
 		return err
 	}
 
-	epoch := c.epoch.Unix()
 	ahead := c.cfg.Now().Add(maxAhead).UnixNano()
 	b := f.begin(j.entry[:0])
 	at := 0
@@ -137,7 +143,7 @@ func (j *journal) append(ctx context.Context, g *group, c *Converter) error {
 			if s.meta&flagChanged == 0 {
 				continue
 			}
-			w.add(&g.scratch, s, epoch)
+			w.add(&g.scratch, s, j.epoch)
 			if emitted := g.scratch.emitted(s); emitted > f.high && emitted <= ahead {
 				f.high = emitted
 			}
@@ -152,7 +158,7 @@ func (j *journal) append(ctx context.Context, g *group, c *Converter) error {
 	if f.shards == 0 {
 		return nil // repeats and such
 	}
-	b = f.end(b)
+	b = f.end(f.trailer(b))
 	key := keyEntry(f.seq)
 	if err := j.storage.Put(ctx, []KeyValue{{key, b}}, nil); err != nil {
 		return fmt.Errorf("d2c: journal entry %s is not stored: %w", key, err)
@@ -160,7 +166,7 @@ func (j *journal) append(ctx context.Context, g *group, c *Converter) error {
 
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.last, j.high = f.seq, f.high
+	j.last, j.chain, j.high = f.seq, checksumOf(b), f.high
 	j.sizes = append(j.sizes, uint32(len(b)))
 	j.bytes += int64(len(b))
 	for i := range j.shards {
@@ -275,6 +281,12 @@ func (j *journal) due() []int {
 
 // checkpoint writes the checkpoints of shards and cuts the journal accordingly.
 func (j *journal) checkpoint(ctx context.Context, c *Converter, shards []int) error {
+	if j.undone != nil {
+		// The chunks of one set are in effect, those of the other may be: finish that first.
+		if err := j.finish(ctx, j.undone); err != nil {
+			return err
+		}
+	}
 	round := j.capture(c, shards)
 	// A large shard has many megabytes: not all in one call, so that commits get in between.
 	for chunks := round.chunks; len(chunks) > 0; {
@@ -288,13 +300,21 @@ func (j *journal) checkpoint(ctx context.Context, c *Converter, shards []int) er
 		}
 		chunks = chunks[n:]
 	}
+	return j.finish(ctx, round)
+}
+
+// finish puts a round of checkpoints into effect when their chunks are stored.
+func (j *journal) finish(ctx context.Context, round *round) error {
+	j.undone = round
 	if err := j.storage.Put(ctx, round.manifests, nil); err != nil {
 		return fmt.Errorf("d2c: checkpoint manifest %s is not stored: %w", round.manifests[0].Key, err)
 	}
+	j.undone = nil
 	head, deletes := j.settle(round)
 	if err := j.storage.Put(ctx, []KeyValue{head}, nil); err != nil {
 		return fmt.Errorf("d2c: journal %s is not stored: %w", keyHead, err)
 	}
+	j.headed = round.first
 	return j.delete(ctx, round, deletes)
 }
 
@@ -315,7 +335,8 @@ func (j *journal) capture(c *Converter, shards []int) *round {
 	defer j.mu.Unlock()
 
 	r := &round{shards: shards}
-	epoch := c.epoch.Unix()
+	chunks := j.chunks[:0]
+	var ends []int
 	for _, i := range shards {
 		sh, was := &c.shards[i], &j.shards[i]
 		is := checkpointed{seq: j.last, changed: was.changed, parity: was.parity ^ 1, left: was.left, streams: sh.n}
@@ -324,15 +345,17 @@ func (j *journal) capture(c *Converter, shards []int) *round {
 			f := frame{
 				kind: frameChunk, shard: uint8(i), parity: is.parity, identity: j.identity, seq: is.seq, index: is.chunks,
 			}
-			b := f.begin(make([]byte, 0, frameHeader+sectionHeader+len(w.records)+64))
-			b = f.end(f.section(b, i, w))
-			r.chunks = append(r.chunks, KeyValue{keyChunk(i, is.parity, is.chunks), b})
+			from := len(chunks)
+			chunks = f.section(f.begin(chunks), i, w)
+			f.end(chunks[from:])
+			r.chunks = append(r.chunks, KeyValue{Key: keyChunk(i, is.parity, is.chunks)})
+			ends = append(ends, len(chunks))
 			is.chunks++
-			is.bytes += int64(len(b))
+			is.bytes += int64(len(chunks) - from)
 			w.reset()
 		}
 		for n := range sh.n {
-			if w.add(sh, sh.slot(n), epoch); len(w.records) >= chunkSize {
+			if w.add(sh, sh.slot(n), j.epoch); len(w.records) >= chunkSize {
 				chunk()
 			}
 		}
@@ -342,10 +365,18 @@ func (j *journal) capture(c *Converter, shards []int) *round {
 		is.left[is.parity] = max(is.left[is.parity], is.chunks)
 		f := frame{
 			kind: frameManifest, shard: uint8(i), parity: is.parity, identity: j.identity, seq: is.seq,
-			count: is.chunks, index: max(is.left[0], is.left[1]), floor: sh.floor, high: j.high,
+			count: is.chunks, index: max(is.left[0], is.left[1]), first: j.headed, floor: sh.floor, high: j.high,
 		}
 		r.manifests = append(r.manifests, KeyValue{keyManifest(i), f.end(f.begin(nil))})
 		r.after = append(r.after, is)
+	}
+	from := 0
+	for n, end := range ends {
+		r.chunks[n].Value = chunks[from:end:end]
+		from = end
+	}
+	if j.chunks = chunks; cap(chunks) > maxKeptRound {
+		j.chunks = nil
 	}
 	// What is needed of the journal afterwards.
 	r.first = j.last + 1
@@ -354,6 +385,8 @@ func (j *journal) capture(c *Converter, shards []int) *round {
 			r.first = min(r.first, s.seq+1)
 		}
 	}
+	// A shard that was clean when the journal was last cut has nothing in what was cut off.
+	r.first = max(r.first, j.first)
 	return r
 }
 
@@ -364,7 +397,7 @@ func (j *journal) settle(r *round) (head KeyValue, deletes []string) {
 	for n, i := range r.shards {
 		is, s := r.after[n], &j.shards[i]
 		j.stored += is.bytes - s.bytes
-		is.changed = s.changed
+		is.changed, is.stored = s.changed, true
 		*s = is
 		for parity, left := range s.left {
 			from := uint32(0)
@@ -386,8 +419,18 @@ func (j *journal) settle(r *round) (head KeyValue, deletes []string) {
 	for seq := j.oldest; seq < j.first; seq++ {
 		deletes = append(deletes, keyEntry(seq))
 	}
+	return j.head(), deletes
+}
+
+// head is called with j.mu held.
+func (j *journal) head() KeyValue {
 	f := frame{kind: frameHead, identity: j.identity, oldest: j.oldest, first: j.first, high: j.high}
-	return KeyValue{keyHead, f.end(f.begin(nil))}, deletes
+	for i := range j.shards {
+		if j.shards[i].stored {
+			f.shards |= 1 << i
+		}
+	}
+	return KeyValue{keyHead, f.end(f.begin(nil))}
 }
 
 // delete deletes what a round has made superfluous. What it cannot delete is deleted by the next round.

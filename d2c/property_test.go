@@ -64,8 +64,11 @@ func seeds(t *testing.T, n uint64) (seeds []uint64) {
 	if seed, ok := number("D2C_SEED"); ok {
 		return []uint64{seed}
 	}
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		n /= 10
+	case raceEnabled(): // which takes several times as long, and they run without it too
+		n /= 4
 	}
 	if many, ok := number("D2C_HISTORIES"); ok {
 		n = many

@@ -46,12 +46,18 @@ type Shared struct {
 	// Owner is the name under which the state is kept; the Converters that share it have the same. Its identity, with
 	// Config.Seed and the encoding of identities, is part of every record: a record of another owner is set aside.
 	Owner string
+	// MaxOutstanding says what to do while Store fails. Zero is to refuse batches: nothing is lost, and nothing given out.
+	// Otherwise batches are folded onto what this Converter knows and given out, and this many points at most are kept to be
+	// committed when Store is back: totals end exact, but what is outstanding is lost if the process ends, and while it lasts
+	// values under one start may fall where several Converters see the same stream.
+	MaxOutstanding int
 	// Trouble, if not nil, is told of a record that could not be read and was set aside.
 	Trouble func(id streamid.ID, err error)
 }
 
-// A record as it is stored for others, version 1: the version, a random tag, who it belongs to, a section with one record,
-// and a checksum of all that.
+// A record as it is stored for others, version 1: the version, a random tag of 8 bytes, 8 that say who it belongs to, a
+// section with one record, and the XXH3 checksum of all that, 8. Later versions have version, tag and checksum in the same
+// places, so that they can be told from damage.
 const (
 	sharedVersion  = 1
 	sharedHeader   = 1 + 8 + 8
@@ -99,6 +105,9 @@ func Share(cfg Config, shared Shared) (*Converter, error) {
 	if shared.Store == nil {
 		return nil, errors.New("d2c: Shared.Store: must not be nil")
 	}
+	if shared.MaxOutstanding < 0 {
+		return nil, fmt.Errorf("d2c: Shared.MaxOutstanding: must not be negative, got %d", shared.MaxOutstanding)
+	}
 	c, err := New(cfg)
 	if err != nil {
 		return nil, err
@@ -108,6 +117,9 @@ func Share(cfg Config, shared Shared) (*Converter, error) {
 	}
 	c.commits = &committer{sharing: &sharing{Shared: shared, identity: identityOf(c.seed, shared.Owner)}}
 	c.commits.group.shared = true
+	if shared.MaxOutstanding > 0 {
+		c.outage = new(outage)
+	}
 	return c, nil
 }
 
@@ -123,7 +135,7 @@ func (s *sharing) commit(ctx context.Context, g *group, c *Converter, now uint32
 			return nil
 		}
 		if err := s.Store.Swap(ctx, s.ops); err != nil {
-			return fmt.Errorf("d2c: shared state: %w", err)
+			return storeError{fmt.Errorf("d2c: shared state: %w", err)}
 		}
 		again := false
 		for n := range s.ops {
@@ -183,15 +195,18 @@ func (s *sharing) append(b []byte, sh *shard, slot *slot, tag uint64, epoch int6
 
 // read reads a record from the store.
 func (s *sharing) read(b []byte, id streamid.ID) (tag uint64, err error) {
-	if len(b) > 0 && b[0] > sharedVersion {
-		return 0, fmt.Errorf("%w: format version %d, known is %d", ErrVersion, b[0], sharedVersion)
-	}
 	tag, ok := RecordTag(b)
-	if !ok || b[0] != sharedVersion || tag == 0 {
+	if !ok {
 		return 0, errDamaged
 	}
 	body := b[:len(b)-sharedChecksum]
 	if binary.LittleEndian.Uint64(b[len(body):]) != xxh3.Hash(body) {
+		return 0, errDamaged
+	}
+	switch {
+	case b[0] > sharedVersion:
+		return 0, fmt.Errorf("%w: format version %d, known is %d", ErrVersion, b[0], sharedVersion)
+	case b[0] != sharedVersion || tag == 0:
 		return 0, errDamaged
 	}
 	if binary.LittleEndian.Uint64(b[9:]) != s.identity {
@@ -217,7 +232,7 @@ func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op 
 		}
 		if err != nil {
 			if err := s.Store.SetAside(ctx, op.ID, op.Current); err != nil {
-				return fmt.Errorf("d2c: stream %v in shared state, setting aside: %w", op.ID, err)
+				return storeError{fmt.Errorf("d2c: stream %v in shared state, setting aside: %w", op.ID, err)}
 			}
 			if s.Trouble != nil {
 				s.Trouble(op.ID, err)
@@ -230,22 +245,21 @@ func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op 
 		return nil
 	}
 	cp.base = tag
-	lost := cp.original != nil && (!there || s.wentBack(g, c, n))
-	if lost && (!there || s.record.timeline.start == cp.original.start) && g.provesFresh(c, n) {
+	if cp.original != nil && !cp.rebased {
+		cp.known = interval{cp.original.start, c.shards[op.ID.Hi>>shardShift].emitted(cp.original)}
+	}
+	lost := cp.known.time != 0 && (!there || s.wentBack(g, c, n))
+	if lost && !cp.rebased && (!there || s.record.timeline.start == cp.known.start) && g.provesFresh(c, n) {
 		return nil // the copy stands, on another base
 	}
-	cp.again = true
+	if there {
+		cp.known.start = max(cp.known.start, s.record.timeline.start)
+		cp.known.time = max(cp.known.time, s.record.timeline.emitted)
+	}
+	cp.again, cp.rebased, cp.lost = true, true, lost
+	g.lost = g.lost || lost
 	g.scratch.empty(slot)
-	switch {
-	case lost:
-		known := &c.shards[op.ID.Hi>>shardShift]
-		cp.lost = interval{cp.original.start, known.emitted(cp.original)}
-		if there {
-			cp.lost.start = max(cp.lost.start, s.record.timeline.start)
-			cp.lost.time = max(cp.lost.time, s.record.timeline.emitted)
-		}
-	case there:
-		cp.lost = interval{}
+	if there && !lost {
 		g.scratch.put(&s.record)
 		slot.seen = c.clock()
 	}
@@ -256,10 +270,10 @@ func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op 
 func (s *sharing) wentBack(g *group, c *Converter, n int) bool {
 	cp := &g.copies[n]
 	sh, known, r := &c.shards[s.record.id.Hi>>shardShift], cp.original, &s.record
-	if r.timeline.emitted < sh.emitted(known) {
+	if r.timeline.emitted < cp.known.time {
 		return true
 	}
-	if r.timeline.start != known.start || r.kind != known.kind() {
+	if known == nil || r.timeline.start != known.start || r.kind != known.kind() {
 		return false // another life
 	}
 	switch r.kind {

@@ -4,10 +4,12 @@
 package d2c_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
@@ -59,4 +61,83 @@ func TestSharedHistories(t *testing.T) {
 		played++
 	}
 	t.Logf("%d histories", played)
+}
+
+// outableStore fails when told to.
+type outableStore struct {
+	d2c.MemoryStore
+	out bool
+}
+
+var errOut = errors.New("store is out")
+
+func (s *outableStore) Swap(ctx context.Context, ops []d2c.SwapOp) error {
+	if s.out {
+		return errOut
+	}
+	return s.MemoryStore.Swap(ctx, ops)
+}
+
+// values converts md, which must have one point per stream, and returns the totals in its order.
+func values(t *testing.T, conv *d2c.Converter, md pmetric.Metrics) (ints []int64) {
+	t.Helper()
+	if _, err := conv.Convert(context.Background(), md); err != nil {
+		t.Fatal(err)
+	}
+	for _, rm := range md.ResourceMetrics().All() {
+		for _, dp := range rm.ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().All() {
+			ints = append(ints, dp.IntValue())
+		}
+	}
+	return ints
+}
+
+func TestOutageIsServedFromTheCacheAndReconciled(t *testing.T) {
+	clock := time.Unix(1_700_000_000, 0)
+	store := new(outableStore)
+	cfg := d2c.DefaultConfig()
+	cfg.Now = func() time.Time { return clock }
+	share := func() *d2c.Converter {
+		conv, err := d2c.Share(cfg, d2c.Shared{Store: store, Owner: "test", MaxOutstanding: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conv
+	}
+	one, two := share(), share()
+	s := series("s")
+	expect := func(conv *d2c.Converter, md pmetric.Metrics, want int64) {
+		t.Helper()
+		if got := values(t, conv, md); len(got) != 1 || got[0] != want {
+			t.Fatalf("totals %v, want %d", got, want)
+		}
+	}
+	expect(one, batch(s.int(10, 20, 1)), 1)
+	store.out = true
+	expect(one, batch(s.int(20, 30, 2)), 3)
+	expect(one, batch(s.int(20, 30, 2)), 3) // a retry
+	expect(two, batch(s.int(30, 40, 4)), 4) // does not know the stream
+	if one.Outstanding() != 2 || two.Outstanding() != 1 {
+		t.Fatalf("outstanding %d and %d", one.Outstanding(), two.Outstanding())
+	}
+	if err := one.Reconcile(context.Background()); !errors.Is(err, errOut) {
+		t.Fatal(err)
+	}
+	expect(one, batch(s.int(40, 50, 8)), 11)
+	refused := batch(s.int(50, 60, 1))
+	before := marshal(refused)
+	if _, err := one.Convert(context.Background(), refused); !errors.Is(err, d2c.ErrOutstanding) || !bytes.Equal(marshal(refused), before) {
+		t.Fatalf("%v, want %v and the batch as it was", err, d2c.ErrOutstanding)
+	}
+
+	store.out = false
+	if err := two.Reconcile(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	clock = clock.Add(time.Second)
+	expect(one, refused, 1+2+4+8+1)
+	expect(two, batch(s.int(60, 70, 16)), 1+2+4+8+1+16)
+	if one.Outstanding() != 0 || two.Outstanding() != 0 {
+		t.Fatalf("outstanding %d and %d", one.Outstanding(), two.Outstanding())
+	}
 }

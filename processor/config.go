@@ -4,6 +4,7 @@
 package d2cprocessor
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -54,9 +55,32 @@ type StateConfig struct {
 	// is acknowledged, and refused (the sender may retry) if it cannot be, so that restarts and crashes lose nothing.
 	Storage *component.ID `mapstructure:"storage"`
 
+	// Shared names an extension that keeps the state for a whole fleet, for instance redis_state. Any worker may get any
+	// delta of any stream then; max_stale and max_streams are about what one worker has in memory. Not with Storage: what
+	// would be true if the two differed?
+	Shared *component.ID `mapstructure:"shared"`
+
+	// OnError says what to do with batches while Shared fails: "reject" refuses them (the sender may retry), "local" converts
+	// them with what the worker has in memory, remembers up to MaxOutstanding points of them, and commits these when the
+	// extension is back. With "local" a crash in that time loses what is outstanding, and values may fall under one start
+	// where several workers see the same stream. Default reject.
+	OnError OnError `mapstructure:"on_error"`
+
+	// MaxOutstanding bounds the points that OnError "local" remembers. Default 1000000.
+	MaxOutstanding int `mapstructure:"max_outstanding"`
+
 	// prevent unkeyed literal initialization
 	_ struct{}
 }
+
+// OnError is a policy for failing shared state.
+type OnError string
+
+// The policies.
+const (
+	OnErrorReject OnError = "reject"
+	OnErrorLocal  OnError = "local"
+)
 
 var (
 	_ component.Config  = (*Config)(nil)
@@ -71,6 +95,7 @@ func createDefaultConfig() component.Config {
 		Gap:        def.Gap,
 		Overlap:    def.Overlap,
 		LateWindow: def.LateWindow,
+		State:      StateConfig{OnError: OnErrorReject, MaxOutstanding: 1_000_000},
 	}
 }
 
@@ -88,6 +113,20 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("overlap: unknown %v", c.Overlap)
 	case c.LateWindow < 0:
 		return fmt.Errorf("late_window: must not be negative, got %v", c.LateWindow)
+	}
+	return c.State.validate()
+}
+
+func (c *StateConfig) validate() error {
+	switch {
+	case c.Storage != nil && c.Shared != nil:
+		return errors.New("state: storage and shared exclude each other: with shared, nothing of one worker's own needs to last")
+	case c.OnError != "" && c.OnError != OnErrorReject && c.OnError != OnErrorLocal:
+		return fmt.Errorf("state::on_error: unknown policy %q, want %q or %q", c.OnError, OnErrorReject, OnErrorLocal)
+	case c.OnError == OnErrorLocal && c.Shared == nil:
+		return errors.New("state::on_error: local is for state::shared")
+	case c.OnError == OnErrorLocal && c.MaxOutstanding < 1:
+		return fmt.Errorf("state::max_outstanding: must be at least 1, got %d", c.MaxOutstanding)
 	}
 	return nil
 }

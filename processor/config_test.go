@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/deltaring/deltaring/d2c"
@@ -32,35 +33,44 @@ func load(t *testing.T, yaml string) (*Config, error) {
 }
 
 func TestConfig(t *testing.T) {
+	state := StateConfig{OnError: OnErrorReject, MaxOutstanding: 1_000_000}
+	redis := component.MustNewIDWithName("redis_state", "a")
 	for name, test := range map[string]struct {
 		yaml string
 		want Config
 	}{
 		"nothing": {
 			yaml: "",
-			want: Config{MaxStale: time.Hour, MaxStreams: 10_000_000, LateWindow: 5 * time.Minute},
+			want: Config{MaxStale: time.Hour, MaxStreams: 10_000_000, LateWindow: 5 * time.Minute, State: state},
 		},
 		"the defaults, spelled out": {
 			yaml: "{max_stale: 1h, max_streams: 10000000, gap: continue, overlap: add, late_window: 5m}",
-			want: Config{MaxStale: time.Hour, MaxStreams: 10_000_000, LateWindow: 5 * time.Minute},
+			want: Config{MaxStale: time.Hour, MaxStreams: 10_000_000, LateWindow: 5 * time.Minute, State: state},
 		},
 		"everything else": {
 			yaml: "{max_stale: 90s, max_streams: 7, gap: restart, overlap: drop, late_window: 1m30s}",
 			want: Config{
 				MaxStale: 90 * time.Second, MaxStreams: 7,
-				Gap: d2c.GapRestart, Overlap: d2c.OverlapDrop, LateWindow: 90 * time.Second,
+				Gap: d2c.GapRestart, Overlap: d2c.OverlapDrop, LateWindow: 90 * time.Second, State: state,
 			},
 		},
 		"interpolate": {
 			yaml: "overlap: interpolate",
 			want: Config{
 				MaxStale: time.Hour, MaxStreams: 10_000_000,
-				Overlap: d2c.OverlapInterpolate, LateWindow: 5 * time.Minute,
+				Overlap: d2c.OverlapInterpolate, LateWindow: 5 * time.Minute, State: state,
+			},
+		},
+		"local on error": {
+			yaml: "state: {shared: redis_state/a, on_error: local, max_outstanding: 5}",
+			want: Config{
+				MaxStale: time.Hour, MaxStreams: 10_000_000, LateWindow: 5 * time.Minute,
+				State: StateConfig{Shared: &redis, OnError: OnErrorLocal, MaxOutstanding: 5},
 			},
 		},
 		"zeros switch off": {
 			yaml: "{max_stale: 0s, max_streams: 0, late_window: 0s}",
-			want: Config{},
+			want: Config{State: state},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -90,6 +100,10 @@ func TestBadConfigNamesTheKey(t *testing.T) {
 		"misspelt key":          {"max_stail: 1h", []string{"max_stail"}},
 		"unknown key of state":  {"state: {store: file_storage}", []string{"state", "store"}},
 		"bad storage id":        {"state: {storage: a/b/c d}", []string{"state", "storage"}},
+		"storage and shared":    {"state: {storage: file_storage, shared: redis_state}", []string{"state", "storage", "shared"}},
+		"on_error":              {"state: {shared: redis_state, on_error: ignore}", []string{"on_error", "ignore", "reject", "local"}},
+		"on_error alone":        {"state: {on_error: local}", []string{"on_error", "shared"}},
+		"max_outstanding":       {"state: {shared: redis_state, on_error: local, max_outstanding: 0}", []string{"max_outstanding"}},
 		"emit_zero":             {"emit_zero: true", []string{"emit_zero"}},
 		"reemit_interval":       {"reemit_interval: 1m", []string{"reemit_interval"}},
 		"key of a Go field":     {"MaxStale: 1h", []string{"MaxStale"}},

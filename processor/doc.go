@@ -12,6 +12,11 @@
 //	    gap: continue            # continue | restart
 //	    overlap: add             # add | drop | interpolate
 //	    late_window: 5m
+//	    state:
+//	      storage: ""            # for instance file_storage
+//	      shared: ""             # for instance redis_state; not both
+//	      on_error: reject       # reject | local, if shared fails
+//	      max_outstanding: 1000000
 //
 // Delta sums and histograms of both kinds become cumulative; everything else passes untouched and uncopied. What becomes
 // of each point is the table in the comment of package d2c; documentation.md has the telemetry, and for every outcome what
@@ -20,6 +25,13 @@
 // An error of the next component is returned as it is, so that the sender retries. The retried deltas are recognised as
 // already counted, and the stream's latest sample goes out in their place: nothing is lost and nothing counts twice.
 //
-// State is in memory and belongs to one processor instance: the Collector makes one per pipeline, and a restart of the
-// Collector restarts the streams. All deltas of a stream must reach the same instance.
+// State is in memory unless state says otherwise:
+//
+//   - Nothing: a restart of the Collector restarts the streams, and all deltas of a stream must reach the same instance.
+//   - storage, a storage extension: a batch is stored before it is passed on or acknowledged. Restarts and crashes lose
+//     nothing. All deltas of a stream must reach the same instance still.
+//   - shared, an extension that implements [SharedState]: the same, and any instance of any Collector takes any delta.
+//
+// A batch whose state cannot be stored is refused, to be sent again, and the component's status is recoverable until one can
+// be. A processor with state may be in one pipeline only, as the Collector makes an instance for each.
 package d2cprocessor

@@ -27,7 +27,8 @@ type d2cProcessor struct {
 	logger    *zap.Logger
 	sweeper   *sweeper // nil until started, and if streams are kept for ever
 
-	closeClient func(context.Context) error // nil if state is in memory only
+	closeExtension func(context.Context) error // nil if state is in memory only
+	reconciler     *sweeper                    // nil unless shared state may be behind
 }
 
 func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
@@ -42,7 +43,7 @@ func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
 		events:    &events{logger: set.Logger, limit: cfg.MaxStreams},
 		logger:    set.Logger,
 	}
-	if cfg.State.Storage == nil {
+	if cfg.State.Storage == nil && cfg.State.Shared == nil {
 		p.conv, err = d2c.New(cfg.converter())
 	}
 	return p, err
@@ -52,7 +53,7 @@ func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
 func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric.Metrics, error) {
 	hadSome := md.ResourceMetrics().Len() > 0
 	points, began := 0, time.Time{}
-	if p.closeClient != nil {
+	if p.closeExtension != nil {
 		points, began = md.DataPointCount(), time.Now()
 	}
 	result, err := p.conv.Convert(ctx, md)
@@ -62,9 +63,11 @@ func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric
 		p.events.refused(err)
 		return md, err
 	}
-	if p.closeClient != nil {
+	if p.closeExtension != nil {
 		p.telemetry.recordCommit(ctx, time.Since(began))
-		p.events.stored()
+		if p.conv.Outstanding() == 0 {
+			p.events.stored()
+		}
 	}
 	p.telemetry.record(ctx, &result)
 	p.events.converted(&result, p.conv)
@@ -77,13 +80,15 @@ func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric
 }
 
 func (p *d2cProcessor) start(ctx context.Context, host component.Host) error {
+	if err := p.openState(ctx, host); err != nil {
+		return err
+	}
 	where := "memory"
-	if p.cfg.State.Storage != nil {
-		if err := p.openState(ctx, host); err != nil {
-			return err
-		}
+	switch {
+	case p.cfg.State.Storage != nil:
 		where = p.cfg.State.Storage.String()
-		p.events.host = host
+	case p.cfg.State.Shared != nil:
+		where = p.cfg.State.Shared.String()
 	}
 	if err := p.telemetry.observe(p.conv, p.cfg.MaxStreams); err != nil {
 		return err

@@ -5,7 +5,9 @@ package d2cprocessor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/streamid"
 )
 
 // client is a storage extension's client as d2c wants it.
@@ -27,6 +30,8 @@ type client struct {
 // is written four or five times unless there is something small to share the page with. This many do, and the processor
 // writes a quarter of the bytes.
 var spacers = []string{"/a", "/b", "/c", "/d"}
+
+var fileStorage = component.MustNewType("file_storage")
 
 // spacedFrom is the size of a value that gets spacers: a page.
 const spacedFrom = 4096
@@ -67,62 +72,148 @@ func (c client) Put(ctx context.Context, values []d2c.KeyValue, deletes []string
 	return c.Batch(ctx, ops...)
 }
 
-// inUse has the clients of this process, for several processes are kept apart by the extension itself. The Collector makes
-// an instance of a processor for each pipeline that names it: they would write over each other's state.
+// SharedState is what an extension must be for state::shared.
+type SharedState interface {
+	component.Component
+	// SharedStore returns the store for a processor. All workers of a fleet ask with the same ID.
+	SharedStore(ctx context.Context, processor component.ID) (d2c.SharedStore, error)
+}
+
+// inUse has the processors of this process that have state in an extension, for those of other processes are kept apart by
+// the extension itself. The Collector makes an instance of a processor for each pipeline that names it, and all of them would
+// take each other's state for their own.
 var inUse = struct {
 	sync.Mutex
-	by map[clientName]bool
-}{by: map[clientName]bool{}}
+	by map[user]bool
+}{by: map[user]bool{}}
 
-var fileStorage = component.MustNewType("file_storage")
-
-type clientName struct {
+type user struct {
 	extension component.Component
 	processor component.ID
 }
 
-// openClient returns the client of the extension named id for the processor, and a function that closes it.
-func openClient(
-	ctx context.Context, host component.Host, id, processor component.ID,
-) (d2c.Storage, func(context.Context) error, error) {
+// claim takes the extension named id for the processor, until release is called.
+func claim(host component.Host, key string, id, processor component.ID) (ext component.Component, release func(), err error) {
 	ext, found := host.GetExtensions()[id]
 	if !found {
-		return nil, nil, fmt.Errorf("state::storage: extension %q is not there: list it under service::extensions", id)
+		return nil, nil, fmt.Errorf("%s: extension %q is not there: list it under service::extensions", key, id)
 	}
-	store, ok := ext.(storage.Extension)
-	if !ok {
-		return nil, nil, fmt.Errorf("state::storage: extension %q is not a storage extension", id)
+	u := user{ext, processor}
+	if !reflect.TypeOf(ext).Comparable() {
+		u.extension = nil // of all hosts of this process then
 	}
-	name := clientName{ext, processor}
 	inUse.Lock()
 	defer inUse.Unlock()
-	if inUse.by[name] {
-		return nil, nil, fmt.Errorf("state::storage: %q is in several pipelines, and each would need state of its own: "+
+	if inUse.by[u] {
+		return nil, nil, fmt.Errorf("%s: %q is in several pipelines, and each would need state of its own: "+
 			"configure one processor for each, for instance %q and %q",
-			processor, component.NewIDWithName(processor.Type(), "a"), component.NewIDWithName(processor.Type(), "b"))
+			key, processor, component.NewIDWithName(processor.Type(), "a"), component.NewIDWithName(processor.Type(), "b"))
 	}
-	c, err := store.GetClient(ctx, component.KindProcessor, processor, "")
-	if err != nil {
-		return nil, nil, fmt.Errorf("state::storage: extension %q: %w", id, err)
-	}
-	inUse.by[name] = true
-	return client{c, id.Type() == fileStorage}, func(ctx context.Context) error {
+	inUse.by[u] = true
+	return ext, func() {
 		inUse.Lock()
 		defer inUse.Unlock()
-		delete(inUse.by, name)
-		return c.Close(ctx)
+		delete(inUse.by, u)
 	}, nil
 }
 
-// openState returns a converter whose state is in the storage extension, and logs what was found there.
+// openState makes the converter with its state where the configuration says, if that is not memory alone.
 func (p *d2cProcessor) openState(ctx context.Context, host component.Host) error {
-	store, closeClient, err := openClient(ctx, host, *p.cfg.State.Storage, p.id)
+	open, key, id := p.openStorage, "state::storage", p.cfg.State.Storage
+	if p.cfg.State.Shared != nil {
+		open, key, id = p.openShared, "state::shared", p.cfg.State.Shared
+	}
+	if id == nil {
+		return nil
+	}
+	ext, release, err := claim(host, key, *id, p.id)
 	if err != nil {
 		return err
 	}
+	p.events.host = host
+	closeExtension, err := open(ctx, ext)
+	if err != nil {
+		release()
+		return fmt.Errorf("%s: extension %q: %w", key, id, err)
+	}
+	p.closeExtension = func(ctx context.Context) error {
+		defer release()
+		return closeExtension(ctx)
+	}
+	return nil
+}
+
+// openShared shares the state of the streams with other workers.
+func (p *d2cProcessor) openShared(ctx context.Context, ext component.Component) (func(context.Context) error, error) {
+	shared, ok := ext.(SharedState)
+	if !ok {
+		return nil, errors.New("is not an extension for shared state")
+	}
+	store, err := shared.SharedStore(ctx, p.id)
+	if err != nil {
+		return nil, err
+	}
+	sharing := d2c.Shared{
+		Store: store,
+		Owner: p.id.String(),
+		Trouble: func(id streamid.ID, err error) {
+			p.telemetry.recordDamaged(context.Background(), 1)
+			p.logger.Error("a record in shared state could not be read and is set aside; its stream goes on from what this worker knows, or begins anew",
+				zap.Stringer("stream", id), zap.Error(err))
+		},
+	}
+	if p.cfg.State.OnError == OnErrorLocal {
+		sharing.MaxOutstanding = p.cfg.State.MaxOutstanding
+	}
+	if p.conv, err = d2c.Share(p.cfg.converter(), sharing); err != nil {
+		return nil, err
+	}
+	if sharing.MaxOutstanding > 0 {
+		p.reconciler = startSweeper(reconcileInterval, p.reconcile)
+	}
+	return func(ctx context.Context) error {
+		if p.reconciler != nil {
+			if err := p.reconciler.shutdown(ctx); err != nil {
+				return err
+			}
+			if err := p.conv.Reconcile(ctx); err != nil {
+				return fmt.Errorf("%d points were given out but could not be committed: %w", p.conv.Outstanding(), err)
+			}
+		}
+		return nil
+	}, nil
+}
+
+// reconcileInterval is how often points that are outstanding are tried.
+const reconcileInterval = time.Second
+
+// reconcile commits what is outstanding.
+func (p *d2cProcessor) reconcile() {
+	before := p.conv.Outstanding()
+	if before == 0 {
+		return
+	}
+	if err := p.conv.Reconcile(context.Background()); err != nil {
+		p.events.refused(err)
+		return
+	}
+	p.events.stored()
+	p.logger.Info("shared state has caught up", zap.Int("points", before))
+}
+
+// openStorage keeps the state in a storage extension, and logs what was found there.
+func (p *d2cProcessor) openStorage(ctx context.Context, ext component.Component) (func(context.Context) error, error) {
+	extension, ok := ext.(storage.Extension)
+	if !ok {
+		return nil, errors.New("is not a storage extension")
+	}
+	c, err := extension.GetClient(ctx, component.KindProcessor, p.id, "")
+	if err != nil {
+		return nil, err
+	}
 	started, told := time.Now(), time.Now()
 	conv, found, err := d2c.Open(ctx, p.cfg.converter(), d2c.Local{
-		Storage: store,
+		Storage: client{c, p.cfg.State.Storage.Type() == fileStorage},
 		Owner:   p.id.String(),
 		Progress: func(r d2c.Recovery) {
 			if time.Since(told) < progressInterval {
@@ -135,10 +226,9 @@ func (p *d2cProcessor) openState(ctx context.Context, host component.Host) error
 		Trouble: p.events.checkpoints,
 	})
 	if err != nil {
-		_ = closeClient(ctx)
-		return fmt.Errorf("state::storage: extension %q: %w", p.cfg.State.Storage, err)
+		return nil, errors.Join(err, c.Close(ctx))
 	}
-	p.conv, p.closeClient = conv, closeClient
+	p.conv = conv
 	p.logger.Info("state restored",
 		zap.Stringer("storage", p.cfg.State.Storage),
 		zap.Int("streams", found.Streams),
@@ -158,7 +248,7 @@ func (p *d2cProcessor) openState(ctx context.Context, host component.Host) error
 		p.logger.Error("storage was damaged", zap.Int("values", len(found.Damaged)), zap.Int("streams_forgotten", found.Forgotten))
 	}
 	p.telemetry.recordDamaged(ctx, len(found.Damaged))
-	return nil
+	return c.Close, nil
 }
 
 // progressInterval is how often a long recovery tells how far it is.
@@ -166,14 +256,14 @@ const progressInterval = 5 * time.Second
 
 // closeState ends what openState began.
 func (p *d2cProcessor) closeState(ctx context.Context) error {
-	if p.closeClient == nil {
+	if p.closeExtension == nil {
 		return nil
 	}
 	if err := p.conv.Close(ctx); err != nil {
-		// Storage does not answer; to close it would wait for the same.
+		// The extension does not answer; to close it would wait for the same.
 		return err
 	}
-	closeClient := p.closeClient
-	p.closeClient = nil
-	return closeClient(ctx)
+	closeExtension := p.closeExtension
+	p.closeExtension = nil
+	return closeExtension(ctx)
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -25,6 +27,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/deltaring/deltaring/d2c"
 	"github.com/deltaring/deltaring/processor/internal/metadatatest"
 )
 
@@ -341,4 +344,137 @@ func TestShutdownWaitsForStorageOnlyAsLongAsItMay(t *testing.T) {
 	require.Error(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 10, 20, 5})))
 	require.NoError(t, p.Shutdown(t.Context()))
 	assert.Zero(t, s.open)
+}
+
+// pool is an extension for shared state in memory. The real redis_state has tests of its own.
+type pool struct {
+	component.StartFunc
+	component.ShutdownFunc
+	stores map[component.ID]*poolStore
+}
+
+type poolStore struct {
+	d2c.MemoryStore
+	mu    sync.Mutex
+	fails error
+}
+
+func (s *poolStore) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fails = err
+}
+
+func (s *poolStore) Swap(ctx context.Context, ops []d2c.SwapOp) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fails != nil {
+		return s.fails
+	}
+	return s.MemoryStore.Swap(ctx, ops)
+}
+
+func (p *pool) SharedStore(_ context.Context, id component.ID) (d2c.SharedStore, error) {
+	if p.stores[id] == nil {
+		p.stores[id] = new(poolStore)
+	}
+	return p.stores[id], nil
+}
+
+// poolHost is one worker of a fleet: each has an extension of its own, and all of these the same stores.
+type poolHost struct {
+	shelfHost
+	pool *pool
+}
+
+func newWorker(stores map[component.ID]*poolStore) *poolHost {
+	return &poolHost{pool: &pool{stores: stores}}
+}
+
+func (h *poolHost) GetExtensions() map[component.ID]component.Component {
+	return map[component.ID]component.Component{component.MustNewID("pool"): h.pool, component.MustNewID("shelf"): newShelf()}
+}
+
+func inPool() *Config {
+	cfg := defaults()
+	id := component.MustNewID("pool")
+	cfg.State.Shared = &id
+	return cfg
+}
+
+func TestSharedStateContinuesOnAnotherWorker(t *testing.T) {
+	stores := map[component.ID]*poolStore{}
+	one, first := start(t, nop(), inPool(), newWorker(stores))
+	two, second := start(t, nop(), inPool(), newWorker(stores))
+	other := nop()
+	other.ID = component.MustNewIDWithName("d2c", "other")
+	three, third := start(t, other, inPool(), newWorker(stores))
+	require.NoError(t, first.ConsumeMetrics(t.Context(), batch(delta{"a", 0, 10, 5})))
+	require.NoError(t, second.ConsumeMetrics(t.Context(), batch(delta{"a", 10, 20, 2})))
+	require.NoError(t, first.ConsumeMetrics(t.Context(), batch(delta{"a", 10, 20, 2})), "a retry elsewhere")
+	require.NoError(t, third.ConsumeMetrics(t.Context(), batch(delta{"a", 10, 20, 2})), "another owner")
+	assert.Equal(t, []sample{{"a", at(0), at(20), 7}}, samples(t, two.AllMetrics()[0]))
+	assert.Equal(t, []sample{{"a", at(0), at(20), 7}}, samples(t, one.AllMetrics()[1]))
+	assert.Equal(t, []sample{{"a", at(10), at(20), 2}}, samples(t, three.AllMetrics()[0]))
+	for _, p := range []processor.Metrics{first, second, third} {
+		require.NoError(t, p.Shutdown(t.Context()))
+		require.Error(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 20, 30, 2})))
+	}
+}
+
+func TestSharedStateThatFailsRefuses(t *testing.T) {
+	stores := map[component.ID]*poolStore{}
+	host := newWorker(stores)
+	sink, p := start(t, nop(), inPool(), host)
+	stores[nop().ID].fail(errors.New("connection refused"))
+	md := batch(delta{"a", 0, 10, 5})
+	require.ErrorContains(t, p.ConsumeMetrics(t.Context(), md), "connection refused")
+	assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError}, host.reported())
+	stores[nop().ID].fail(nil)
+	require.NoError(t, p.ConsumeMetrics(t.Context(), md))
+	assert.Equal(t, []sample{{"a", at(0), at(10), 5}}, samples(t, sink.AllMetrics()[0]))
+	assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, host.reported())
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+func TestSharedStateThatFailsIsCaughtUpWith(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stores := map[component.ID]*poolStore{}
+		host := newWorker(stores)
+		cfg := inPool()
+		cfg.State.OnError = OnErrorLocal
+		tt := newTestTelemetry(t)
+		sink, p := start(t, metadatatest.NewSettings(tt), cfg, host)
+		store := stores[metadatatest.NewSettings(tt).ID]
+		store.fail(errors.New("connection refused"))
+		require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 0, 10, 5})))
+		require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 10, 20, 1})))
+		assert.Equal(t, []sample{{"a", at(0), at(20), 6}}, samples(t, sink.AllMetrics()[1]))
+		metadatatest.AssertEqualD2cPointsOutstanding(t, tt, []metricdata.DataPoint[int64]{value[int64](2)}, ignoreTime)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError}, host.reported())
+		assert.Zero(t, store.Len())
+
+		store.fail(nil)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		assert.Equal(t, 1, store.Len())
+		metadatatest.AssertEqualD2cPointsOutstanding(t, tt, []metricdata.DataPoint[int64]{value[int64](0)}, ignoreTime)
+		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, host.reported())
+		require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 20, 30, 1})))
+		assert.Equal(t, []sample{{"a", at(0), at(30), 7}}, samples(t, sink.AllMetrics()[2]))
+		require.NoError(t, p.Shutdown(t.Context()))
+	})
+}
+
+func TestSharedStateNeedsTheRightExtension(t *testing.T) {
+	cfg := inPool()
+	*cfg.State.Shared = component.MustNewID("shelf")
+	p, err := NewFactory().CreateMetrics(t.Context(), nop(), cfg, consumertest.NewNop())
+	require.NoError(t, err)
+	err = p.Start(t.Context(), newWorker(nil))
+	require.ErrorContains(t, err, "state::shared")
+	require.ErrorContains(t, err, "shelf")
+	require.NoError(t, p.Shutdown(t.Context()))
 }

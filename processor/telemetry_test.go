@@ -181,9 +181,9 @@ func TestOutcomesAreDocumented(t *testing.T) {
 	var want, wantReasons []string
 	for o := range d2c.NumOutcomes {
 		want = append(want, o.String())
-	}
-	for _, o := range []d2c.Outcome{d2c.RestartedGap, d2c.RestartedLayout, d2c.RestartedOverflow} {
-		wantReasons = append(wantReasons, o.String()[len("restart_"):])
+		if o.Restarted() {
+			wantReasons = append(wantReasons, o.String()[len("restart_"):])
+		}
 	}
 	conf, err := confmaptest.LoadConf("metadata.yaml")
 	require.NoError(t, err)

@@ -117,12 +117,6 @@ func hashBool(b bool, seed uint64) ID {
 	return hashString("\x00", seed)
 }
 
-func hashWord(word, seed uint64) ID {
-	var buf [8]byte
-	binary.LittleEndian.PutUint64(buf[:], word)
-	return hashBytes(buf[:], seed)
-}
-
 func doubleBits(f float64) uint64 {
 	if f != f {
 		return canonicalNaN

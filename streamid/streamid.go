@@ -66,8 +66,6 @@ func (s Scope) Metric(m pmetric.Metric) Metric {
 
 // Point returns the identity of the stream whose points have these attributes.
 func (m Metric) Point(attrs pcommon.Map) ID {
-	var buf [40]byte
-	m.hash.put(buf[:16])
-	sumPairs(attrs, m.seed).put(buf[16:])
-	return hashBytes(buf[:], m.seed+tagPoint)
+	sum := sumPairs(attrs, m.seed)
+	return hashWords(m.hash.Hi, m.hash.Lo, sum.hi, sum.lo, sum.count, m.seed+tagPoint)
 }

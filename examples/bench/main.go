@@ -27,26 +27,27 @@ import (
 
 // report is what -json writes.
 type report struct {
-	Go     string      `json:"go"`
-	Arch   string      `json:"arch"`
-	CPUs   int         `json:"cpus"`
-	CPU    string      `json:"cpu,omitempty"`
-	Steady []steadyRow `json:"steady,omitempty"`
-	Points []steadyRow `json:"points,omitempty"`
-	New    []freshRow  `json:"new,omitempty"`
-	Churn  []churnRow  `json:"churn,omitempty"`
-	Cores  []coresRow  `json:"cores,omitempty"`
-	Growth *growthRow  `json:"growth,omitempty"`
-	GC     []gcRow     `json:"gc,omitempty"`
-	Load   []loadRow   `json:"load,omitempty"`
-	Ring   []ringRow   `json:"ring,omitempty"`
-	Change []changeRow `json:"change,omitempty"`
-	Split  []splitRow  `json:"split,omitempty"`
-	Target []targetRow `json:"targets,omitempty"`
+	Go      string       `json:"go"`
+	Arch    string       `json:"arch"`
+	CPUs    int          `json:"cpus"`
+	CPU     string       `json:"cpu,omitempty"`
+	Steady  []steadyRow  `json:"steady,omitempty"`
+	Points  []steadyRow  `json:"points,omitempty"`
+	New     []freshRow   `json:"new,omitempty"`
+	Churn   []churnRow   `json:"churn,omitempty"`
+	Cores   []coresRow   `json:"cores,omitempty"`
+	Growth  *growthRow   `json:"growth,omitempty"`
+	GC      []gcRow      `json:"gc,omitempty"`
+	Load    []loadRow    `json:"load,omitempty"`
+	Durable []durableRow `json:"durable,omitempty"`
+	Ring    []ringRow    `json:"ring,omitempty"`
+	Change  []changeRow  `json:"change,omitempty"`
+	Split   []splitRow   `json:"split,omitempty"`
+	Target  []targetRow  `json:"targets,omitempty"`
 }
 
 // sections in the order in which they run.
-var sections = []string{"steady", "points", "new", "churn", "cores", "growth", "gc", "load", "ring", "split"}
+var sections = []string{"steady", "points", "new", "churn", "cores", "growth", "gc", "load", "durable", "ring", "split"}
 
 // settings are the flags.
 type settings struct {
@@ -151,7 +152,7 @@ func run(args []string) error {
 	rep := report{Go: runtime.Version(), Arch: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.GOMAXPROCS(0), CPU: cpuModel()}
 	fmt.Printf("%s %s, %d CPUs, %s\n", rep.Go, rep.Arch, rep.CPUs, rep.CPU)
 	out := newTable(os.Stdout)
-	for _, measure := range []func(settings, table, *report) error{converters, collections, routing} {
+	for _, measure := range []func(settings, table, *report) error{converters, collections, durability, routing} {
 		if err := measure(s, out, &rep); err != nil {
 			return err
 		}
@@ -319,6 +320,28 @@ func collections(s settings, out table, rep *report) error {
 			rep.Load = append(rep.Load, row)
 		}
 		out.load(rep.Load)
+	}
+	return nil
+}
+
+// durability measures what it costs to keep state in storage.
+func durability(s settings, out table, rep *report) error {
+	if !s.only["durable"] || len(s.sizes) == 0 {
+		return nil
+	}
+	out.durableHead()
+	for _, n := range s.sizes {
+		for _, fsync := range []bool{false, true} {
+			if fsync && n != s.fewStreams() {
+				continue // the disk alone is what it measures
+			}
+			row, err := durable(n, max(s.effort.rounds, s.effort.calls/batches(n)), fsync)
+			if err != nil {
+				return err
+			}
+			out.durableRow(row)
+			rep.Durable = append(rep.Durable, row)
+		}
 	}
 	return nil
 }

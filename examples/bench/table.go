@@ -75,6 +75,18 @@ func (t table) load(rows []loadRow) {
 	}
 }
 
+func (t table) durableHead() {
+	fmt.Fprintf(t.w, "\nDurable: the processor with sums in memory, and in file_storage; %d points per batch, one after the other\n", pointsPerBatch)
+	fmt.Fprintf(t.w, "%8s %6s %10s %10s %7s %10s %10s %9s %9s\n", "streams", "fsync", "memory ns", "durable ns", "x CPU", "points/s",
+		"restart", "x stored", "x file")
+}
+
+func (t table) durableRow(r durableRow) {
+	fmt.Fprintf(t.w, "%8s %6t %10.0f %10.0f %7.2f %9.0fk %10s %9.2f %9.2f\n", size(r.Streams), r.FSync, r.MemoryNS, r.DurableNS, r.times(),
+		1e6/r.DurableNS, r.Restore.Round(time.Millisecond), float64(r.StoredBytes)/float64(r.RecordBytes),
+		float64(r.FileBytes)/float64(r.RecordBytes))
+}
+
 func (t table) growth(r growthRow) {
 	fmt.Fprintf(t.w, "\nGrowth: 0 to %s sum streams, %d new ones per call, %d runs\n", size(r.Streams), pointsPerBatch, r.Runs)
 	fmt.Fprintf(t.w, "%8s %10s %10s %10s %12s %8s %10s %9s %11s %10s\n", "streams", "median", "p99.9", "max",

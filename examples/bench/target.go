@@ -70,6 +70,19 @@ func converterTargets(rep *report) []targetRow {
 				r.Speedup[nameOurs]))
 		}
 	}
+	for _, r := range rep.Durable {
+		if r.FSync {
+			continue
+		}
+		what := "durable, " + size(r.Streams)
+		targets = append(targets, target(what, "x CPU in memory", 2, r.times()), targetLeast(what, "points/s", 300_000, 1e9/r.DurableNS))
+		if r.Streams >= many { // below, the journal's least length
+			targets = append(targets, target(what, "x live records", 3, float64(r.StoredBytes)/float64(r.RecordBytes)))
+		}
+		if r.Streams == 1_000_000 {
+			targets = append(targets, target(what, "s to restart", 5, r.Restore.Seconds()))
+		}
+	}
 	if g := rep.Growth; g != nil {
 		millis := float64(g.Steadfast) / float64(time.Millisecond)
 		targets = append(targets, target("longest call growing to "+size(g.Streams), "ms", 20, millis))

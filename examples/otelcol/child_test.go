@@ -29,9 +29,8 @@ type child struct {
 	log    lockedBuffer
 }
 
-// start runs the command and waits until ready answers 200.
-func start(t *testing.T, ready string, env []string, name string, args ...string) (*child, error) {
-	t.Helper()
+// launch runs the command. Whoever launches it sees to its end.
+func launch(env []string, name string, args ...string) (*child, error) {
 	c := &child{cmd: exec.Command(name, args...), exited: make(chan struct{})}
 	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
@@ -42,13 +41,32 @@ func start(t *testing.T, ready string, env []string, name string, args ...string
 		_ = c.cmd.Wait() // the state is read from cmd.ProcessState
 		close(c.exited)
 	}()
+	return c, nil
+}
+
+// start runs the command and waits until ready answers 200.
+func start(t *testing.T, ready string, env []string, name string, args ...string) (*child, error) {
+	t.Helper()
+	c, err := launch(env, name, args...)
+	if err != nil {
+		return nil, err
+	}
 	t.Cleanup(func() {
 		c.kill()
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", c.cmd.Args[0], c.log.String())
 		}
 	})
-	err := poll(func() error {
+	if err := c.awaitReady(ready); err != nil {
+		c.kill()
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return c, nil
+}
+
+// awaitReady waits until ready answers 200.
+func (c *child) awaitReady(ready string) error {
+	return poll(func() error {
 		select {
 		case <-c.exited:
 			return fatal{fmt.Errorf("exited before it was ready: %v\n%s", c.cmd.ProcessState, c.log.String())}
@@ -57,11 +75,6 @@ func start(t *testing.T, ready string, env []string, name string, args ...string
 		_, err := get(ready)
 		return err
 	})
-	if err != nil {
-		c.kill()
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return c, nil
 }
 
 // startOnFreePorts calls launch with n free ports, and again with others should one have been taken meanwhile.

@@ -25,21 +25,22 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter             metric.Meter
-	mu                sync.Mutex
-	registrations     []metric.Registration
-	D2cCommitDuration metric.Float64Histogram
-	D2cGapFilled      metric.Float64Counter
-	D2cGapOpened      metric.Float64Counter
-	D2cPoints         metric.Int64Counter
-	D2cPointsRefused  metric.Int64Counter
-	D2cRestarts       metric.Int64Counter
-	D2cStateSize      metric.Int64ObservableUpDownCounter
-	D2cStorageDamaged metric.Int64Counter
-	D2cStorageSize    metric.Int64ObservableUpDownCounter
-	D2cStreams        metric.Int64ObservableUpDownCounter
-	D2cStreamsExpired metric.Int64Counter
-	D2cStreamsLimit   metric.Int64ObservableUpDownCounter
+	meter                metric.Meter
+	mu                   sync.Mutex
+	registrations        []metric.Registration
+	D2cCommitDuration    metric.Float64Histogram
+	D2cGapFilled         metric.Float64Counter
+	D2cGapOpened         metric.Float64Counter
+	D2cPoints            metric.Int64Counter
+	D2cPointsOutstanding metric.Int64ObservableUpDownCounter
+	D2cPointsRefused     metric.Int64Counter
+	D2cRestarts          metric.Int64Counter
+	D2cStateSize         metric.Int64ObservableUpDownCounter
+	D2cStorageDamaged    metric.Int64Counter
+	D2cStorageSize       metric.Int64ObservableUpDownCounter
+	D2cStreams           metric.Int64ObservableUpDownCounter
+	D2cStreamsExpired    metric.Int64Counter
+	D2cStreamsLimit      metric.Int64ObservableUpDownCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -51,6 +52,21 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterD2cPointsOutstandingCallback sets callback for observable D2cPointsOutstanding metric.
+func (builder *TelemetryBuilder) RegisterD2cPointsOutstandingCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.D2cPointsOutstanding, obs: o})
+		return nil
+	}, builder.D2cPointsOutstanding)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterD2cStateSizeCallback sets callback for observable D2cStateSize metric.
@@ -163,6 +179,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	builder.D2cPoints, err = builder.meter.Int64Counter(
 		"otelcol_d2c_points",
 		metric.WithDescription("Data points that came in, by what became of them. [Alpha]"),
+		metric.WithUnit("{point}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.D2cPointsOutstanding, err = builder.meter.Int64ObservableUpDownCounter(
+		"otelcol_d2c_points_outstanding",
+		metric.WithDescription("Data points given out that shared state does not have yet, because it fails and on_error is local. [Alpha]"),
 		metric.WithUnit("{point}"),
 	)
 	errs = errors.Join(errs, err)

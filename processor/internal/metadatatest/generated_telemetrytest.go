@@ -84,6 +84,22 @@ func AssertEqualD2cPoints(t *testing.T, tt *componenttest.Telemetry, dps []metri
 	metricdatatest.AssertEqual(t, want, got, opts...)
 }
 
+func AssertEqualD2cPointsOutstanding(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_d2c_points_outstanding",
+		Description: "Data points given out that shared state does not have yet, because it fails and on_error is local. [Alpha]",
+		Unit:        "{point}",
+		Data: metricdata.Sum[int64]{
+			Temporality: metricdata.CumulativeTemporality,
+			IsMonotonic: false,
+			DataPoints:  dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_d2c_points_outstanding")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
 func AssertEqualD2cPointsRefused(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_d2c_points_refused",

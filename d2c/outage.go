@@ -1,0 +1,136 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package d2c
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pmetric"
+)
+
+// storeError is an error of the SharedStore, rather than of the batch.
+type storeError struct{ error }
+
+func (e storeError) Unwrap() error { return e.error }
+
+// outage is what a Converter does while its SharedStore fails, if Shared.MaxOutstanding allows anything: it folds batches
+// onto a table of its own, which begins each stream with what the cache has, gives the totals out, and remembers the deltas.
+// When the store is back it commits those as if they came only now, in the order in which they came, and gives nothing out:
+// what comes next continues from there.
+type outage struct {
+	// mu is held for reading while a batch takes the usual way, so that none does while an outage begins or ends.
+	mu      sync.RWMutex
+	table   *Converter // nil while there is no outage
+	backlog []pmetric.Metrics
+	points  int // in backlog
+	retryAt time.Time
+}
+
+// retryStore is how often a store that failed is tried again while batches come.
+const retryStore = time.Second
+
+// convertOrKeep is Convert where Shared.MaxOutstanding is set.
+func (c *Converter) convertOrKeep(ctx context.Context, md pmetric.Metrics) (Result, error) {
+	o := c.outage
+	o.mu.RLock()
+	if o.table == nil {
+		result, err := c.convert(ctx, md)
+		o.mu.RUnlock()
+		if !errors.As(err, new(storeError)) {
+			return result, err
+		}
+	} else {
+		o.mu.RUnlock()
+	}
+
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if now := c.cfg.Now(); o.table != nil && !now.Before(o.retryAt) {
+		if err := c.reconcile(ctx); err == nil {
+			return c.convert(ctx, md)
+		} else if !errors.As(err, new(storeError)) {
+			return Result{}, err
+		}
+		o.retryAt = c.cfg.Now().Add(retryStore)
+	}
+	return c.keep(md)
+}
+
+// keep folds the batch onto the table of the outage and remembers it.
+func (c *Converter) keep(md pmetric.Metrics) (Result, error) {
+	o := c.outage
+	points := md.DataPointCount()
+	if o.points+points > c.commits.sharing.MaxOutstanding {
+		return Result{}, ErrOutstanding
+	}
+	if o.table == nil {
+		table, err := New(c.cfg)
+		if err != nil {
+			return Result{}, err
+		}
+		o.table, o.retryAt = table, c.cfg.Now().Add(retryStore)
+	}
+	kept := pmetric.NewMetrics()
+	md.CopyTo(kept)
+	o.backlog = append(o.backlog, kept)
+	o.points += points
+
+	// What the cache has of the streams of the batch, the table needs to begin with.
+	b := new(batch)
+	b.identify(md, c.seed)
+	for i := range b.items {
+		id := b.items[i].id
+		from, to := &c.shards[id.Hi>>shardShift], &o.table.shards[id.Hi>>shardShift]
+		if s := from.find(id); s != nil && to.find(id) == nil {
+			to.copyFrom(to.add(id, s.kind()), from, s)
+			o.table.live.Add(1)
+		}
+	}
+	return o.table.Convert(context.Background(), md)
+}
+
+// ErrOutstanding is returned by Convert where the SharedStore fails and Shared.MaxOutstanding is reached. The batch may be
+// handed in again.
+var ErrOutstanding = errors.New("d2c: shared state fails and no more points can be kept back for it")
+
+// Reconcile commits what is outstanding, if anything is. It returns the store's error if that still fails; what has been
+// committed until then is not outstanding any more. Convert does it by itself, at most every second, when it is called.
+func (c *Converter) Reconcile(ctx context.Context) error {
+	if c.outage == nil {
+		return nil
+	}
+	c.outage.mu.Lock()
+	defer c.outage.mu.Unlock()
+	return c.reconcile(ctx)
+}
+
+func (c *Converter) reconcile(ctx context.Context) error {
+	o := c.outage
+	for len(o.backlog) > 0 {
+		// A copy, because a batch of which only a part was committed has to be handed in again as it came.
+		md := pmetric.NewMetrics()
+		o.backlog[0].CopyTo(md)
+		if _, err := c.convert(ctx, md); err != nil {
+			return err
+		}
+		o.points -= o.backlog[0].DataPointCount()
+		o.backlog[0] = pmetric.Metrics{}
+		o.backlog = o.backlog[1:]
+	}
+	o.table, o.backlog = nil, nil
+	return nil
+}
+
+// Outstanding returns the number of points that have been given out but not committed, because the SharedStore fails.
+func (c *Converter) Outstanding() int {
+	if c.outage == nil {
+		return 0
+	}
+	c.outage.mu.RLock()
+	defer c.outage.mu.RUnlock()
+	return c.outage.points
+}

@@ -1,0 +1,300 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package d2c_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/deltaring/deltaring/d2c"
+)
+
+// The places of a frame, as frame.go describes them.
+const (
+	headerSize  = 80
+	sectionSize = 12 // before what is in it
+	trailerSize = 16
+)
+
+// forEachSection calls f with each section of a frame and its shard, as far as their sizes can be believed.
+func forEachSection(key string, frame []byte, f func(shard int, section []byte)) {
+	if len(frame) < headerSize {
+		return
+	}
+	shards, rest := binary.LittleEndian.Uint64(frame[64:]), frame[headerSize:]
+	switch {
+	case strings.HasPrefix(key, "c/"):
+		shards = 1 << (frame[2] % d2c.Shards)
+	case strings.HasPrefix(key, "m/"):
+		return
+	}
+	for shard := range d2c.Shards {
+		if shards>>shard&1 == 0 {
+			continue
+		}
+		if len(rest) < sectionSize {
+			return
+		}
+		size := sectionSize + uint64(binary.LittleEndian.Uint32(rest))
+		if size > uint64(len(rest)) {
+			return
+		}
+		f(shard, rest[:size])
+		rest = rest[size:]
+	}
+}
+
+// seal makes all checksums of a frame right.
+func seal(key string, frame []byte) {
+	if len(frame) < headerSize {
+		return
+	}
+	seq := binary.LittleEndian.Uint64(frame[16:])
+	forEachSection(key, frame, func(shard int, section []byte) {
+		sum := xxh3.HashSeed(section[sectionSize:], seq*d2c.Shards+uint64(shard)) ^ uint64(binary.LittleEndian.Uint32(section))
+		binary.LittleEndian.PutUint64(section[4:], sum)
+	})
+	if strings.HasPrefix(key, "j/") && len(frame) >= headerSize+trailerSize {
+		t := frame[len(frame)-trailerSize:]
+		binary.LittleEndian.PutUint64(t[8:], xxh3.HashSeed(t[:8], seq))
+	}
+	binary.LittleEndian.PutUint64(frame[72:], xxh3.Hash(frame[:72]))
+}
+
+// FuzzSection reads any bytes as a section. What is read is put into a table, and what is written from there reads the same.
+func FuzzSection(f *testing.F) {
+	_, values := readGolden(f)
+	f.Add([]byte{})
+	f.Add([]byte{0})
+	f.Add(bytes.Repeat([]byte{0xff}, 100))
+	f.Add(append([]byte{100}, make([]byte, 100)...)) // many bounds, all empty
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		forEachSection(key, values[key], func(_ int, section []byte) { f.Add(section[sectionSize:]) })
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 1<<16 {
+			return
+		}
+		records, err := 0, error(nil)
+		// A byte of input is a count of 8 bytes, for which room is made ahead, or a list of bounds.
+		n, most := uint64(math.MaxUint64), 32*uint64(len(data))+4096
+		for try := 0; try < 3 && n > most; try++ { // others may allocate meanwhile
+			n = allocated(func() { records, err = d2c.ReadSection(data) })
+		}
+		if n > most {
+			t.Errorf("%d bytes allocated, of %d bytes of input and %d records", n, len(data), records)
+		}
+		read, written, readErr := d2c.Section(data)
+		if !errors.Is(readErr, err) || len(read) > records {
+			t.Fatalf("error %v, %d streams, but before %v and %d", readErr, len(read), err, records)
+		}
+		again, _, err := d2c.Section(written)
+		if err != nil {
+			t.Fatalf("what was written cannot be read: %v\n%x", err, written)
+		}
+		if !maps.Equal(again, read) {
+			for id, want := range read {
+				if got := again[id]; got != want {
+					t.Errorf("%v\n got %s\nwant %s", id, got, want)
+				}
+			}
+			t.Fatalf("%d streams were written as %d", len(read), len(again))
+		}
+	})
+}
+
+// What FuzzOpen does to what is stored, by the first byte of six; the others are numbers to do it with.
+const (
+	flipByte = iota
+	setByte
+	cut
+	extend
+	remove
+	swap
+	copyTo
+	forgeSection // and those from here on make all checksums right
+	forgeHeader
+	mutations
+)
+
+// entriesSeen is how many entries Open looks at in the golden storage. What is further ahead it meets when the journal gets there.
+const entriesSeen = 18
+
+// mutate does to values what program says, and reports whether anything was forged.
+func mutate(values stored, program []byte) (forged bool) {
+	for ; len(program) >= 6; program = program[6:] {
+		keys := slices.Sorted(maps.Keys(values))
+		if len(keys) == 0 {
+			return forged
+		}
+		key := keys[int(program[1])%len(keys)]
+		value := bytes.Clone(values[key])
+		at, by, n := int(binary.LittleEndian.Uint16(program[2:])), program[4], program[5]
+		if len(value) == 0 && program[0]%mutations < extend {
+			continue
+		}
+		switch program[0] % mutations {
+		case flipByte:
+			value[at%len(value)] ^= by
+		case setByte:
+			value[at%len(value)] = by
+		case cut:
+			value = value[:at%len(value)]
+		case extend:
+			value = append(value, bytes.Repeat([]byte{by}, int(n))...)
+		case remove:
+			delete(values, key)
+			continue
+		case swap:
+			other := keys[int(by)%len(keys)]
+			value, values[other] = values[other], value
+		case copyTo:
+			key = []string{
+				d2c.KeyHead, d2c.KeyEntry(1 + uint64(n)%entriesSeen), d2c.KeyManifest(int(n) % d2c.Shards),
+				d2c.KeyChunk(int(n)%d2c.Shards, by>>7, uint32(by>>2&31)),
+			}[by%4]
+		case forgeSection:
+			if len(value) <= headerSize {
+				continue
+			}
+			value[headerSize+at%(len(value)-headerSize)] = by
+			seal(key, value)
+			forged = true
+		case forgeHeader:
+			if len(value) < headerSize {
+				continue
+			}
+			at %= 72
+			switch at &^ 7 {
+			case 16, 24, 32, 40: // numbers of entries and chunks: who forges large ones makes Open look for as many
+				at &^= 3
+				value[at] = by
+				if at&4 != 0 && at&^7 != 24 {
+					value[at], value[at&^7] = 0, by
+				}
+			default:
+				value[at] = by
+			}
+			seal(key, value)
+			forged = true
+		}
+		values[key] = value
+	}
+	if forged {
+		chain(values)
+	}
+	return forged
+}
+
+// chain makes each entry the continuation of the one before.
+func chain(values stored) {
+	var before []byte
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if entry := values[key]; strings.HasPrefix(key, "j/") && len(entry) >= headerSize {
+			if before != nil {
+				copy(entry[40:48], before[72:])
+				seal(key, entry)
+			}
+			before = entry
+		}
+	}
+}
+
+// FuzzOpen changes what the golden storage has. A process can begin on whatever is left, unless that is someone else's.
+func FuzzOpen(f *testing.F) {
+	_, values := readGolden(f)
+	keys := len(values)
+	f.Add([]byte{})
+	for key := range keys {
+		n := byte(key)
+		f.Add([]byte{flipByte, n, 90, 0, 1, 0})
+		f.Add([]byte{flipByte, n, 20, 0, 1, 0})
+		f.Add([]byte{cut, n, 100, 0, 0, 0})
+		f.Add([]byte{remove, n, 0, 0, 0, 0})
+		f.Add([]byte{swap, n, 0, 0, n + 1, 0})
+		f.Add([]byte{copyTo, n, 0, 0, n, n + 1})
+		f.Add([]byte{extend, n, 0, 0, 0, 200, remove, n + 1, 0, 0, 0, 0})
+		f.Add([]byte{forgeSection, n, 12 + 16 + 1, 0, 0xff, 0})
+		f.Add([]byte{forgeHeader, n, n * 3, 0, n, 0})
+	}
+	for _, at := range []byte{0, 1, 2, 3, 8, 16, 24, 28, 32, 40, 48, 56, 63, 64, 71} {
+		for _, n := range []byte{0, 10, 20, 21} { // a chunk, an entry, a manifest, the head
+			f.Add([]byte{forgeHeader, n, at, 0, 3, 0})
+		}
+	}
+	first := seriesIn(3, 0, func(s series) point { return s.int(0, 1, 1) })
+	second := seriesIn(7, 50, func(s series) point { return s.int(0, 1, 1) })
+	third := seriesIn(11, 0, func(s series) point { return s.histogram(0, 1, hist(nil)) })
+	f.Fuzz(func(t *testing.T, program []byte) {
+		if len(program) > 60 {
+			return
+		}
+		ctx := context.Background()
+		start := maps.Clone(values)
+		for key, value := range start {
+			start[key] = bytes.Clone(value)
+		}
+		forged := mutate(start, program)
+		storage := &memory{values: maps.Clone(start)}
+		now := time.Unix(1_700_000_100, 0)
+		cfg := d2c.Config{LateWindow: 5 * time.Minute, Now: func() time.Time { return now }}
+		open := func() (*d2c.Converter, d2c.Recovery, error) {
+			conv, recovery, err := d2c.Open(ctx, cfg, d2c.Local{Storage: storage, Owner: goldenOwner})
+			if err == nil {
+				conv.StopBackground()
+			}
+			return conv, recovery, err
+		}
+		conv, _, err := open()
+		if err != nil {
+			if !errors.Is(err, d2c.ErrVersion) && !errors.Is(err, d2c.ErrOwner) {
+				t.Fatal(err)
+			}
+			if !forged {
+				t.Fatalf("nothing was forged: %v", err)
+			}
+			if !maps.EqualFunc(storage.values, start, bytes.Equal) {
+				t.Fatalf("%v, but it was not left alone", err)
+			}
+			return
+		}
+		for round := range 2 {
+			from := float64(1000 + 10*round)
+			md := ofResource(batch(first.int(from, from+10, 1), second.int(from, from+10, 1), third.histogram(from, from+10, hist([]float64{1}, 1, 2))))
+			if _, err := conv.Convert(ctx, md); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+			if round == 1 {
+				if err := conv.Checkpoint(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			was := goldenStreams(conv)
+			closeTest(t, conv)
+			var recovery d2c.Recovery
+			if conv, recovery, err = open(); err != nil {
+				t.Fatalf("reopened in round %d: %v", round, err)
+			}
+			if len(recovery.Damaged) > 0 || recovery.Forgotten > 0 || recovery.Torn {
+				t.Fatalf("reopened in round %d: %+v", round, recovery)
+			}
+			if is := goldenStreams(conv); !slices.Equal(is, was) {
+				is, was = slices.DeleteFunc(slices.Clone(is), func(s string) bool { return slices.Contains(was, s) }),
+					slices.DeleteFunc(was, func(s string) bool { return slices.Contains(is, s) })
+				t.Fatalf("reopened in round %d:\n got %q\nwant %q", round, is, was)
+			}
+		}
+		closeTest(t, conv)
+	})
+}

@@ -1,0 +1,216 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redisstate
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/deltaring/deltaring/d2c"
+)
+
+// load is batches of one delta for each of some streams.
+type load struct {
+	md    pmetric.Metrics
+	at    time.Time
+	first int // stream
+}
+
+// newLoad makes batches of so many sums, or histograms of 16 buckets.
+func newLoad(points int, histograms bool) *load {
+	l := &load{md: pmetric.NewMetrics(), at: time.Unix(1_700_000_000, 0)}
+	rm := l.md.ResourceMetrics().AppendEmpty()
+	for _, key := range []string{"service.name", "service.namespace", "host.name", "k8s.pod.name", "k8s.namespace.name", "cloud.region"} {
+		rm.Resource().Attributes().PutStr(key, "value of "+key)
+	}
+	m := rm.ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+	m.SetName("requests")
+	attributes := func(attrs pcommon.Map) {
+		attrs.PutStr("method", "GET")
+		attrs.PutStr("route", "/a/b/c")
+		attrs.PutInt("status", 200)
+		attrs.PutInt("stream", 0)
+	}
+	if histograms {
+		for range points {
+			dp := m.Histogram
+			if m.Type() != pmetric.MetricTypeHistogram {
+				m.SetEmptyHistogram()
+			}
+			p := dp().DataPoints().AppendEmpty()
+			bounds := make([]float64, 15)
+			for i := range bounds {
+				bounds[i] = float64(int(1) << i)
+			}
+			p.ExplicitBounds().FromRaw(bounds)
+			attributes(p.Attributes())
+		}
+		return l
+	}
+	dps := m.SetEmptySum().DataPoints()
+	m.Sum().SetIsMonotonic(true)
+	for range points {
+		attributes(dps.AppendEmpty().Attributes())
+	}
+	return l
+}
+
+// next makes the batch one of deltas of 1 of the streams from first on, over the second that begins at from.
+func (l *load) next(first int, from time.Time) pmetric.Metrics {
+	m := l.md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0)
+	start, end := pcommon.NewTimestampFromTime(from), pcommon.NewTimestampFromTime(from.Add(time.Second))
+	if m.Type() == pmetric.MetricTypeHistogram {
+		m.Histogram().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+		for i, dp := range m.Histogram().DataPoints().All() {
+			dp.SetStartTimestamp(start)
+			dp.SetTimestamp(end)
+			dp.SetCount(16)
+			dp.SetSum(100)
+			dp.BucketCounts().FromRaw([]uint64{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1})
+			dp.Attributes().PutInt("stream", int64(first+i))
+		}
+		return l.md
+	}
+	m.Sum().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+	for i, dp := range m.Sum().DataPoints().All() {
+		dp.SetStartTimestamp(start)
+		dp.SetTimestamp(end)
+		dp.SetIntValue(1)
+		dp.Attributes().PutInt("stream", int64(first+i))
+	}
+	return l.md
+}
+
+// share returns a Converter on the store.
+func share(t testing.TB, st d2c.SharedStore) *d2c.Converter {
+	t.Helper()
+	conv, err := d2c.Share(d2c.DefaultConfig(), d2c.Shared{Store: st, Owner: testProcessor.String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conv
+}
+
+// BenchmarkShare is what a worker converts, batch after batch, all streams known: points/s counts Convert alone, which is
+// the round trip to the server, the server's work and ours.
+func BenchmarkShare(b *testing.B) {
+	const streams = 20_000
+	single := startRedis(b)
+	three := startCluster(b, 3)
+	for _, servers := range []int{1, 3} {
+		for _, points := range []int{10, 100, 1000, 10_000} {
+			b.Run(fmt.Sprintf("servers=%d/batch=%d", servers, points), func(b *testing.B) {
+				cfg := testConfig(single.addr)
+				if servers > 1 {
+					cfg = testConfig(three[0].addr)
+					cfg.Mode = ModeCluster
+				}
+				cfg.Prefix = "bench" + strconv.Itoa(points)
+				conv := share(b, openStore(b, cfg))
+				l := newLoad(points, false)
+				from := time.Unix(1_700_000_000, 0)
+				var busy time.Duration
+				convert := func() {
+					for first := 0; first < streams; first += points {
+						md := l.next(first, from)
+						started := time.Now()
+						if _, err := conv.Convert(context.Background(), md); err != nil {
+							b.Fatal(err)
+						}
+						busy += time.Since(started)
+					}
+					from = from.Add(time.Second)
+				}
+				convert()
+				n := 0
+				busy = 0
+				for b.Loop() {
+					convert()
+					n += streams
+				}
+				b.ReportMetric(float64(n)/busy.Seconds(), "points/s")
+				b.ReportMetric(float64(busy.Microseconds())/float64(n/points), "µs/batch")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+	}
+}
+
+// BenchmarkLatency is how long a batch of 1000 takes if 100 of them come each second.
+func BenchmarkLatency(b *testing.B) {
+	const points, streams, interval = 1000, 20_000, 10 * time.Millisecond
+	conv := share(b, openStore(b, testConfig(startRedis(b).addr)))
+	l := newLoad(points, false)
+	var took []time.Duration
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for i := 0; b.Loop(); i++ {
+		md := l.next(i*points%streams, time.Unix(int64(1_700_000_000+i*points/streams), 0))
+		<-tick.C
+		started := time.Now()
+		if _, err := conv.Convert(context.Background(), md); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(started))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+	b.ReportMetric(0, "ns/op")
+}
+
+// What a stream costs in the server, keys, expiry and all, and what it costs there with a histogram.
+func TestBytesPerStream(t *testing.T) {
+	const streams, points = 100_000, 1000
+	for _, c := range []struct {
+		name       string
+		histograms bool
+		limit      float64
+	}{
+		{"sum", false, 220},
+		{"histogram of 16 buckets", true, 400},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server := startRedis(t)
+			conv := share(t, openStore(t, testConfig(server.addr)))
+			memory := func() int {
+				n, err := strconv.Atoi(server.info("memory", "used_memory_dataset"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				overhead, err := strconv.Atoi(server.info("memory", "used_memory_overhead"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				buffers, err := strconv.Atoi(server.info("memory", "mem_clients_normal"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return n + overhead - buffers
+			}
+			before := memory()
+			l := newLoad(points, c.histograms)
+			for second := range 2 {
+				for first := 0; first < streams; first += points {
+					md := l.next(first, time.Unix(int64(1_700_000_000+second), 0))
+					if _, err := conv.Convert(context.Background(), md); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			per := float64(memory()-before) / streams
+			t.Logf("%.1f bytes per stream, at most %v", per, c.limit)
+			if per > c.limit {
+				t.Errorf("%.1f bytes per stream, want at most %v", per, c.limit)
+			}
+		})
+	}
+}

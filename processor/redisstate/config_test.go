@@ -1,0 +1,110 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redisstate
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/collector/confmap"
+)
+
+func TestConfig(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		yaml map[string]any
+		want string // in the error, none if empty
+	}{
+		{"one server here", map[string]any{"endpoint": "127.0.0.1:6379"}, ""},
+		{"localhost", map[string]any{"endpoint": "localhost:6379"}, ""},
+		{"IPv6 loopback", map[string]any{"endpoint": "[::1]:6379"}, ""},
+		{"list of one", map[string]any{"endpoints": []any{"127.0.0.2:6379"}}, ""},
+		{"elsewhere", map[string]any{"endpoint": "redis:6379"}, `tls: must be there because "redis:6379" is not a loopback address`},
+		{"looks like localhost", map[string]any{"endpoint": "localhost.example:6379"}, "tls: "},
+		{"one of them elsewhere", map[string]any{"mode": "cluster", "endpoints": []any{"127.0.0.1:1", "10.0.0.1:1"}}, `tls: must be there because "10.0.0.1:1"`},
+		{"elsewhere with TLS", map[string]any{"endpoint": "redis:6379", "tls": map[string]any{}}, ""},
+		{"elsewhere with an empty key", map[string]any{"endpoint": "redis:6379", "tls": nil}, ""},
+		{"elsewhere and insecure", map[string]any{"endpoint": "redis:6379", "tls": map[string]any{"insecure": true}}, ""},
+		{"elsewhere and insecure: false", map[string]any{"endpoint": "redis:6379", "tls": map[string]any{"insecure": false}}, ""},
+		{"TLS half", map[string]any{"endpoint": "redis:6379", "tls": map[string]any{"cert_file": "x"}}, "tls: "},
+		{"nothing", map[string]any{}, "endpoint: must be there"},
+		{"both", map[string]any{"endpoint": "127.0.0.1:1", "endpoints": []any{"127.0.0.1:1"}}, "endpoint: must not be there beside endpoints"},
+		{"no port", map[string]any{"endpoint": "127.0.0.1"}, `endpoint: "127.0.0.1": want host:port`},
+		{"port zero", map[string]any{"endpoint": "127.0.0.1:0"}, "want host:port"},
+		{"no host", map[string]any{"endpoint": ":6379"}, "want host:port"},
+		{"a URL", map[string]any{"endpoint": "redis://127.0.0.1:6379"}, "want host:port"},
+		{"several without a mode", map[string]any{"endpoints": []any{"127.0.0.1:1", "127.0.0.1:2"}}, "endpoints: one is all"},
+		{"unknown mode", map[string]any{"mode": "ring", "endpoint": "127.0.0.1:1"}, `mode: unknown "ring"`},
+		{"sentinel", map[string]any{"mode": "sentinel", "endpoints": []any{"127.0.0.1:1", "127.0.0.1:2"}, "sentinel": map[string]any{"master_name": "m"}}, ""},
+		{"sentinel without a name", map[string]any{"mode": "sentinel", "endpoint": "127.0.0.1:1"}, "sentinel::master_name: must be there"},
+		{"a name without sentinel", map[string]any{"endpoint": "127.0.0.1:1", "sentinel": map[string]any{"master_name": "m"}}, "sentinel: must not be there"},
+		{"sentinel user only", map[string]any{"mode": "sentinel", "endpoint": "127.0.0.1:1", "sentinel": map[string]any{"master_name": "m", "username": "u"}}, "sentinel::password: "},
+		{"user only", map[string]any{"endpoint": "127.0.0.1:1", "username": "u"}, "password: must be there beside username"},
+		{"database", map[string]any{"endpoint": "127.0.0.1:1", "database": 3}, ""},
+		{"database below zero", map[string]any{"endpoint": "127.0.0.1:1", "database": -1}, "database: "},
+		{"database of a cluster", map[string]any{"mode": "cluster", "endpoint": "127.0.0.1:1", "database": 1}, "database: a cluster has only 0"},
+		{"no prefix", map[string]any{"endpoint": "127.0.0.1:1", "prefix": ""}, "prefix: must not be empty"},
+		{"prefix with a brace", map[string]any{"endpoint": "127.0.0.1:1", "prefix": "a{b"}, "prefix: must not contain '{'"},
+		{"prefix with a space", map[string]any{"endpoint": "127.0.0.1:1", "prefix": "a b"}, "prefix: must not contain ' '"},
+		{"prefix with an umlaut", map[string]any{"endpoint": "127.0.0.1:1", "prefix": "ä"}, "prefix: must not contain"},
+		{"long prefix", map[string]any{"endpoint": "127.0.0.1:1", "prefix": strings.Repeat("a", 65)}, "prefix: must have at most 64 bytes, got 65"},
+		{"no timeout", map[string]any{"endpoint": "127.0.0.1:1", "timeout": "0s"}, "timeout: must be positive"},
+		{"dial_timeout", map[string]any{"endpoint": "127.0.0.1:1", "dial_timeout": "-1s"}, "dial_timeout: must be positive"},
+		{"read_timeout", map[string]any{"endpoint": "127.0.0.1:1", "read_timeout": "0"}, "read_timeout: must be positive"},
+		{"write_timeout", map[string]any{"endpoint": "127.0.0.1:1", "write_timeout": "1us"}, "write_timeout: must be a millisecond at least"},
+		{"for ever", map[string]any{"endpoint": "127.0.0.1:1", "record_ttl": "0s"}, ""},
+		{"record_ttl below zero", map[string]any{"endpoint": "127.0.0.1:1", "record_ttl": "-1h"}, "record_ttl: "},
+		{"record_ttl in seconds forgotten", map[string]any{"endpoint": "127.0.0.1:1", "record_ttl": 86400}, "record_ttl: must be a millisecond at least"},
+		{"max_retries", map[string]any{"endpoint": "127.0.0.1:1", "max_retries": -1}, "max_retries: "},
+		{"pool_size", map[string]any{"endpoint": "127.0.0.1:1", "pool_size": 0}, "pool_size: "},
+		{"wait_replicas", map[string]any{"endpoint": "127.0.0.1:1", "wait_replicas": -1}, "wait_replicas: "},
+		{"wait_timeout", map[string]any{"endpoint": "127.0.0.1:1", "wait_replicas": 1, "wait_timeout": "5s"}, "wait_timeout: must be shorter than timeout"},
+		{"no wait_timeout", map[string]any{"endpoint": "127.0.0.1:1", "wait_replicas": 1, "wait_timeout": "0s"}, "wait_timeout: must be positive"},
+		{"unknown key", map[string]any{"endpoint": "127.0.0.1:1", "replicas": 1}, "replicas"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := createDefaultConfig()
+			err := confmap.NewFromStringMap(c.yaml).Unmarshal(cfg)
+			if err == nil {
+				err = confmap.Validate(cfg)
+			}
+			if c.want == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				// Whoever says tls and not insecure: true, has TLS.
+				tlsConfig, plain, err := cfg.(*Config).transport(context.Background())
+				written, said := c.yaml["tls"]
+				section, _ := written.(map[string]any)
+				insecure := section["insecure"] == true
+				if err != nil || (tlsConfig != nil) != (said && !insecure) || plain != insecure {
+					t.Errorf("TLS %v, plain %v, error %v", tlsConfig != nil, plain, err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	cfg := createDefaultConfig().(*Config)
+	if cfg.Prefix != "d2c" || cfg.RecordTTL != 24*time.Hour || cfg.Mode != ModeStandalone || cfg.WaitReplicas != 0 {
+		t.Errorf("%+v", cfg)
+	}
+	cfg.Password, cfg.Sentinel.Password = secret, secret
+	conf := confmap.New()
+	if err := conf.Marshal(cfg); err != nil {
+		t.Fatal(err)
+	}
+	for key, value := range conf.ToStringMap() {
+		if text, ok := value.(string); ok && strings.Contains(text, secret) {
+			t.Errorf("%s is printed", key)
+		}
+	}
+}
