@@ -85,6 +85,7 @@ func writeChart(file string, rows []row) error {
 	line.Color, line.Width = truthColor, vg.Points(5)
 	p.Add(line)
 	p.Legend.Add("sent and acknowledged", line)
+	var legend []func()
 	for _, r := range slices.Backward(rows) { // ours on top
 		points := make(plotter.XYs, len(r.samples[key]))
 		for n, s := range r.samples[key] {
@@ -97,7 +98,10 @@ func writeChart(file string, rows []row) error {
 		line.Color, line.Width = sideColors[r.side.name], vg.Points(1.5)
 		dots.Color, dots.Shape, dots.Radius = line.Color, draw.CircleGlyph{}, vg.Points(1.8)
 		p.Add(line, dots)
-		p.Legend.Add(r.side.name, line, dots)
+		legend = append(legend, func() { p.Legend.Add(r.side.name, line, dots) })
+	}
+	for _, add := range slices.Backward(legend) {
+		add()
 	}
 
 	canvas := vgimg.NewWith(vgimg.UseWH(chartWidth, chartHeight), vgimg.UseDPI(chartDPI))

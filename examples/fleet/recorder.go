@@ -115,13 +115,6 @@ func (r *recorder) record(samples []written, status int, answer string, now time
 	}
 }
 
-// series is how many have arrived.
-func (r *recorder) series() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.latest)
-}
-
 // watch begins to look for series that get no fresh samples.
 func (r *recorder) watch() {
 	r.mu.Lock()

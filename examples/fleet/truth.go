@@ -31,11 +31,6 @@ func (t *truth) at(ms int64) int64 {
 
 func (t *truth) last() int64 { return t.totals[len(t.totals)-1] }
 
-// end is when the last interval ends, in Unix ms.
-func (t *truth) end() int64 {
-	return t.begin + int64(len(t.totals))*interval.Milliseconds()
-}
-
 // truths adds up all that is settled.
 func (l *load) truths() map[seriesKey]*truth {
 	all := map[seriesKey]*truth{}
