@@ -27,12 +27,12 @@ type SharedStore interface {
 	SetAside(ctx context.Context, id streamid.ID, value []byte) error
 }
 
-// SwapOp puts a record in the place of another.
+// SwapOp puts a record in the place of another. A store that tries again by itself has to set Swapped and Current anew.
 type SwapOp struct {
 	ID streamid.ID
 	// Base is the tag of the record that must be there, zero if there must be none. See RecordTag.
 	Base uint64
-	// Record is to take its place; nil leaves what is there and only compares.
+	// Record is to take its place; nil leaves what is there and only compares. It is never empty otherwise.
 	Record []byte
 
 	// Swapped is set by Swap: what was there was as it must be, and Record is there now.

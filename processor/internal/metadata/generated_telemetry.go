@@ -208,7 +208,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.D2cStorageDamaged, err = builder.meter.Int64Counter(
 		"otelcol_d2c_storage_damaged",
-		metric.WithDescription("Values in storage that could not be read at start. They are kept under other keys. [Alpha]"),
+		metric.WithDescription("Values in storage or shared state that could not be read. They are kept under other keys. [Alpha]"),
 		metric.WithUnit("{value}"),
 	)
 	errs = errors.Join(errs, err)

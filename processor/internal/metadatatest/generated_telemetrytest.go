@@ -151,7 +151,7 @@ func AssertEqualD2cStateSize(t *testing.T, tt *componenttest.Telemetry, dps []me
 func AssertEqualD2cStorageDamaged(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_d2c_storage_damaged",
-		Description: "Values in storage that could not be read at start. They are kept under other keys. [Alpha]",
+		Description: "Values in storage or shared state that could not be read. They are kept under other keys. [Alpha]",
 		Unit:        "{value}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
