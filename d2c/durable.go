@@ -165,21 +165,17 @@ func (r *recovery) run(ctx context.Context) error {
 	if err := r.setAside(ctx); err != nil {
 		return err
 	}
-	if r.headLost {
-		if err := r.journal.storage.Put(ctx, []KeyValue{r.journal.head()}, nil); err != nil {
-			return fmt.Errorf("key %s: %w", keyHead, err)
-		}
-	}
 	if deletes := r.leftovers(); len(deletes) > 0 {
 		if err := r.journal.storage.Put(ctx, nil, deletes); err != nil {
 			return fmt.Errorf("%d keys from %s on: %w", len(deletes), deletes[0], err)
 		}
 	}
-	if r.wounded != 0 {
-		// What is damaged must be out of the way before anything is added.
+	if r.wounded != 0 || r.headLost {
+		// What is damaged must be out of the way before anything is added. Without the head nobody knows which of the entries
+		// that are missing were deleted: a journal that begins anew misses none.
 		var shards []int
 		for i := range shardCount {
-			if r.wounded>>i&1 != 0 {
+			if r.wounded>>i&1 != 0 || r.headLost {
 				shards = append(shards, i)
 			}
 		}
