@@ -149,6 +149,7 @@ type recovery struct {
 	first     uint64
 	manifests uint64 // shards that must have one
 	opened    uint32 // how often the journal had been opened when the latest entry was written
+	counted   uint64 // the latest entry when the head was written: none after it is of an earlier opening
 	headLost  bool
 	highLost  bool     // the latest time given out may have been in what is lost
 	asides    [][]byte // the values that are damaged, by place in Damaged
@@ -290,6 +291,7 @@ func (r *recovery) head(ctx context.Context) error {
 	r.first, r.journal.oldest = f.first, f.oldest
 	r.journal.high, r.journal.opened = f.high, f.count
 	r.manifests = f.shards
+	r.counted = f.seq
 	return nil
 }
 
@@ -457,12 +459,17 @@ func (r *recovery) entries(ctx context.Context) error {
 	}
 }
 
+// remnant reports whether an entry is of an earlier journal than the one before it, or than the head.
+func (r *recovery) remnant(f *frame) bool {
+	return f.count < r.opened || f.seq > r.counted && f.count < r.journal.opened
+}
+
 // remnants reports whether the first entry there is among values is of an earlier journal: then the journal ends before.
 func (r *recovery) remnants(values [][]byte, seq uint64) bool {
 	for n, value := range values {
 		if value != nil {
 			f, _, err := readFrame(value, frame{kind: frameEntry, identity: r.journal.identity, seq: seq + uint64(n)})
-			return err == nil && f.count < r.opened
+			return err == nil && r.remnant(&f)
 		}
 	}
 	return false
@@ -481,7 +488,7 @@ func (r *recovery) entry(key string, seq, known uint64, value []byte, last, mayB
 	} else if f, sections, err = readFrame(value, frame{kind: frameEntry, identity: j.identity, seq: seq}); last && errors.Is(err, errTorn) {
 		r.Torn = true
 		return true, nil
-	} else if err == nil && (f.count < r.opened || j.chain != 0 && f.first != j.chain) {
+	} else if err == nil && (r.remnant(&f) || j.chain != 0 && f.first != j.chain) {
 		if seq > known {
 			return true, nil // of an earlier journal that had come farther
 		}

@@ -39,8 +39,8 @@ const (
 	// frameManifest says which chunks are a shard's checkpoint: seq as there, parity theirs, count their number, and
 	// index the number of chunks that may be left under either parity. It has no sections.
 	frameManifest frameKind = 'm'
-	// frameHead says where the journal begins, how often it has been opened (count), and which shards have manifests. It has
-	// no sections.
+	// frameHead says where the journal begins, how often it has been opened (count), up to which entry that holds (seq), and
+	// which shards have manifests. It has no sections.
 	frameHead frameKind = 'h'
 )
 

@@ -425,7 +425,7 @@ func (j *journal) settle(r *round) (head KeyValue, deletes []string) {
 
 // head is called with j.mu held.
 func (j *journal) head() KeyValue {
-	f := frame{kind: frameHead, identity: j.identity, count: j.opened, oldest: j.oldest, first: j.first, high: j.high}
+	f := frame{kind: frameHead, identity: j.identity, seq: j.last, count: j.opened, oldest: j.oldest, first: j.first, high: j.high}
 	for i := range j.shards {
 		if j.shards[i].stored {
 			f.shards |= 1 << i
