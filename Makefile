@@ -57,6 +57,7 @@ unit: /usr/bin/prometheus /usr/bin/redis-server
 .PHONY: long
 long: /usr/bin/prometheus /usr/bin/redis-server
 	D2C_HISTORIES=500000 go test -count=1 -timeout 8h ./d2c
+	go test -run '^$$' -fuzz '^FuzzOpen$$' -fuzztime 1h ./d2c
 	cd examples/otelcol && D2C_KILLS=200 go test -count=1 -timeout 1h -run TestCrashLoop .
 
 # Identities, rings and folds must not depend on word size or byte order.
@@ -71,10 +72,12 @@ cross:
 	@echo "cross: runs on amd64 only"
 endif
 
+# FuzzOpen combines damages and forgeries of a whole storage, and every unit test plays what it has found so far; to look for
+# more is for "make long".
 .PHONY: fuzz
 fuzz:
 	@set -e; for package in streamid ring d2c; do \
-		for target in $$(go test -list '^Fuzz' ./$$package | grep '^Fuzz'); do \
+		for target in $$(go test -list '^Fuzz' ./$$package | grep '^Fuzz' | grep -v '^FuzzOpen$$'); do \
 			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./$$package; \
 		done; \
 	done
