@@ -49,6 +49,9 @@ func (c *Converter) convertOrKeep(ctx context.Context, md pmetric.Metrics) (Resu
 
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if c.commits.isClosed() {
+		return Result{}, ErrClosed // what would be kept now would never be committed
+	}
 	if now := c.cfg.Now(); o.table != nil && !now.Before(o.retryAt) {
 		if err := c.reconcile(ctx); err == nil {
 			return c.convert(ctx, md)

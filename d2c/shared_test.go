@@ -141,3 +141,23 @@ func TestOutageIsServedFromTheCacheAndReconciled(t *testing.T) {
 		t.Fatalf("outstanding %d and %d", one.Outstanding(), two.Outstanding())
 	}
 }
+
+// A batch that is kept for a store that fails must be one that can still be committed.
+func TestOutageEndsWithClose(t *testing.T) {
+	store := &outableStore{out: true}
+	conv, err := d2c.Share(d2c.DefaultConfig(), d2c.Shared{Store: store, Owner: "test", MaxOutstanding: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := series("s")
+	values(t, conv, batch(s.int(10, 20, 1)))
+	if err := conv.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conv.Convert(context.Background(), batch(s.int(20, 30, 1))); !errors.Is(err, d2c.ErrClosed) {
+		t.Errorf("%v, want %v", err, d2c.ErrClosed)
+	}
+	if n := conv.Outstanding(); n != 1 {
+		t.Errorf("%d outstanding, want 1", n)
+	}
+}

@@ -171,17 +171,7 @@ func (p *d2cProcessor) openShared(ctx context.Context, ext component.Component) 
 	if sharing.MaxOutstanding > 0 {
 		p.reconciler = startSweeper(reconcileInterval, p.reconcile)
 	}
-	return func(ctx context.Context) error {
-		if p.reconciler != nil {
-			if err := p.reconciler.shutdown(ctx); err != nil {
-				return err
-			}
-			if err := p.conv.Reconcile(ctx); err != nil {
-				return fmt.Errorf("%d points were given out but could not be committed: %w", p.conv.Outstanding(), err)
-			}
-		}
-		return nil
-	}, nil
+	return func(context.Context) error { return nil }, nil // the extension's own Shutdown is the end of the store
 }
 
 // reconcileInterval is how often points that are outstanding are tried.
@@ -259,11 +249,21 @@ func (p *d2cProcessor) closeState(ctx context.Context) error {
 	if p.closeExtension == nil {
 		return nil
 	}
+	var behind error
+	if p.reconciler != nil {
+		if err := p.reconciler.shutdown(ctx); err != nil {
+			return err
+		}
+		// Before the converter is closed, for then it commits nothing any more.
+		if err := p.conv.Reconcile(ctx); err != nil {
+			behind = fmt.Errorf("%d points were given out but could not be committed: %w", p.conv.Outstanding(), err)
+		}
+	}
 	if err := p.conv.Close(ctx); err != nil {
 		// The extension does not answer; to close it would wait for the same.
-		return err
+		return errors.Join(behind, err)
 	}
 	closeExtension := p.closeExtension
 	p.closeExtension = nil
-	return closeExtension(ctx)
+	return errors.Join(behind, closeExtension(ctx))
 }

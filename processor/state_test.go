@@ -478,3 +478,28 @@ func TestSharedStateNeedsTheRightExtension(t *testing.T) {
 	require.ErrorContains(t, err, "shelf")
 	require.NoError(t, p.Shutdown(t.Context()))
 }
+
+// What was given out while the extension failed is committed at the latest when the processor ends.
+func TestSharedStateIsCaughtUpWithAtShutdown(t *testing.T) {
+	for _, back := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			stores := map[component.ID]*poolStore{}
+			cfg := inPool()
+			cfg.State.OnError = OnErrorLocal
+			_, p := start(t, nop(), cfg, newWorker(stores))
+			store := stores[nop().ID]
+			store.fail(errors.New("connection refused"))
+			require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 0, 10, 5})))
+			if !back {
+				err := p.Shutdown(t.Context())
+				require.ErrorContains(t, err, "1 points")
+				require.ErrorContains(t, err, "connection refused")
+				require.ErrorIs(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 10, 20, 5})), d2c.ErrClosed)
+				return
+			}
+			store.fail(nil)
+			require.NoError(t, p.Shutdown(t.Context()))
+			assert.Equal(t, 1, store.Len())
+		})
+	}
+}

@@ -44,6 +44,6 @@ func (s *sweeper) shutdown(ctx context.Context) error {
 	case <-s.done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for the search for idle streams to end: %w", ctx.Err())
+		return fmt.Errorf("waiting for work in the background to end: %w", ctx.Err())
 	}
 }
