@@ -9,10 +9,10 @@ import (
 	"sync"
 )
 
-// Where state is durable or shared, batches are folded onto copies of their streams, the copies are committed, and only then do they
-// take the place of the streams and does a batch go out. Batches that come while a commit is under way make the next one
-// together, so that a slow disk is waited for once by all of them. Commits follow each other: what one batch adds to is what
-// all before it have left, in storage as in memory.
+// Where state is durable or shared, batches are folded onto copies of their streams, the copies are committed, and only then
+// do they take the place of the streams and does a batch go out. Batches that come while a commit is under way make the
+// next one together, so that a slow disk is waited for once by all of them. Commits follow each other: what one batch adds
+// to is what all before it have left, in storage as in memory.
 
 // maxGroupPoints bounds the points of a commit, though a batch is never divided.
 const maxGroupPoints = 1 << 13
@@ -307,6 +307,12 @@ func (q *committer) refuse(leader *batch) {
 	q.queue = q.queue[:0]
 	q.leading = false
 	close(q.ended)
+}
+
+func (q *committer) isClosed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.closed
 }
 
 // close refuses what comes from now on, and what waits for a commit. It returns a channel that is closed when no commit is
