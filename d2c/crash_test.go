@@ -592,7 +592,7 @@ func begin(t *testing.T, history []action) (*explorer, []put) {
 	return e, rec.puts
 }
 
-func smallChunks(t *testing.T) { t.Cleanup(d2c.SetChunkSize(60)) }
+func smallChunks(t *testing.T) { t.Cleanup(d2c.SetChunkSize(40)) }
 
 // A process ends anywhere, and so does the next one in its recovery.
 func TestCrashAnywhere(t *testing.T) {

@@ -47,7 +47,7 @@ var chunkSize = 256 << 10
 
 const (
 	// roundSize is about how much one round of checkpoints writes: many small shards together, few large ones.
-	roundSize = 1 << 20
+	roundSize = 1 << 19
 	// maxOvershoot is by how much the journal may pass four times the length at which it is cut before batches are refused.
 	maxOvershoot = 64 << 20
 	// maxAhead is how far ahead of the clock a time given out counts when streams are lost: one point dated in the far

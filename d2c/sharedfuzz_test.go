@@ -212,13 +212,14 @@ func TestSharedRecordSize(t *testing.T) {
 		header   = 1 + 8 + 8 // version, tag, owner
 		bounds   = 1         // none
 		identity = 16
-		state    = 1 + 4 + 8 + 8 + 8 // flags, seen, start, last, value
+		state    = 1 + 5 + 9 + 9 // flags, seen, start, last
 		checksum = 8
 		want     = header + bounds + identity + state + checksum
 	)
-	for _, c := range recordCases()[:2] {
-		if _, record := c.record(t); len(record) != want {
-			t.Errorf("%s: %d bytes, want %d", c.name, len(record), want)
+	for i, value := range []int{6, 8} { // 1<<40 + 5, and a float64
+		c := recordCases()[i]
+		if _, record := c.record(t); len(record) != want+value {
+			t.Errorf("%s: %d bytes, want %d", c.name, len(record), want+value)
 		}
 	}
 }

@@ -48,8 +48,9 @@ func (r durableRow) times() float64 { return r.DurableCPUNS / r.MemoryCPUNS }
 // epochStart is where all streams begin.
 const epochStart = pcommon.Timestamp(epoch)
 
-// sumRecord is the size of the record of a sum stream.
-const sumRecord = 45
+// sumRecord is the least that the record of a sum stream takes, where all share their times: identity, flags, three times and
+// a value that is yet small.
+const sumRecord = 16 + 1 + 3 + 2
 
 // storageHost is a host with one file_storage.
 type storageHost struct {
