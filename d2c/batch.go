@@ -49,6 +49,7 @@ type item struct {
 	interval interval
 	value    uint64 // of a number, by its bits
 	slot     *slot
+	copy     int   // where slot is a group's copy, its number
 	point    int32 // in numbers, histograms or exponentials
 	position int32 // in outcomes
 	kind     Kind
@@ -317,6 +318,13 @@ func (b *batch) fold(sh *shard, items []int32, c *Converter, now uint32, g *grou
 	}
 	b.timeline.floor = sh.floor
 
+	if g != nil {
+		// Before any copy is made, lest that comes between the cache misses: a fifth of a fold onto copies of 1 M streams.
+		for _, i := range items {
+			it := &b.items[i]
+			it.slot, it.copy = sh.seek(it.id)
+		}
+	}
 	repeated, markers := false, false
 	for _, i := range items {
 		it := &b.items[i]
@@ -325,7 +333,7 @@ func (b *batch) fold(sh *shard, items []int32, c *Converter, now uint32, g *grou
 			continue
 		}
 		if g != nil {
-			it.slot = g.locate(it, sh, c)
+			g.locate(it, sh, c)
 		} else if it.slot = sh.find(it.id); it.slot == nil {
 			it.slot = sh.open(it, c)
 		}
@@ -335,7 +343,7 @@ func (b *batch) fold(sh *shard, items []int32, c *Converter, now uint32, g *grou
 		for _, i := range items {
 			if it := &b.items[i]; it.marker {
 				if g != nil {
-					it.slot = g.locate(it, sh, c)
+					g.locate(it, sh, c)
 				} else {
 					it.slot = sh.find(it.id)
 				}
@@ -358,10 +366,8 @@ func (b *batch) foldItems(streams *shard, items []int32, c *Converter, now uint3
 	for _, i := range items {
 		it := &b.items[i]
 		opened, filled := b.result.GapOpened, b.result.GapFilled
-		if shared && g.lost && it.slot != nil {
-			if _, n := streams.seek(it.id); g.copies[n].lost {
-				b.lost = g.copies[n].after
-			}
+		if shared && g.lost && it.slot != nil && g.swapped[it.copy].lost {
+			b.lost = g.swapped[it.copy].after
 		}
 		o := b.foldItem(streams, it, c)
 		if shared {

@@ -128,8 +128,8 @@ func Share(cfg Config, shared Shared) (*Converter, error) {
 // commit brings the group's copies and the store together: a copy that is based on what is not there any more is made anew
 // from what is.
 func (s *sharing) commit(ctx context.Context, g *group, c *Converter, now uint32) error {
-	for i := range g.copies {
-		g.copies[i].pending = true
+	for i := range g.swapped {
+		g.swapped[i].pending = true
 	}
 	for range maxTries {
 		s.prepare(g, c)
@@ -142,7 +142,7 @@ func (s *sharing) commit(ctx context.Context, g *group, c *Converter, now uint32
 		again := false
 		for n := range s.ops {
 			if s.ops[n].Swapped {
-				g.copies[s.targets[n]].pending = false
+				g.swapped[s.targets[n]].pending = false
 				continue
 			}
 			again = true
@@ -162,21 +162,21 @@ func (s *sharing) commit(ctx context.Context, g *group, c *Converter, now uint32
 // prepare makes an op for each copy that the store has not confirmed yet.
 func (s *sharing) prepare(g *group, c *Converter) {
 	s.ops, s.targets, s.buffer = s.ops[:0], s.targets[:0], s.buffer[:0]
-	for i := range g.copies {
-		cp, slot := &g.copies[i], g.scratch.slot(i)
-		if !cp.pending {
+	for i := range g.swapped {
+		sw, slot := &g.swapped[i], g.scratch.slot(i)
+		if !sw.pending {
 			continue
 		}
-		op := SwapOp{ID: slot.id, Base: cp.base}
+		op := SwapOp{ID: slot.id, Base: sw.base}
 		if slot.meta&flagChanged != 0 {
-			cp.tag = rand.Uint64() | 1 // not zero
+			sw.tag = rand.Uint64() | 1 // not zero
 			from := len(s.buffer)
-			s.buffer = s.append(s.buffer, &g.scratch, slot, cp.tag, c.epoch.Unix())
+			s.buffer = s.append(s.buffer, &g.scratch, slot, sw.tag, c.epoch.Unix())
 			op.Record = s.buffer[from:len(s.buffer):len(s.buffer)]
 		} else {
 			// A repeat is given out again, and a point too late dropped, because of what we believe of the stream: ask
 			// whether it still is so.
-			cp.tag = cp.base
+			sw.tag = sw.base
 		}
 		s.ops = append(s.ops, op)
 		s.targets = append(s.targets, int32(i))
@@ -223,7 +223,7 @@ func (s *sharing) read(b []byte, id streamid.ID) (tag uint64, err error) {
 
 // rebase makes a copy of the group what the store has, or says how the stream is to go on if the store has lost it.
 func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op *SwapOp) error {
-	cp, slot := &g.copies[n], g.scratch.slot(n)
+	sw, slot, original := &g.swapped[n], g.scratch.slot(n), g.copies[n].original
 	there := op.Current != nil
 	var tag uint64
 	if there {
@@ -242,32 +242,35 @@ func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op 
 			there, tag = false, 0
 		}
 	}
-	if there && op.Record != nil && tag == cp.tag {
-		cp.pending = false // ours: the answer to an earlier try was lost
+	if there && op.Record != nil && tag == sw.tag {
+		sw.pending = false // ours: the answer to an earlier try was lost
 		return nil
 	}
-	cp.base = tag
-	if cp.original != nil && !cp.rebased && cp.known.emitted == 0 {
-		c.shards[op.ID.Hi>>shardShift].read(cp.original, &s.mine)
-		cp.known = s.mine.known()
-		cp.after = interval{cp.known.start, cp.known.emitted}
+	sw.base = tag
+	if original != nil && !sw.rebased && sw.known.emitted == 0 {
+		c.shards[op.ID.Hi>>shardShift].read(original, &s.mine)
+		sw.known = s.mine.known()
+		sw.after = interval{sw.known.start, sw.known.emitted}
 	}
-	r := s.record.known()
-	lost := cp.known.emitted != 0 && (!there || r.cannotFollow(&cp.known, s.record.kind != KindSum || cp.monotonic))
-	if lost && !cp.rebased && (!there || r.start == cp.known.start && r.emitted < cp.known.emitted) && g.provesFresh(c, n) {
+	var r known
+	if there {
+		r = s.record.known()
+	}
+	lost := sw.known.emitted != 0 && (!there || r.cannotFollow(&sw.known, s.record.kind != KindSum || sw.monotonic))
+	if lost && !sw.rebased && (!there || r.start == sw.known.start && r.emitted < sw.known.emitted) && g.provesFresh(c, n) {
 		return nil // the copy stands, on another base
 	}
 	if there {
-		cp.after = interval{max(cp.after.start, r.start), max(cp.after.time, r.emitted)}
+		sw.after = interval{max(sw.after.start, r.start), max(sw.after.time, r.emitted)}
 		if !lost {
-			cp.known = r
+			sw.known = r
 		}
 	}
-	cp.again, cp.rebased, cp.lost = true, true, lost
+	sw.again, sw.rebased, sw.lost = true, true, lost
 	g.lost = g.lost || lost
 	g.scratch.empty(slot)
 	if there && !lost {
-		g.scratch.put(&s.record)
+		g.scratch.set(slot, &s.record)
 		slot.seen = c.clock()
 	}
 	return nil

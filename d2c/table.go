@@ -108,7 +108,7 @@ func (sh *shard) find(id streamid.ID) *slot {
 
 // seek returns the stream's slot and its number, or nil.
 func (sh *shard) seek(id streamid.ID) (*slot, int) {
-	if sh.n == 0 {
+	if len(sh.index) == 0 {
 		return nil, 0
 	}
 	tag, mask := tagOf(id), uint64(len(sh.index)-1)
@@ -133,6 +133,13 @@ func (sh *shard) add(id streamid.ID, kind Kind) *slot {
 	if (sh.n+1)*4 > len(sh.index)*3 {
 		sh.reindex(max(2*len(sh.index), minIndex))
 	}
+	s := sh.append(id, kind)
+	sh.enter(id, sh.n)
+	return s
+}
+
+// append is add for a stream that nobody looks for by its ID.
+func (sh *shard) append(id streamid.ID, kind Kind) *slot {
 	if sh.n == sh.room {
 		_, _, size := chunkOf(sh.n)
 		sh.chunks = append(sh.chunks, make([]slot, size))
@@ -144,7 +151,6 @@ func (sh *shard) add(id streamid.ID, kind Kind) *slot {
 	if sh.tagged {
 		sh.tags = append(sh.tags, 0)
 	}
-	sh.enter(id, sh.n)
 	return s
 }
 
@@ -504,6 +510,11 @@ func (sh *shard) blockFor(s *slot, n int) []uint32 {
 
 // copyFrom makes dst, a slot of sh, what s is in src.
 func (sh *shard) copyFrom(dst *slot, src *shard, s *slot) {
+	if both := dst.meta | s.meta; both&flagKind == 0 && both>>asideShift == 0 { // nearly all streams
+		*dst = *s
+		dst.meta &^= flagFresh | flagTouched | flagChanged
+		return
+	}
 	if (dst.meta|s.meta)>>asideShift != 0 {
 		var t timeline
 		src.timeline(s, &t)
