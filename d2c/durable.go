@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
 )
 
 // Local says where the state of a Converter is kept so that it outlives the process.
@@ -74,12 +73,7 @@ func Open(ctx context.Context, cfg Config, local Local) (*Converter, Recovery, e
 	case local.JournalSize == 0:
 		local.JournalSize = 1 << 20
 	}
-	// Seconds of the clock are counted from far enough back for any stream that has not expired.
-	const farthest = 10 * 365 * 24 * time.Hour
-	c.epoch = c.epoch.Add(-min(cfg.MaxStale+time.Hour, farthest))
-	if cfg.MaxStale == 0 {
-		c.epoch = c.epoch.Add(-farthest + time.Hour)
-	}
+	c.epoch = c.epoch.AddDate(-10, 0, 0) // what is found was last seen before now
 	j := &journal{
 		storage: local.Storage, identity: identityOf(c.seed, local.Owner), trouble: local.Trouble,
 		minimum: local.JournalSize, wake: make(chan struct{}, 1),
@@ -94,8 +88,9 @@ func Open(ctx context.Context, cfg Config, local Local) (*Converter, Recovery, e
 	return c, r.Recovery, nil
 }
 
-// Close ends what Open or Share began: later calls of Convert return ErrClosed. It waits for a commit or checkpoint that is under
-// way, or returns ctx's error if that ends first. There is nothing to flush. In memory it does nothing.
+// Close ends what Open or Share began: later calls of Convert return ErrClosed. It waits for a commit or checkpoint that is
+// under way, or returns ctx's error if that ends first. There is nothing to flush but what is outstanding, see Reconcile. In
+// memory it does nothing.
 func (c *Converter) Close(ctx context.Context) error {
 	if c.commits == nil {
 		return nil
