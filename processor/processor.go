@@ -21,13 +21,14 @@ import (
 type d2cProcessor struct {
 	id        component.ID
 	cfg       Config
+	kept      bool           // state is in an extension
 	conv      *d2c.Converter // with state in storage, nil until started
 	telemetry *telemetry
 	events    *events
 	logger    *zap.Logger
 	sweeper   *sweeper // nil until started, and if streams are kept for ever
 
-	closeExtension func(context.Context) error // nil if state is in memory only
+	closeExtension func(context.Context) error // nil unless it is open
 	reconciler     *sweeper                    // nil unless shared state may be behind
 }
 
@@ -39,11 +40,12 @@ func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
 	p := &d2cProcessor{
 		id:        set.ID,
 		cfg:       *cfg,
+		kept:      cfg.State.Storage != nil || cfg.State.Shared != nil,
 		telemetry: tel,
 		events:    &events{logger: set.Logger, limit: cfg.MaxStreams},
 		logger:    set.Logger,
 	}
-	if cfg.State.Storage == nil && cfg.State.Shared == nil {
+	if !p.kept {
 		p.conv, err = d2c.New(cfg.converter())
 	}
 	return p, err
@@ -52,18 +54,18 @@ func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
 // process is the one path a batch takes.
 func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric.Metrics, error) {
 	hadSome := md.ResourceMetrics().Len() > 0
-	points, began := 0, time.Time{}
-	if p.closeExtension != nil {
-		points, began = md.DataPointCount(), time.Now()
+	began := time.Time{}
+	if p.kept {
+		began = time.Now()
 	}
 	result, err := p.conv.Convert(ctx, md)
 	if err != nil {
-		// Not permanent: whoever sent the batch is to try again. Nothing has changed meanwhile.
-		p.telemetry.recordRefused(ctx, points)
+		// Not permanent: whoever sent the batch is to try again. Nothing has changed meanwhile, not even the batch.
+		p.telemetry.recordRefused(ctx, md.DataPointCount())
 		p.events.refused(err)
 		return md, err
 	}
-	if p.closeExtension != nil {
+	if p.kept {
 		p.telemetry.recordCommit(ctx, time.Since(began))
 		if p.conv.Outstanding() == 0 {
 			p.events.stored()

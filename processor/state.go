@@ -27,8 +27,7 @@ type client struct {
 
 // spacers are the endings of keys without a value that follow each large value in file_storage. It keeps its keys in pages of
 // a B+tree, divides no page with fewer than five of them, and writes a page anew when any of them changes: a value of 40 KB
-// is written four or five times unless there is something small to share the page with. This many do, and the processor
-// writes a quarter of the bytes.
+// is written four or five times unless there is something small to share the page with. This many will do.
 var spacers = []string{"/a", "/b", "/c", "/d"}
 
 var fileStorage = component.MustNewType("file_storage")
