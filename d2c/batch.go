@@ -49,7 +49,7 @@ type item struct {
 	interval interval
 	value    uint64 // of a number, by its bits
 	slot     *slot
-	copy     int   // where slot is a group's copy, its number
+	number   int32 // of slot, where that is a group's copy
 	point    int32 // in numbers, histograms or exponentials
 	position int32 // in outcomes
 	kind     Kind
@@ -322,7 +322,7 @@ func (b *batch) fold(sh *shard, items []int32, c *Converter, now uint32, g *grou
 		// Before any copy is made, lest that comes between the cache misses: a fifth of a fold onto copies of 1 M streams.
 		for _, i := range items {
 			it := &b.items[i]
-			it.slot, it.copy = sh.seek(it.id)
+			it.slot, it.number = sh.seek(it.id)
 		}
 	}
 	repeated, markers := false, false
@@ -366,8 +366,8 @@ func (b *batch) foldItems(streams *shard, items []int32, c *Converter, now uint3
 	for _, i := range items {
 		it := &b.items[i]
 		opened, filled := b.result.GapOpened, b.result.GapFilled
-		if shared && g.lost && it.slot != nil && g.swapped[it.copy].lost {
-			b.lost = g.swapped[it.copy].after
+		if shared && g.lost && it.slot != nil && g.swapped[it.number].lost {
+			b.lost = g.swapped[it.number].after
 		}
 		o := b.foldItem(streams, it, c)
 		if shared {

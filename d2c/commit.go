@@ -57,28 +57,27 @@ type swapped struct {
 	lost      bool     // the stream cannot continue: it begins anew after that
 }
 
-// locate finds the copy of the item's stream, of which slot and copy are yet the original's slot and number, or makes one.
-// There is none if there is no such stream and none may open.
+// locate finds the copy of the item's stream, or makes one. Until then slot and number are the original's. There is no copy
+// if there is no such stream and none may open.
 func (g *group) locate(it *item, sh *shard, c *Converter) {
-	original, number := it.slot, it.copy
+	original, number := it.slot, it.number
 	switch {
 	case original == nil:
-		if it.slot, it.copy = g.scratch.seek(it.id); it.slot != nil || sh.n+g.opened >= maxSlots || !c.mayOpen(it, sh, g.shared) {
+		if it.slot, it.number = g.scratch.seek(it.id); it.slot != nil || sh.n+g.opened >= maxSlots || !c.mayOpen(it, sh, g.shared) {
 			return
 		}
-		it.slot, it.copy = g.scratch.add(it.id, it.kind), g.scratch.n-1
+		it.slot, it.number = g.scratch.add(it.id, it.kind), int32(g.scratch.n-1)
 		g.opened++
 		g.copies = append(g.copies, copied{})
 	case original.meta&flagTouched != 0:
-		it.copy = int(original.seen)
-		it.slot = g.scratch.slot(it.copy)
+		it.slot, it.number = g.scratch.slot(int(original.seen)), int32(original.seen)
 		return
 	default:
-		it.slot, it.copy = g.scratch.append(it.id, it.kind), g.scratch.n-1
+		it.slot, it.number = g.scratch.append(it.id, it.kind), int32(g.scratch.n-1)
 		g.scratch.copyFrom(it.slot, sh, original)
-		g.copies = append(g.copies, copied{original, int32(number), original.seen})
+		g.copies = append(g.copies, copied{original, number, original.seen})
 		original.meta |= flagTouched
-		original.seen = uint32(it.copy)
+		original.seen = uint32(it.number)
 	}
 	if g.shared {
 		sw := swapped{monotonic: it.monotonic}
@@ -111,7 +110,7 @@ func (g *group) refold(c *Converter, now uint32) {
 			subset := g.subset[:0]
 			for _, n := range b.shardItems(i) {
 				it := &b.items[n]
-				if it.slot != nil && g.swapped[it.copy].again {
+				if it.slot != nil && g.swapped[it.number].again {
 					b.undo(it)
 					subset = append(subset, n)
 				}

@@ -107,7 +107,7 @@ func (sh *shard) find(id streamid.ID) *slot {
 }
 
 // seek returns the stream's slot and its number, or nil.
-func (sh *shard) seek(id streamid.ID) (*slot, int) {
+func (sh *shard) seek(id streamid.ID) (*slot, int32) {
 	if len(sh.index) == 0 {
 		return nil, 0
 	}
@@ -119,7 +119,7 @@ func (sh *shard) seek(id streamid.ID) (*slot, int) {
 		}
 		if entry>>tagShift == tag>>tagShift {
 			if s := sh.slot(int(entry&maxSlots) - 1); s.id == id {
-				return s, int(entry&maxSlots) - 1
+				return s, int32(entry&maxSlots) - 1
 			}
 		}
 	}
