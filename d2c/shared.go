@@ -263,6 +263,10 @@ func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op 
 			cp.known = r
 		}
 	}
+	if lost {
+		given := c.outage.lose(op.ID)
+		cp.after = interval{max(cp.after.start, given.start), max(cp.after.time, given.time)}
+	}
 	cp.again, cp.rebased, cp.lost = true, true, lost
 	g.lost = g.lost || lost
 	g.scratch.empty(slot)
