@@ -215,11 +215,15 @@ func TestCredentials(t *testing.T) {
 			cfg := testConfig(server.addr)
 			cfg.Username, cfg.Password = c.username, c.password
 			ext := watch(t, cfg)
-			err := errorOf(sharedStore(t, ext.redisState, testProcessor))
-			if err == nil || reason(err) != "credentials" || !strings.Contains(err.Error(), "does not accept username and password") {
-				t.Errorf("error %v", err)
+			st := sharedStore(t, ext.redisState, testProcessor)
+			for _, n := range []int{1, 100} { // as the server has another answer to a large call
+				err := st.Swap(context.Background(), make([]d2c.SwapOp, n))
+				if err == nil || reason(err) != "credentials" || !strings.Contains(err.Error(), "does not accept username and password") {
+					t.Errorf("%d records: error %v", n, err)
+				}
+				ext.mustNotSay(t, secret, err)
 			}
-			ext.mustNotSay(t, secret, err, ext.host.await(t, componentstatus.StatusPermanentError))
+			ext.mustNotSay(t, secret, ext.host.await(t, componentstatus.StatusPermanentError))
 			if n := ext.logs.FilterLevelExact(zap.ErrorLevel).Len(); n != 1 {
 				t.Errorf("%d errors in the log, want one", n)
 			}
