@@ -28,9 +28,10 @@ type events struct {
 	failing atomic.Bool // the latest batch could not be stored
 }
 
-// refused logs and reports that a batch could not be stored, once until one can be again.
-func (e *events) refused(err error) {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, d2c.ErrClosed) {
+// refused logs and reports that a batch could not be stored, once until one can be again. ctx is that of the batch: an error of
+// the extension may be that it got no answer in time, too.
+func (e *events) refused(ctx context.Context, err error) {
+	if err == ctx.Err() || errors.Is(err, context.Canceled) || errors.Is(err, d2c.ErrClosed) {
 		return // that is about the one batch, or the end
 	}
 	e.mu.Lock()

@@ -183,8 +183,9 @@ func (p *d2cProcessor) reconcile() {
 	if before == 0 {
 		return
 	}
-	if err := p.conv.Reconcile(context.Background()); err != nil {
-		p.events.refused(err)
+	ctx := context.Background()
+	if err := p.conv.Reconcile(ctx); err != nil {
+		p.events.refused(ctx, err)
 		return
 	}
 	p.events.stored()
