@@ -371,6 +371,34 @@ func TestTLS(t *testing.T) {
 			}
 		})
 	}
+	// It takes some tries until such a connection is still there when the extension ends.
+	t.Run("Shutdown is not what fails", func(t *testing.T) {
+		cfg := config(func(c *configtls.ClientConfig) { c.CertFile, c.KeyFile = "", "" })
+		cfg.MaxRetries = 0
+		for range 40 {
+			ext, err := newExtension(extensiontest.NewNopSettings(metadata.Type), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := ext.Start(context.Background(), new(statusHost)); err != nil {
+				t.Fatal(err)
+			}
+			if err := errorOf(sharedStore(t, ext, testProcessor)); err == nil {
+				t.Fatal("no error")
+			}
+			if err := ext.Shutdown(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	t.Run("a server without TLS", func(t *testing.T) {
+		cfg := config(nil)
+		addr := startRedis(t).addr
+		cfg.Endpoints, cfg.DialTimeout, cfg.MaxRetries = []string{addr}, 200*time.Millisecond, 0
+		if err := errorOf(openStore(t, cfg)); err == nil || !strings.Contains(err.Error(), "TLS handshake with "+addr) {
+			t.Errorf("error %v", err)
+		}
+	})
 	t.Run("no such file", func(t *testing.T) {
 		cfg := config(func(c *configtls.ClientConfig) { c.CAFile = "nowhere.pem" })
 		ext, err := newExtension(extensiontest.NewNopSettings(metadata.Type), cfg)

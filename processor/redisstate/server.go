@@ -6,6 +6,7 @@ package redisstate
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -103,7 +104,7 @@ func dialer(timeout time.Duration, cfg *tls.Config, plain bool) func(context.Con
 	d := &net.Dialer{Timeout: timeout}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		if cfg != nil {
-			return (&tls.Dialer{NetDialer: d, Config: cfg}).DialContext(ctx, network, address)
+			return dialTLS(ctx, d, cfg, network, address)
 		}
 		conn, err := d.DialContext(ctx, network, address)
 		if err != nil || plain {
@@ -115,6 +116,30 @@ func dialer(timeout time.Duration, cfg *tls.Config, plain bool) func(context.Con
 		}
 		return conn, nil
 	}
+}
+
+// dialTLS is like tls.Dialer, but its errors tell a server that cannot be reached from one that does not speak TLS: that waits
+// for the end of a line and says nothing.
+func dialTLS(ctx context.Context, d *net.Dialer, cfg *tls.Config, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
+	defer cancel()
+	raw, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.ServerName == "" {
+		cfg = cfg.Clone()
+		cfg.ServerName, _, _ = net.SplitHostPort(address)
+	}
+	conn := tls.Client(raw, cfg)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil, fmt.Errorf("TLS handshake with %s: no answer; does it expect TLS on this port?", address)
+		}
+		return nil, fmt.Errorf("TLS handshake with %s: %w", address, err)
+	}
+	return conn, nil
 }
 
 // close makes whatever is under way fail.
