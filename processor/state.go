@@ -158,8 +158,7 @@ func (p *d2cProcessor) openShared(ctx context.Context, ext component.Component) 
 		Owner: p.id.String(),
 		Trouble: func(id streamid.ID, err error) {
 			p.telemetry.recordDamaged(context.Background(), 1)
-			p.logger.Error("a record in shared state could not be read and is set aside; its stream goes on from what this worker knows, or begins anew",
-				zap.Stringer("stream", id), zap.Error(err))
+			p.events.damaged(id, err)
 		},
 	}
 	if p.cfg.State.OnError == OnErrorLocal {
