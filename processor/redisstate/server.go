@@ -244,8 +244,25 @@ func (s *server) send(ctx context.Context, calls []*call) {
 	wg.Wait()
 }
 
+// maxPipeline bounds the calls that are sent together. What takes longer to write or to answer than the timeouts of an attempt
+// would never succeed, however often it is sent; this many take the server a twentieth of a second.
+const maxPipeline = 40
+
 // pipeline sends the calls to one server.
 func (s *server) pipeline(ctx context.Context, node *redis.Client, calls []*call) {
+	var err error
+	for len(calls) > 0 && (err == nil || fromServer(err)) {
+		n := min(len(calls), maxPipeline)
+		err = s.exec(ctx, node, calls[:n])
+		calls = calls[n:]
+	}
+	for _, c := range calls {
+		c.err = err // and to wait for each to fail would take as many timeouts
+	}
+}
+
+// exec sends the calls to one server at once, and returns an error of any of them.
+func (s *server) exec(ctx context.Context, node *redis.Client, calls []*call) error {
 	pipe := node.Pipeline()
 	cmds := make([]*redis.Cmd, len(calls))
 	for i, c := range calls {
@@ -269,6 +286,7 @@ func (s *server) pipeline(ctx context.Context, node *redis.Client, calls []*call
 			c.err = s.replicated(replicas)
 		}
 	}
+	return err
 }
 
 // errReplicas says that too few replicas have confirmed in time.
