@@ -394,9 +394,12 @@ func TestTLS(t *testing.T) {
 	t.Run("a server without TLS", func(t *testing.T) {
 		cfg := config(nil)
 		addr := startRedis(t).addr
-		cfg.Endpoints, cfg.DialTimeout, cfg.MaxRetries = []string{addr}, 200*time.Millisecond, 0
-		if err := errorOf(openStore(t, cfg)); err == nil || !strings.Contains(err.Error(), "TLS handshake with "+addr) {
-			t.Errorf("error %v", err)
+		cfg.Endpoints, cfg.DialTimeout = []string{addr}, 200*time.Millisecond
+		for _, retries := range []int{0, 10} { // which there is no time for
+			cfg.MaxRetries, cfg.Timeout = retries, 700*time.Millisecond
+			if err := errorOf(openStore(t, cfg)); err == nil || !strings.Contains(err.Error(), "TLS handshake with "+addr) {
+				t.Errorf("%d retries: error %v", retries, err)
+			}
 		}
 	})
 	t.Run("no such file", func(t *testing.T) {

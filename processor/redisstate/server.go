@@ -157,6 +157,7 @@ func (s *server) run(ctx context.Context, calls []*call, split func(*call) []*ca
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	done = make([]*call, 0, len(calls))
+	var wrong error
 	for attempt := 0; ; {
 		s.send(ctx, calls)
 		var rest []*call
@@ -189,11 +190,14 @@ func (s *server) run(ctx context.Context, calls []*call, split func(*call) []*ca
 		if failed == nil {
 			continue
 		}
+		if wrong == nil || ctx.Err() == nil {
+			wrong = failed // and not that the time for all attempts is over: what was wrong before says more
+		}
 		if s.cluster != nil {
 			s.cluster.ReloadState(ctx)
 		}
 		if attempt == s.maxRetries || !s.pause(ctx, attempt) {
-			return nil, retries, failed
+			return nil, retries, wrong
 		}
 		attempt++
 	}
