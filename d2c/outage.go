@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/deltaring/deltaring/streamid"
 )
 
 // storeError is an error of the SharedStore, rather than of the batch.
@@ -28,6 +30,8 @@ type outage struct {
 	backlog []pmetric.Metrics
 	points  int // in backlog
 	retryAt time.Time
+	// lost has the streams that the store turned out not to have any more, for which nothing of the backlog can be committed.
+	lost map[streamid.ID]struct{}
 }
 
 // retryStore is how often a store that failed is tried again while batches come.
@@ -88,10 +92,12 @@ func (c *Converter) keep(md pmetric.Metrics) (Result, error) {
 	for i := range b.items {
 		id := b.items[i].id
 		from, to := &c.shards[id.Hi>>shardShift], &o.table.shards[id.Hi>>shardShift]
+		from.mu.Lock() // Expire may be under way
 		if s := from.find(id); s != nil && to.find(id) == nil {
 			to.copyFrom(to.add(id, s.kind()), from, s)
 			o.table.live.Add(1)
 		}
+		from.mu.Unlock()
 	}
 	return o.table.Convert(context.Background(), md)
 }
@@ -124,8 +130,43 @@ func (c *Converter) reconcile(ctx context.Context) error {
 		o.backlog[0] = pmetric.Metrics{}
 		o.backlog = o.backlog[1:]
 	}
-	o.table, o.backlog = nil, nil
+	o.recall(c)
+	o.table, o.backlog, o.lost = nil, nil, nil
 	return nil
+}
+
+// lose is told of a stream that the store has lost, and returns its start and the latest time that were given out meanwhile, if
+// there is an outage that ends. What was given out stays: the stream's next life begins after that.
+func (o *outage) lose(id streamid.ID) interval {
+	if o == nil || o.table == nil {
+		return interval{}
+	}
+	sh := &o.table.shards[id.Hi>>shardShift]
+	s := sh.find(id)
+	if s == nil {
+		return interval{}
+	}
+	if o.lost == nil {
+		o.lost = map[streamid.ID]struct{}{}
+	}
+	o.lost[id] = struct{}{}
+	var t timeline
+	sh.timeline(s, &t)
+	return interval{t.start, t.emitted}
+}
+
+// recall makes the cache know what was given out of the streams that are lost. Their tags stay those of records that are not
+// there, so that the next point of each finds out again.
+func (o *outage) recall(c *Converter) {
+	for id := range o.lost {
+		from, to := &o.table.shards[id.Hi>>shardShift], &c.shards[id.Hi>>shardShift]
+		to.mu.Lock()
+		if s := to.find(id); s != nil {
+			to.copyFrom(s, from, from.find(id))
+			s.seen = c.clock()
+		}
+		to.mu.Unlock()
+	}
 }
 
 // Outstanding returns the number of points that have been given out but not committed, because the SharedStore fails.

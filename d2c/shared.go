@@ -266,6 +266,10 @@ func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op 
 			sw.known = r
 		}
 	}
+	if lost {
+		given := c.outage.lose(op.ID)
+		sw.after = interval{max(sw.after.start, given.start), max(sw.after.time, given.time)}
+	}
 	sw.again, sw.rebased, sw.lost = true, true, lost
 	g.lost = g.lost || lost
 	g.scratch.empty(slot)

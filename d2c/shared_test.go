@@ -7,7 +7,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -139,6 +141,84 @@ func TestOutageIsServedFromTheCacheAndReconciled(t *testing.T) {
 	expect(two, batch(s.int(60, 70, 16)), 1+2+4+8+1+16)
 	if one.Outstanding() != 0 || two.Outstanding() != 0 {
 		t.Fatalf("outstanding %d and %d", one.Outstanding(), two.Outstanding())
+	}
+}
+
+// A store may come back without what it had. What was given out meanwhile was given out: the stream goes on from there where
+// this worker can be sure of it, and begins anew after it, not in the midst of it, where it cannot.
+func TestOutageEndsWithAnEmptyStore(t *testing.T) {
+	for name, tc := range map[string]struct {
+		window time.Duration
+		start  float64
+		total  int64
+	}{
+		"sure":     {0, 10, 1 + 2 + 4 + 8},
+		"not sure": {time.Hour, 40, 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := d2c.DefaultConfig()
+			cfg.LateWindow = tc.window
+			store := new(outableStore)
+			conv, err := d2c.Share(cfg, d2c.Shared{Store: store, Owner: "test", MaxOutstanding: 10})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := series("s")
+			values(t, conv, batch(s.int(10, 20, 1)))
+			store.out = true
+			values(t, conv, batch(s.int(20, 30, 2)))
+			if got := values(t, conv, batch(s.int(30, 40, 4))); got[0] != 7 {
+				t.Fatalf("total %d during the outage, want 7", got[0])
+			}
+			store.out, store.MemoryStore = false, d2c.MemoryStore{}
+			if err := conv.Reconcile(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			// A retry may bring the total again, but never begin anew with what was given out.
+			if got := values(t, conv, batch(s.int(20, 30, 2))); len(got) > 0 && got[0] != 7 {
+				t.Errorf("total %d after a retry, want 7 or none", got[0])
+			}
+			md := batch(s.int(40, 50, 8))
+			got := values(t, conv, md)
+			start := md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0).StartTimestamp()
+			if got[0] != tc.total || start != sec(tc.start) {
+				t.Errorf("total %d since %v, want %d since %v s", got[0], start.AsTime(), tc.total, tc.start)
+			}
+		})
+	}
+}
+
+// Idle streams are forgotten at any time, also when what the cache has is needed for an outage. The race detector looks.
+func TestOutageBeginsWhileStreamsExpire(t *testing.T) {
+	cfg := d2c.DefaultConfig()
+	cfg.MaxStale = time.Second
+	var clock atomic.Int64
+	cfg.Now = func() time.Time { return time.Unix(clock.Add(1), 0) }
+	store := new(outableStore)
+	conv, err := d2c.Share(cfg, d2c.Shared{Store: store, Owner: "test", MaxOutstanding: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		var points []point
+		for n := range 20 {
+			points = append(points, series(fmt.Sprint(n)).int(float64(i), float64(i+1), 1))
+		}
+		store.out = false
+		if err := conv.Reconcile(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		values(t, conv, batch(points...))
+		store.out = true
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range 10 {
+				conv.Expire()
+			}
+		}()
+		values(t, conv, batch(points...))
+		<-done
 	}
 }
 

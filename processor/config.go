@@ -19,8 +19,8 @@ import (
 type Config struct {
 	// MaxStale is how long a stream may go without an accepted point before it is forgotten; its next point opens a new
 	// stream. Idle streams are looked for every tenth of it, though not more often than every second and at least every
-	// minute. Choose it longer than the longest interval at which producers report. Zero keeps streams for ever.
-	// Default 1h.
+	// minute. Choose it longer than the longest interval at which producers report; a second at least. Zero keeps streams
+	// for ever. Default 1h.
 	MaxStale time.Duration `mapstructure:"max_stale"`
 
 	// MaxStreams bounds the number of streams, and so the memory. Points of further streams are dropped and counted;
@@ -38,7 +38,7 @@ type Config struct {
 	Overlap d2c.OverlapPolicy `mapstructure:"overlap"`
 
 	// LateWindow is how far behind its stream a missing delta may come and still be added. Zero remembers no gaps: every
-	// delta that ends before its stream does is dropped. Default 5m.
+	// delta that ends before its stream does is dropped. A millisecond at least. Default 5m.
 	LateWindow time.Duration `mapstructure:"late_window"`
 
 	// State says where the state of the streams is kept besides in memory. By default it is nowhere: a restart of the
@@ -105,6 +105,8 @@ func (c *Config) Validate() error {
 	switch {
 	case c.MaxStale < 0:
 		return fmt.Errorf("max_stale: must not be negative, got %v", c.MaxStale)
+	case c.MaxStale != 0 && c.MaxStale < time.Second:
+		return fmt.Errorf("max_stale: must be a second at least, got %v; is there a unit missing?", c.MaxStale)
 	case c.MaxStreams < 0:
 		return fmt.Errorf("max_streams: must not be negative, got %d", c.MaxStreams)
 	case c.Gap > d2c.GapRestart:
@@ -113,6 +115,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("overlap: unknown %v", c.Overlap)
 	case c.LateWindow < 0:
 		return fmt.Errorf("late_window: must not be negative, got %v", c.LateWindow)
+	case c.LateWindow != 0 && c.LateWindow < time.Millisecond:
+		return fmt.Errorf("late_window: must be a millisecond at least, got %v; is there a unit missing?", c.LateWindow)
 	}
 	return c.State.validate()
 }

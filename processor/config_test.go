@@ -91,6 +91,8 @@ func TestBadConfigNamesTheKey(t *testing.T) {
 		"negative max_stale":    {"max_stale: -1s", []string{"max_stale", "-1s"}},
 		"negative max_streams":  {"max_streams: -1", []string{"max_streams", "-1"}},
 		"negative late_window":  {"late_window: -5m", []string{"late_window", "-5m"}},
+		"max_stale, no unit":    {"max_stale: 3600", []string{"max_stale", "3.6µs", "unit"}},
+		"late_window, no unit":  {"late_window: 300", []string{"late_window", "300ns", "unit"}},
 		"not a duration":        {"max_stale: soon", []string{"max_stale"}},
 		"not a number":          {"max_streams: many", []string{"max_streams"}},
 		"unknown gap":           {"gap: ignore", []string{"gap", "ignore", "continue", "restart"}},

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/streamid"
 )
 
 // events logs what happens to streams: once where a state changes, per batch at debug level, never per point.
@@ -23,14 +25,21 @@ type events struct {
 	limit  int         // max_streams
 	full   atomic.Bool // points have been refused since there last was room for a new stream
 
+	damage struct {
+		sync.Mutex
+		untold int       // records set aside since
+		told   time.Time // that there were some
+	}
+
 	host    component.Host // whom to tell that state cannot be stored
 	mu      sync.Mutex
 	failing atomic.Bool // the latest batch could not be stored
 }
 
-// refused logs and reports that a batch could not be stored, once until one can be again.
-func (e *events) refused(err error) {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, d2c.ErrClosed) {
+// refused logs and reports that a batch could not be stored, once until one can be again. ctx is that of the batch: an error of
+// the extension may be that it got no answer in time, too.
+func (e *events) refused(ctx context.Context, err error) {
+	if err == ctx.Err() || errors.Is(err, context.Canceled) || errors.Is(err, d2c.ErrClosed) {
 		return // that is about the one batch, or the end
 	}
 	e.mu.Lock()
@@ -53,6 +62,23 @@ func (e *events) stored() {
 		e.logger.Info("state can be stored again")
 		componentstatus.ReportStatus(e.host, componentstatus.NewEvent(componentstatus.StatusOK))
 	}
+}
+
+// damageInterval is how often damaged records are told of: somebody who writes into shared state may do so to all of them.
+const damageInterval = 10 * time.Second
+
+// damaged logs that the record of a stream in shared state could not be read: one for all within an interval.
+func (e *events) damaged(id streamid.ID, err error) {
+	d := &e.damage
+	d.Lock()
+	defer d.Unlock()
+	d.untold++
+	if time.Since(d.told) < damageInterval {
+		return
+	}
+	e.logger.Error("records in shared state could not be read and are set aside; their streams go on from what this worker knows, or begin anew",
+		zap.Int("records", d.untold), zap.Stringer("stream", id), zap.Error(err))
+	d.untold, d.told = 0, time.Now()
 }
 
 // checkpoints logs that checkpoints fail, or with nil that they work again.

@@ -4,6 +4,7 @@
 package d2cprocessor
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"testing"
@@ -13,7 +14,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/deltaring/deltaring/streamid"
 )
 
 func TestStartLogsTheEffectivePolicy(t *testing.T) {
@@ -95,4 +100,26 @@ func TestDropsAndRestartsAreLoggedPerBatchAtDebug(t *testing.T) {
 			assert.Equal(t, map[string]any{"restart_overflow": uint64(1)}, got[1].ContextMap())
 		})
 	}
+}
+
+// Whoever has written into all of shared state must not fill the disk of the log, too.
+func TestDamagedRecordsAreToldTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zapcore.InfoLevel)
+		e := &events{logger: zap.New(core)}
+		told := func() (records []int64) {
+			for _, entry := range logs.TakeAll() {
+				assert.Equal(t, zapcore.ErrorLevel, entry.Level)
+				records = append(records, entry.ContextMap()["records"].(int64))
+			}
+			return records
+		}
+		for n := range 1000 {
+			e.damaged(streamid.ID{Lo: uint64(n)}, errors.New("damaged"))
+		}
+		assert.Equal(t, []int64{1}, told())
+		time.Sleep(damageInterval)
+		e.damaged(streamid.ID{}, errors.New("damaged"))
+		assert.Equal(t, []int64{1000}, told())
+	})
 }

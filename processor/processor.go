@@ -62,7 +62,7 @@ func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric
 	if err != nil {
 		// Not permanent: whoever sent the batch is to try again. Nothing has changed meanwhile, not even the batch.
 		p.telemetry.recordRefused(ctx, md.DataPointCount())
-		p.events.refused(err)
+		p.events.refused(ctx, err)
 		return md, err
 	}
 	if p.kept {

@@ -157,8 +157,7 @@ func (p *d2cProcessor) openShared(ctx context.Context, ext component.Component) 
 		Owner: p.id.String(),
 		Trouble: func(id streamid.ID, err error) {
 			p.telemetry.recordDamaged(context.Background(), 1)
-			p.logger.Error("a record in shared state could not be read and is set aside; its stream goes on from what this worker knows, or begins anew",
-				zap.Stringer("stream", id), zap.Error(err))
+			p.events.damaged(id, err)
 		},
 	}
 	if p.cfg.State.OnError == OnErrorLocal {
@@ -182,8 +181,9 @@ func (p *d2cProcessor) reconcile() {
 	if before == 0 {
 		return
 	}
-	if err := p.conv.Reconcile(context.Background()); err != nil {
-		p.events.refused(err)
+	ctx := context.Background()
+	if err := p.conv.Reconcile(ctx); err != nil {
+		p.events.refused(ctx, err)
 		return
 	}
 	p.events.stored()

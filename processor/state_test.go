@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -423,12 +424,18 @@ func TestSharedStateContinuesOnAnotherWorker(t *testing.T) {
 }
 
 func TestSharedStateThatFailsRefuses(t *testing.T) {
+	for _, err := range []error{errors.New("connection refused"), fmt.Errorf("no answer: %w", context.DeadlineExceeded)} {
+		t.Run(err.Error(), func(t *testing.T) { testSharedStateThatFailsRefuses(t, err) })
+	}
+}
+
+func testSharedStateThatFailsRefuses(t *testing.T, fails error) {
 	stores := map[component.ID]*poolStore{}
 	host := newWorker(stores)
 	sink, p := start(t, nop(), inPool(), host)
-	stores[nop().ID].fail(errors.New("connection refused"))
+	stores[nop().ID].fail(fails)
 	md := batch(delta{"a", 0, 10, 5})
-	require.ErrorContains(t, p.ConsumeMetrics(t.Context(), md), "connection refused")
+	require.ErrorIs(t, p.ConsumeMetrics(t.Context(), md), fails)
 	assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError}, host.reported())
 	stores[nop().ID].fail(nil)
 	require.NoError(t, p.ConsumeMetrics(t.Context(), md))

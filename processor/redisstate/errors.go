@@ -74,9 +74,11 @@ func reason(err error) string {
 // reasons are all that reason returns.
 var reasons = []string{"credentials", "memory", "replicas", "unreachable", "other"}
 
-// credentials reports whether the server does not let us in, or not do what we must.
+// credentials reports whether the server does not let us in, or not do what we must. To a large command of somebody it does
+// not know it says that, instead of NOAUTH.
 func credentials(err error) bool {
-	return saysAny(err, "WRONGPASS", "NOAUTH") || forbidden(err) || fromServer(err) && strings.Contains(err.Error(), "invalid password")
+	return saysAny(err, "WRONGPASS", "NOAUTH") || forbidden(err) || fromServer(err) &&
+		(strings.Contains(err.Error(), "invalid password") || strings.Contains(err.Error(), "Protocol error: unauthenticated"))
 }
 
 // forbidden reports whether we are in, but lack a permission. For what a script runs, Redis 7 and 6 have no code.

@@ -77,14 +77,16 @@ func (e *redisState) Shutdown(context.Context) error {
 	s := e.server
 	e.server, e.closed = nil, true
 	e.mu.Unlock()
-	var err error
 	if s != nil {
 		e.cancel()
-		err = s.close()
+		if err := s.close(); err != nil {
+			// A server that has closed a connection before us, most of all one with TLS, makes an error of taking leave of it.
+			e.logger.Debug("connections were not closed as they should be", zap.Error(err))
+		}
 		e.watching.Wait()
 	}
 	e.tel.shutdown()
-	return err
+	return nil
 }
 
 // SharedStore returns the store of the processor: all processors of that ID that use the same servers and the same prefix

@@ -215,11 +215,15 @@ func TestCredentials(t *testing.T) {
 			cfg := testConfig(server.addr)
 			cfg.Username, cfg.Password = c.username, c.password
 			ext := watch(t, cfg)
-			err := errorOf(sharedStore(t, ext.redisState, testProcessor))
-			if err == nil || reason(err) != "credentials" || !strings.Contains(err.Error(), "does not accept username and password") {
-				t.Errorf("error %v", err)
+			st := sharedStore(t, ext.redisState, testProcessor)
+			for _, n := range []int{1, 100} { // as the server has another answer to a large call
+				err := st.Swap(context.Background(), make([]d2c.SwapOp, n))
+				if err == nil || reason(err) != "credentials" || !strings.Contains(err.Error(), "does not accept username and password") {
+					t.Errorf("%d records: error %v", n, err)
+				}
+				ext.mustNotSay(t, secret, err)
 			}
-			ext.mustNotSay(t, secret, err, ext.host.await(t, componentstatus.StatusPermanentError))
+			ext.mustNotSay(t, secret, ext.host.await(t, componentstatus.StatusPermanentError))
 			if n := ext.logs.FilterLevelExact(zap.ErrorLevel).Len(); n != 1 {
 				t.Errorf("%d errors in the log, want one", n)
 			}
@@ -367,6 +371,37 @@ func TestTLS(t *testing.T) {
 			}
 		})
 	}
+	// It takes some tries until such a connection is still there when the extension ends.
+	t.Run("Shutdown is not what fails", func(t *testing.T) {
+		cfg := config(func(c *configtls.ClientConfig) { c.CertFile, c.KeyFile = "", "" })
+		cfg.MaxRetries = 0
+		for range 40 {
+			ext, err := newExtension(extensiontest.NewNopSettings(metadata.Type), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := ext.Start(context.Background(), new(statusHost)); err != nil {
+				t.Fatal(err)
+			}
+			if err := errorOf(sharedStore(t, ext, testProcessor)); err == nil {
+				t.Fatal("no error")
+			}
+			if err := ext.Shutdown(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	t.Run("a server without TLS", func(t *testing.T) {
+		cfg := config(nil)
+		addr := startRedis(t).addr
+		cfg.Endpoints, cfg.DialTimeout = []string{addr}, 200*time.Millisecond
+		for _, retries := range []int{0, 10} { // which there is no time for
+			cfg.MaxRetries, cfg.Timeout = retries, 700*time.Millisecond
+			if err := errorOf(openStore(t, cfg)); err == nil || !strings.Contains(err.Error(), "TLS handshake with "+addr) {
+				t.Errorf("%d retries: error %v", retries, err)
+			}
+		}
+	})
 	t.Run("no such file", func(t *testing.T) {
 		cfg := config(func(c *configtls.ClientConfig) { c.CAFile = "nowhere.pem" })
 		ext, err := newExtension(extensiontest.NewNopSettings(metadata.Type), cfg)

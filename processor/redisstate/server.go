@@ -6,6 +6,7 @@ package redisstate
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -103,7 +104,7 @@ func dialer(timeout time.Duration, cfg *tls.Config, plain bool) func(context.Con
 	d := &net.Dialer{Timeout: timeout}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		if cfg != nil {
-			return (&tls.Dialer{NetDialer: d, Config: cfg}).DialContext(ctx, network, address)
+			return dialTLS(ctx, d, cfg, network, address)
 		}
 		conn, err := d.DialContext(ctx, network, address)
 		if err != nil || plain {
@@ -115,6 +116,30 @@ func dialer(timeout time.Duration, cfg *tls.Config, plain bool) func(context.Con
 		}
 		return conn, nil
 	}
+}
+
+// dialTLS is like tls.Dialer, but its errors tell a server that cannot be reached from one that does not speak TLS: that waits
+// for the end of a line and says nothing.
+func dialTLS(ctx context.Context, d *net.Dialer, cfg *tls.Config, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
+	defer cancel()
+	raw, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.ServerName == "" {
+		cfg = cfg.Clone()
+		cfg.ServerName, _, _ = net.SplitHostPort(address)
+	}
+	conn := tls.Client(raw, cfg)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil, fmt.Errorf("TLS handshake with %s: no answer; does it expect TLS on this port?", address)
+		}
+		return nil, fmt.Errorf("TLS handshake with %s: %w", address, err)
+	}
+	return conn, nil
 }
 
 // close makes whatever is under way fail.
@@ -132,6 +157,7 @@ func (s *server) run(ctx context.Context, calls []*call, split func(*call) []*ca
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	done = make([]*call, 0, len(calls))
+	var wrong error
 	for attempt := 0; ; {
 		s.send(ctx, calls)
 		var rest []*call
@@ -164,11 +190,14 @@ func (s *server) run(ctx context.Context, calls []*call, split func(*call) []*ca
 		if failed == nil {
 			continue
 		}
+		if wrong == nil || ctx.Err() == nil {
+			wrong = failed // and not that the time for all attempts is over: what was wrong before says more
+		}
 		if s.cluster != nil {
 			s.cluster.ReloadState(ctx)
 		}
 		if attempt == s.maxRetries || !s.pause(ctx, attempt) {
-			return nil, retries, failed
+			return nil, retries, wrong
 		}
 		attempt++
 	}
@@ -219,8 +248,25 @@ func (s *server) send(ctx context.Context, calls []*call) {
 	wg.Wait()
 }
 
+// maxPipeline bounds the calls that are sent together. What takes longer to write or to answer than the timeouts of an attempt
+// would never succeed, however often it is sent; this many take the server a twentieth of a second.
+const maxPipeline = 40
+
 // pipeline sends the calls to one server.
 func (s *server) pipeline(ctx context.Context, node *redis.Client, calls []*call) {
+	var err error
+	for len(calls) > 0 && (err == nil || fromServer(err)) {
+		n := min(len(calls), maxPipeline)
+		err = s.exec(ctx, node, calls[:n])
+		calls = calls[n:]
+	}
+	for _, c := range calls {
+		c.err = err // and to wait for each to fail would take as many timeouts
+	}
+}
+
+// exec sends the calls to one server at once, and returns an error of any of them.
+func (s *server) exec(ctx context.Context, node *redis.Client, calls []*call) error {
 	pipe := node.Pipeline()
 	cmds := make([]*redis.Cmd, len(calls))
 	for i, c := range calls {
@@ -244,6 +290,7 @@ func (s *server) pipeline(ctx context.Context, node *redis.Client, calls []*call
 			c.err = s.replicated(replicas)
 		}
 	}
+	return err
 }
 
 // errReplicas says that too few replicas have confirmed in time.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/extension"
@@ -531,5 +532,46 @@ func TestGroupsDivideTheSlotsEvenly(t *testing.T) {
 		if k := st.asideKey(id); server.do("cluster", "keyslot", k).(int64) != slot {
 			t.Errorf("%q is in another slot than %q", k, key)
 		}
+	}
+}
+
+// pipelines remembers how many commands the largest pipeline had.
+type pipelines struct{ largest, n int }
+
+func (*pipelines) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*pipelines) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (p *pipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		p.largest, p.n = max(p.largest, len(cmds)), p.n+1
+		return next(ctx, cmds)
+	}
+}
+
+// The timeouts of an attempt are for so much and not for all of a batch, or one that is large could never be stored.
+func TestLargeBatchIsSentInParts(t *testing.T) {
+	server := startRedis(t)
+	cfg := testConfig(server.addr)
+	cfg.MaxRetries = 0
+	to := connect(cfg, nil, false) // without the probes of an extension
+	defer to.close()
+	st := newStore(to, nil, cfg, "d2c")
+	sent := new(pipelines)
+	to.single.AddHook(sent)
+	ops := make([]d2c.SwapOp, 3*maxPipeline*maxOps+1)
+	for i := range ops {
+		ops[i] = d2c.SwapOp{ID: streamid.ID{Lo: uint64(i)}, Record: record(uint64(i)+1, "")}
+	}
+	mustSwap(t, st, ops...)
+	if sent.largest != maxPipeline {
+		t.Errorf("%d calls at once, want %d", sent.largest, maxPipeline)
+	}
+	// Nobody waits for each part to fail.
+	server.stop()
+	sent.n = 0
+	if err := st.Swap(context.Background(), ops); err == nil || reason(err) != "unreachable" {
+		t.Errorf("error %v", err)
+	}
+	if sent.n != 1 {
+		t.Errorf("%d pipelines to a server that is not there, want one", sent.n)
 	}
 }
