@@ -23,19 +23,22 @@ func newScript(source string) *script {
 // KEYS are those of the ops. ARGV are the time to live in milliseconds, or nothing; the tags of all bases, eight bytes each;
 // then for each op the record, or nothing to compare only.
 //
-// What is shorter than 25 bytes has no tag, see d2c.RecordTag. What is no string is foreign; it reads as empty. What is only
+// What is shorter than 25 bytes has no tag, see d2c.RecordTag. What is no string is foreign; it reads as empty. One MGET takes a
+// third less time than a GET for each, but has nil for what is no string too, so GET has to say what nil is. What is only
 // compared is written to as well, with no effect but on its expiry: a server that has become a replica has to refuse that,
-// because it does not know any more what is so. GET and PSETEX are what takes the least time for each record, a fifth less
-// than GETRANGE and SET with PX.
-var swapScript = newScript(`local call, pcall, sub, type = redis.call, redis.pcall, string.sub, type
+// because it does not know any more what is so.
+var swapScript = newScript(`local call, sub = redis.call, string.sub
 local ttl, bases, out, n = ARGV[1], ARGV[2], {}, 0
 local none = '\0\0\0\0\0\0\0\0'
+local values = call('MGET', unpack(KEYS))
 for i = 1, #KEYS do
-  local key, base, record = KEYS[i], sub(bases, 8*i-7, 8*i), ARGV[i+2]
-  local there = pcall('GET', key)
-  if type(there) == 'table' then
-    if sub(there.err, 1, 9) ~= 'WRONGTYPE' then return there end
-    there = ''
+  local key, base, record, there = KEYS[i], sub(bases, 8*i-7, 8*i), ARGV[i+2], values[i]
+  if not there then
+    there = redis.pcall('GET', key)
+    if type(there) == 'table' then
+      if sub(there.err, 1, 9) ~= 'WRONGTYPE' then return there end
+      there = ''
+    end
   end
   local as
   if base == none then

@@ -479,6 +479,16 @@ func TestForeignTypes(t *testing.T) {
 				t.Fatalf("%v: swapped %v, current %q", make[0], op.Swapped, op.Current)
 			}
 		}
+		// One call reads all its keys with one command, which takes another type for nothing.
+		near := [2]streamid.ID{{Hi: id.Hi, Lo: 100}, {Hi: id.Hi, Lo: 101}}
+		mustSwap(t, st, d2c.SwapOp{ID: near[0], Record: record(1, "")})
+		ops := swap(t, st,
+			d2c.SwapOp{ID: near[0], Base: 1, Record: record(2, "")},
+			d2c.SwapOp{ID: id, Record: record(1, "")},
+			d2c.SwapOp{ID: near[1], Record: record(1, "")})
+		if !ops[0].Swapped || ops[1].Swapped || !same(ops[1].Current, []byte{}) || !ops[2].Swapped {
+			t.Fatalf("%v between two others: %+v", make[0], ops)
+		}
 		if err := st.SetAside(context.Background(), id, []byte{}); err != nil {
 			t.Fatal(err)
 		}
