@@ -93,7 +93,8 @@ func share(t testing.TB, st d2c.SharedStore) *d2c.Converter {
 }
 
 // BenchmarkShare is what a worker converts, batch after batch, all streams known: points/s counts Convert alone, which is
-// the round trip to the server, the server's work and ours.
+// the round trip to the server, the server's work and ours. server-µs/point is the server's processor time for each point,
+// which depends less on what else the machine does.
 func BenchmarkShare(b *testing.B) {
 	const streams = 20_000
 	single := startRedis(b)
@@ -101,9 +102,9 @@ func BenchmarkShare(b *testing.B) {
 	for _, servers := range []int{1, 3} {
 		for _, points := range []int{10, 100, 1000, 10_000} {
 			b.Run(fmt.Sprintf("servers=%d/batch=%d", servers, points), func(b *testing.B) {
-				cfg := testConfig(single.addr)
+				cfg, nodes := testConfig(single.addr), []*redisServer{single}
 				if servers > 1 {
-					cfg = testConfig(three[0].addr)
+					cfg, nodes = testConfig(three[0].addr), three
 					cfg.Mode = ModeCluster
 				}
 				cfg.Prefix = "bench" + strconv.Itoa(points)
@@ -125,16 +126,32 @@ func BenchmarkShare(b *testing.B) {
 				convert()
 				n := 0
 				busy = 0
+				before := processorTime(nodes)
 				for b.Loop() {
 					convert()
 					n += streams
 				}
+				b.ReportMetric(float64((processorTime(nodes)-before).Nanoseconds())/1000/float64(n), "server-µs/point")
 				b.ReportMetric(float64(n)/busy.Seconds(), "points/s")
 				b.ReportMetric(float64(busy.Microseconds())/float64(n/points), "µs/batch")
 				b.ReportMetric(0, "ns/op")
 			})
 		}
 	}
+}
+
+// processorTime is what the servers have used so far.
+func processorTime(servers []*redisServer) (used time.Duration) {
+	for _, s := range servers {
+		for _, field := range []string{"used_cpu_user", "used_cpu_sys"} {
+			d, err := time.ParseDuration(s.info("cpu", field) + "s")
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			used += d
+		}
+	}
+	return used
 }
 
 // BenchmarkLatency is how long a batch of 1000 takes if 100 of them come each second.

@@ -64,8 +64,9 @@ type Config struct {
 	// PoolSize bounds the connections to each server. A processor uses one at a time. Default 10.
 	PoolSize int `mapstructure:"pool_size"`
 
-	// RecordTTL is how long a record is kept after it was last written or confirmed. Longer than the processor's max_stale,
-	// or streams restart that were idle meanwhile. Zero keeps records for ever. Default 24h.
+	// RecordTTL is how long a record is kept at least after it was last written or confirmed; it may be up to an eighth
+	// longer. Longer than the processor's max_stale, or streams restart that were idle meanwhile. Zero keeps records for
+	// ever. Default 24h.
 	RecordTTL time.Duration `mapstructure:"record_ttl"`
 
 	// WaitReplicas is the number of replicas that must have what was written before a batch goes out, so that a failover to

@@ -179,7 +179,7 @@ var probeRecord = []byte("-deltaring writes this to see whether it can")
 
 func newProbe(s *server, cfg *Config) *probe {
 	p := &probe{store: newStore(s, nil, cfg, probeName)}
-	p.store.ttl = strconv.FormatInt(probeTTL.Milliseconds(), 10)
+	p.store.expiry = expiry{ttl: strconv.FormatInt(probeTTL.Milliseconds(), 10)}
 	n := 1
 	if s.cluster != nil {
 		n = groups

@@ -262,7 +262,7 @@ func TestCredentials(t *testing.T) {
 }
 
 // acl is the least that a user needs; the README has it.
-const acl = "~d2c:* resetchannels -@all +eval +evalsha +get +set +psetex +persist +pexpire +renamenx"
+const acl = "~d2c:* resetchannels -@all +eval +evalsha +get +mget +set +setrange +psetex +persist +pexpire +renamenx"
 
 func TestLeastPermissions(t *testing.T) {
 	readme, err := os.ReadFile("README.md")

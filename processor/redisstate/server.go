@@ -37,6 +37,7 @@ type call struct {
 	args   []any  // room for two, the number of keys, the keys, the arguments
 	key    string // one of the keys
 	ops    []int32
+	anew   int // of how many ops, the first ones, the expiry begins anew
 
 	whole  bool // the server does not know the script
 	moved  bool // the slot has moved

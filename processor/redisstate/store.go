@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"time"
 
 	"github.com/deltaring/deltaring/d2c"
@@ -60,7 +59,7 @@ type store struct {
 	tel    *storeTelemetry // nil for probes
 	name   string          // of the processor
 	prefix string
-	ttl    string // in milliseconds, or nothing
+	expiry expiry
 	// failing is told of errors, if not nil. It has room for one.
 	failing chan<- struct{}
 
@@ -77,11 +76,7 @@ type blob []byte
 func (b *blob) MarshalBinary() ([]byte, error) { return *b, nil }
 
 func newStore(s *server, tel *storeTelemetry, cfg *Config, name string) *store {
-	st := &store{server: s, tel: tel, name: name, prefix: cfg.Prefix}
-	if cfg.RecordTTL > 0 {
-		st.ttl = strconv.FormatInt(cfg.RecordTTL.Milliseconds(), 10)
-	}
-	return st
+	return &store{server: s, tel: tel, name: name, prefix: cfg.Prefix, expiry: newExpiry(cfg.RecordTTL, cfg.Timeout)}
 }
 
 func (st *store) appendKey(b []byte, id streamid.ID) []byte {
@@ -107,6 +102,7 @@ func (st *store) Swap(ctx context.Context, ops []d2c.SwapOp) error {
 		return nil
 	}
 	started := time.Now()
+	st.expiry.begin(started)
 	for i := range ops {
 		ops[i].Swapped, ops[i].Current = false, nil
 	}
@@ -114,7 +110,7 @@ func (st *store) Swap(ctx context.Context, ops []d2c.SwapOp) error {
 	done, retries, err := st.server.run(ctx, calls, func(c *call) []*call { return st.split(ops, c) })
 	for _, c := range done {
 		if err == nil {
-			err = c.swapped(ops)
+			err = st.swapped(ops, c)
 		}
 	}
 	for _, c := range calls {
@@ -180,17 +176,25 @@ func (st *store) chop(ops []d2c.SwapOp, calls []*call, order []int32) []*call {
 	return calls
 }
 
-// call makes one call for the ops in order.
+// call makes one call for the ops in order, which it puts in another: first those whose expiry begins anew. A record that is
+// not known to be there has none to keep.
 func (st *store) call(ops []d2c.SwapOp, order []int32) *call {
-	c := &call{script: swapScript, key: st.keys[order[0]], ops: order}
-	c.args = append(make([]any, 0, 5+2*len(order)), nil, nil, len(order))
+	anew := 0
+	for at, i := range order {
+		if op := &ops[i]; op.Base == 0 || op.Record == nil || !st.expiry.has(op.ID) {
+			order[at], order[anew] = order[anew], i
+			anew++
+		}
+	}
+	c := &call{script: swapScript, key: st.keys[order[0]], ops: order, anew: anew}
+	c.args = append(make([]any, 0, 6+2*len(order)), nil, nil, len(order))
 	bases := make(blob, 0, tagSize*len(order))
 	for _, i := range order {
 		c.args = append(c.args, &st.keys[i]) // a pointer, because a string in an interface is an allocation
 		bases = binary.LittleEndian.AppendUint64(bases, ops[i].Base)
 	}
 	c.args[3] = c.key // where the client looks for the slot
-	c.args = append(c.args, &st.ttl, &bases)
+	c.args = append(c.args, &st.expiry.ttl, anew, &bases)
 	for _, i := range order {
 		c.args = append(c.args, (*blob)(&ops[i].Record))
 	}
@@ -211,7 +215,7 @@ func (st *store) split(ops []d2c.SwapOp, c *call) []*call {
 var errAnswer = errors.New("the script's answer makes no sense; is this Redis?")
 
 // swapped makes of the answer what it means for the ops.
-func (c *call) swapped(ops []d2c.SwapOp) error {
+func (st *store) swapped(ops []d2c.SwapOp, c *call) error {
 	pairs, ok := c.answer.([]any)
 	if !ok || len(pairs)%2 != 0 {
 		return errAnswer
@@ -232,6 +236,11 @@ func (c *call) swapped(ops []d2c.SwapOp) error {
 			op.Current = []byte(current)
 		default:
 			return errAnswer
+		}
+	}
+	for _, i := range c.ops[:c.anew] {
+		if op := &ops[i]; op.Swapped && (op.Record != nil || op.Base != 0) {
+			st.expiry.add(op.ID)
 		}
 	}
 	return nil

@@ -320,31 +320,75 @@ func TestOneSwapsOfMany(t *testing.T) {
 	}
 }
 
+// The first change in a period, and each that nobody here knows to have been preceded by one, begins the expiry anew.
 func TestWhatSwapsLivesOn(t *testing.T) {
 	server := startRedis(t)
 	cfg := testConfig(server.addr)
 	cfg.RecordTTL = time.Hour
-	st := openStore(t, cfg).(*store)
+	const soon, longest = 1000_000, 3600_000 + 2*3600_000/periods
+	ext := startExtension(t, cfg)
+	st := sharedStore(t, ext, testProcessor).(*store)
 	id := streamid.ID{Hi: 1, Lo: 2}
 	key := string(st.appendKey(nil, id))
 	ttl := func() int64 { return server.do("pttl", key).(int64) }
 	fresh := func(what string) {
 		t.Helper()
-		if got := ttl(); got < 3590_000 || got > 3600_000 {
-			t.Fatalf("%s: %d ms to live, want an hour", what, got)
+		if got := ttl(); got < longest-10_000 || got > longest {
+			t.Fatalf("%s: %d ms to live, want %d", what, got, longest)
 		}
-		server.do("pexpire", key, 1000_000)
+		server.do("pexpire", key, soon)
+	}
+	kept := func(what string) {
+		t.Helper()
+		if got := ttl(); got < soon-10_000 || got > soon {
+			t.Fatalf("%s: %d ms to live, want %d as before", what, got, soon)
+		}
 	}
 	mustSwap(t, st, d2c.SwapOp{ID: id, Record: record(1, "")})
 	fresh("new")
 	mustSwap(t, st, d2c.SwapOp{ID: id, Base: 1, Record: record(2, "")})
-	fresh("replaced")
-	mustSwap(t, st, d2c.SwapOp{ID: id, Base: 2})
-	fresh("confirmed")
-	swap(t, st, d2c.SwapOp{ID: id, Base: 1, Record: record(3, "")})
-	if got := ttl(); got > 1000_000 {
-		t.Fatalf("a conflict made it live %d ms", got)
+	kept("replaced")
+	mustSwap(t, st, d2c.SwapOp{ID: id, Base: 2, Record: record(3, "longer")})
+	kept("replaced by a longer one")
+	mustSwap(t, st, d2c.SwapOp{ID: id, Base: 3, Record: record(4, "")})
+	kept("replaced by a shorter one")
+	if got := read(t, st, id); !same(got, record(4, "")) {
+		t.Fatalf("%q is there", got)
 	}
+	swap(t, st, d2c.SwapOp{ID: id, Base: 1, Record: record(5, "")})
+	kept("a conflict")
+	mustSwap(t, st, d2c.SwapOp{ID: id, Base: 4})
+	fresh("confirmed")
+	st.expiry.ends = time.Now()
+	mustSwap(t, st, d2c.SwapOp{ID: id, Base: 4, Record: record(5, "")})
+	fresh("replaced in the next period")
+	mustSwap(t, sharedStore(t, ext, testProcessor), d2c.SwapOp{ID: id, Base: 5, Record: record(6, "")})
+	fresh("replaced by another worker")
+
+	server.do("del", key)
+	if ops := swap(t, st, d2c.SwapOp{ID: id, Base: 6, Record: record(7, "")}); ops[0].Swapped {
+		t.Fatal("swapped with nothing")
+	}
+	if got := read(t, st, id); got != nil {
+		t.Fatalf("%q is there", got)
+	}
+	mustSwap(t, st, d2c.SwapOp{ID: id, Record: record(1, "")})
+	fresh("gone and made anew")
+
+	// What was refused has told the server nothing.
+	st.expiry.ends = time.Now()
+	server.do("config", "set", "maxmemory", "1")
+	ops := []d2c.SwapOp{{ID: id, Base: 1, Record: record(2, "")}}
+	if err := st.Swap(context.Background(), ops); err == nil {
+		t.Fatal("a full server takes records")
+	}
+	server.do("config", "set", "maxmemory", "0")
+	mustSwap(t, st, ops...)
+	fresh("replaced after a refusal")
+	st.expiry.ends = time.Now()
+	swap(t, st, d2c.SwapOp{ID: id, Base: 1, Record: record(3, "")})
+	mustSwap(t, st, d2c.SwapOp{ID: id, Base: 2, Record: record(3, "")})
+	fresh("replaced after a conflict")
 
 	server.do("pexpire", key, 1)
 	eventually(t, "it is gone", func() error {
@@ -356,20 +400,31 @@ func TestWhatSwapsLivesOn(t *testing.T) {
 	if got := read(t, st, id); got != nil {
 		t.Fatalf("%q is there", got)
 	}
+}
 
-	cfg = testConfig(server.addr)
+func TestWhatSwapsLivesForEver(t *testing.T) {
+	server := startRedis(t)
+	cfg := testConfig(server.addr)
 	cfg.RecordTTL = 0
-	st = openStore(t, cfg).(*store)
-	mustSwap(t, st, d2c.SwapOp{ID: id, Record: record(1, "")})
-	for _, op := range []d2c.SwapOp{{ID: id, Base: 1}, {ID: id, Base: 1, Record: record(2, "")}} {
-		if got := ttl(); got != -1 {
-			t.Fatalf("%d ms to live, want for ever", got)
+	st := openStore(t, cfg).(*store)
+	id := streamid.ID{Hi: 1, Lo: 2}
+	key := string(st.appendKey(nil, id))
+	for i, op := range []d2c.SwapOp{
+		{Record: record(1, "")},
+		{Base: 1},
+		{Base: 1, Record: record(2, "")},
+		{Base: 2, Record: record(3, "")},
+		{Base: 3, Record: record(4, "longer")},
+	} {
+		if i < 3 { // as if record_ttl had been something else
+			server.do("pexpire", key, 1000_000)
+			st.expiry.ends = time.Now()
 		}
-		server.do("pexpire", key, 1000_000) // as if record_ttl had been something else
+		op.ID = id
 		mustSwap(t, st, op)
-	}
-	if got := ttl(); got != -1 {
-		t.Fatalf("%d ms to live, want for ever", got)
+		if got := server.do("pttl", key).(int64); got != -1 {
+			t.Fatalf("op %d: %d ms to live, want for ever", i, got)
+		}
 	}
 }
 
@@ -479,6 +534,16 @@ func TestForeignTypes(t *testing.T) {
 			if op = swap(t, st, op)[0]; op.Swapped || !same(op.Current, []byte{}) {
 				t.Fatalf("%v: swapped %v, current %q", make[0], op.Swapped, op.Current)
 			}
+		}
+		// One call reads all its keys with one command, which takes another type for nothing.
+		near := [2]streamid.ID{{Hi: id.Hi, Lo: 100}, {Hi: id.Hi, Lo: 101}}
+		mustSwap(t, st, d2c.SwapOp{ID: near[0], Record: record(1, "")})
+		ops := swap(t, st,
+			d2c.SwapOp{ID: near[0], Base: 1, Record: record(2, "")},
+			d2c.SwapOp{ID: id, Record: record(1, "")},
+			d2c.SwapOp{ID: near[1], Record: record(1, "")})
+		if !ops[0].Swapped || ops[1].Swapped || !same(ops[1].Current, []byte{}) || !ops[2].Swapped {
+			t.Fatalf("%v between two others: %+v", make[0], ops)
 		}
 		if err := st.SetAside(context.Background(), id, []byte{}); err != nil {
 			t.Fatal(err)
