@@ -814,3 +814,38 @@ func TestEarlierJournalCameFarther(t *testing.T) {
 		t.Errorf("found %q, want %q; %+v", got, want, recovery)
 	}
 }
+
+// An attempt to store an entry that had failed takes effect after the one that has not. The entry that follows knows better.
+func TestLateAttempt(t *testing.T) {
+	ctx := context.Background()
+	s := seriesIn(3, 0, func(s series) point { return s.int(0, 1, 1) })
+	open := func(rec *recorder) (*d2c.Converter, d2c.Recovery) {
+		t.Helper()
+		conv, recovery, err := d2c.Open(ctx, d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conv.StopBackground()
+		return conv, recovery
+	}
+	var recs [2]*recorder
+	for i, n := range []int64{1, 1000} {
+		recs[i] = &recorder{values: stored{}}
+		conv, _ := open(recs[i])
+		convert(conv, ofResource(batch(s.int(10, 20, 1))))
+		convert(conv, ofResource(batch(s.int(20, 30, n))))
+		convert(conv, ofResource(batch(s.int(30, 40, 1))))
+		closeTest(t, conv)
+	}
+	recs[1].values[entryOf(2)] = recs[0].values[entryOf(2)]
+	conv, recovery := open(recs[1])
+	defer closeTest(t, conv)
+	if conv.Len() != 0 || recovery.Forgotten != 1 || len(recovery.Damaged) != 1 {
+		t.Errorf("%d streams; %+v", conv.Len(), recovery)
+	}
+	md := ofResource(batch(s.int(35, 50, 1)))
+	convert(conv, md)
+	if start := allPoints(md)[0].start; start != uint64(sec(40)) {
+		t.Errorf("begins anew at %d, want 40 s", start)
+	}
+}

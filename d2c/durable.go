@@ -488,11 +488,11 @@ func (r *recovery) entry(key string, seq, known uint64, value []byte, last, mayB
 	} else if f, sections, err = readFrame(value, frame{kind: frameEntry, identity: j.identity, seq: seq}); last && errors.Is(err, errTorn) {
 		r.Torn = true
 		return true, nil
-	} else if err == nil && (r.remnant(&f) || j.chain != 0 && f.first != j.chain) {
-		if seq > known {
+	} else if err == nil && (j.chain != 0 && f.first != j.chain || j.chain == 0 && r.remnant(&f)) {
+		if seq > known && r.remnant(&f) {
 			return true, nil // of an earlier journal that had come farther
 		}
-		err = errDamaged
+		err = errDamaged // it, or the one before, is not what was stored last
 	}
 	j.last, j.chain, r.opened = seq, 0, max(r.opened, f.count)
 	if err == nil && value != nil {
