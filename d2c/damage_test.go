@@ -815,6 +815,51 @@ func TestEarlierJournalCameFarther(t *testing.T) {
 	}
 }
 
+// What is left of it may be damaged, too. That is told once, and says nothing about this journal, wherever the process ends
+// that clears it away.
+func TestEarlierJournalIsDamaged(t *testing.T) {
+	s := seriesIn(3, 0, func(s series) point { return s.int(0, 1, 1) })
+	for _, at := range []int{24, 26, 40} {
+		for _, damaged := range [][]byte{{}, {1}, make([]byte, 1000)} {
+			rec, conv := orphaned(t, 22-5+1, 11)
+			rec.values[entryOf(at)] = damaged
+			before, want := len(rec.puts), statesOf(conv)
+			open := func(rec *recorder) (*d2c.Converter, d2c.Recovery) {
+				t.Helper()
+				conv, recovery, err := d2c.Open(context.Background(), d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				conv.StopBackground()
+				if got := statesOf(conv); !slices.Equal(got, want) {
+					t.Errorf("entry %d is %d bytes: found %q, want %q", at, len(damaged), got, want)
+				}
+				return conv, recovery
+			}
+			conv, recovery := open(rec)
+			if len(recovery.Damaged) != 1 || !bytes.Equal(rec.values[recovery.Damaged[0].Aside], damaged) {
+				t.Errorf("entry %d is %d bytes: %+v", at, len(damaged), recovery)
+			}
+			for _, p := range rec.puts[before:] {
+				for _, part := range cuts(p.ops) {
+					conv, _ := open(&recorder{values: p.world.values.with(part)})
+					closeTest(t, conv)
+				}
+			}
+			for sent := range 20 {
+				from := float64(250 + 10*sent)
+				convert(conv, ofResource(batch(s.int(from, from+10, 1))))
+				want = statesOf(conv)
+				closeTest(t, conv)
+				if conv, recovery = open(rec); len(recovery.Damaged) > 0 {
+					t.Errorf("entry %d is %d bytes, %d sent: %+v", at, len(damaged), sent+1, recovery)
+				}
+			}
+			closeTest(t, conv)
+		}
+	}
+}
+
 // An attempt to store an entry that had failed takes effect after the one that has not. The entry that follows knows better.
 func TestLateAttempt(t *testing.T) {
 	ctx := context.Background()

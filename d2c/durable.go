@@ -153,6 +153,9 @@ type recovery struct {
 	headLost  bool
 	highLost  bool     // the latest time given out may have been in what is lost
 	asides    [][]byte // the values that are damaged, by place in Damaged
+
+	// What there is behind the end of the journal.
+	damagedBehind, readBehind []string
 }
 
 func (r *recovery) run(ctx context.Context) error {
@@ -166,7 +169,11 @@ func (r *recovery) run(ctx context.Context) error {
 	if err := r.setAside(ctx); err != nil {
 		return err
 	}
-	if deletes := r.leftovers(); len(deletes) > 0 {
+	// After a crash in between, what is left must still be known for what it is: that needs one that can be read.
+	for _, deletes := range [][]string{r.damagedBehind, append(r.readBehind, r.leftovers()...)} {
+		if len(deletes) == 0 {
+			continue
+		}
 		if err := r.journal.storage.Put(ctx, nil, deletes); err != nil {
 			return fmt.Errorf("%d keys from %s on: %w", len(deletes), deletes[0], err)
 		}
@@ -444,12 +451,15 @@ func (r *recovery) entries(ctx context.Context) error {
 		}
 		for n, value := range values[:min(present, entriesAtOnce)] {
 			if value == nil && seq+uint64(n) > known && r.remnants(values[n:], seq+uint64(n)) {
-				return nil
+				return r.behind(ctx)
 			}
 			last := n == present-1 && seq+uint64(n) > known
 			cut, err := r.entry(keys[n], seq+uint64(n), known, value, last, r.headLost && seq+uint64(n) <= known)
-			if err != nil || cut {
+			if err != nil {
 				return err
+			}
+			if cut {
+				return r.behind(ctx)
 			}
 		}
 		r.tell()
@@ -457,6 +467,39 @@ func (r *recovery) entries(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// behind sees to what there is behind the end of the journal, so that nobody meets it again: what is damaged there could not
+// be told from a damaged entry of this journal later.
+func (r *recovery) behind(ctx context.Context) error {
+	const atOnce = entriesAtOnce + 1 // as far as entries looks
+	for seq, some := r.journal.last+1, true; some; seq += atOnce {
+		var keys []string
+		for n := range uint64(atOnce) {
+			keys = append(keys, keyEntry(seq+n))
+		}
+		values, err := r.get(ctx, keys...)
+		if err != nil {
+			return err
+		}
+		some = false
+		for n, value := range values {
+			if value == nil {
+				continue
+			}
+			some = true
+			_, _, err := readFrame(value, frame{kind: frameEntry, identity: r.journal.identity, seq: seq + uint64(n)})
+			if err == nil || r.Torn && seq+uint64(n) == r.journal.last+1 {
+				r.readBehind = append(r.readBehind, keys[n])
+				continue
+			}
+			if err := r.damaged(keys[n], value, err); err != nil {
+				return err
+			}
+			r.damagedBehind = append(r.damagedBehind, keys[n])
+		}
+	}
+	return nil
 }
 
 // remnant reports whether an entry is of an earlier journal than the one before it, or than the head.
