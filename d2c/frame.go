@@ -161,14 +161,13 @@ func readFrame(b []byte, want frame) (f frame, sections []byte, err error) {
 	if f.identity != want.identity {
 		return f, nil, ErrOwner
 	}
-	size := binary.LittleEndian.Uint32(h[4:])
 	switch {
-	case f.kind != want.kind || f.shard != want.shard:
-		return f, nil, errDamaged
-	case f.kind == frameEntry && f.seq != want.seq:
-		return f, nil, errDamaged
-	case f.kind == frameChunk && (f.seq != want.seq || f.parity != want.parity || f.index != want.index):
-		return f, nil, errDamaged
+	case f.kind != want.kind || f.shard != want.shard,
+		f.kind == frameEntry && f.seq != want.seq,
+		f.kind == frameChunk && (f.seq != want.seq || f.parity != want.parity || f.index != want.index):
+		return frame{}, nil, errDamaged // it says nothing about what should be here
+	}
+	switch size := binary.LittleEndian.Uint32(h[4:]); {
 	case uint64(size) > uint64(len(b)):
 		return f, nil, errTorn
 	case int(size) != len(b):
