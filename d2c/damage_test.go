@@ -730,6 +730,29 @@ func TestRemoved(t *testing.T) {
 	})
 }
 
+// Two values are lost at once: neither hides what the other has to tell.
+func TestTwoLost(t *testing.T) {
+	ledgers(t, func(t *testing.T, l *ledger) {
+		var hs []harm
+		keys := l.keys()
+		for i, a := range keys {
+			for _, b := range keys[:i] {
+				if a == l.lastEntry() || b == l.lastEntry() {
+					continue // nobody can tell that it was ever written
+				}
+				for _, lost := range [][2][]byte{{nil, nil}, {{1}, nil}, {nil, {1}}} {
+					hs = append(hs, harm{
+						name:    fmt.Sprintf("%s and %s are %v", a, b, lost),
+						values:  l.values.with([]operation{{a, lost[0]}, {b, lost[1]}}),
+						mayLose: slices.Concat(l.mayLose(a, 0), l.mayLose(b, 0)),
+					})
+				}
+			}
+		}
+		l.suffering(t, hs)
+	})
+}
+
 // A marker for a stream that was lost must not go out at a time that had a value.
 func TestMarkerOfLostStream(t *testing.T) {
 	smallChunks(t)

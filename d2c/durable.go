@@ -150,7 +150,9 @@ type recovery struct {
 	manifests uint64 // shards that must have one
 	opened    uint32 // how often the journal had been opened when the latest entry was written
 	counted   uint64 // the latest entry when the head was written: none after it is of an earlier opening
+	headRead  bool
 	headLost  bool
+	deleted   uint64   // if headLost, entries before this one may be missing because they are no longer needed
 	highLost  bool     // the latest time given out may have been in what is lost
 	asides    [][]byte // the values that are damaged, by place in Damaged
 
@@ -298,7 +300,7 @@ func (r *recovery) head(ctx context.Context) error {
 	r.first, r.journal.oldest = f.first, f.oldest
 	r.journal.high, r.journal.opened = f.high, f.count
 	r.manifests = f.shards
-	r.counted = f.seq
+	r.counted, r.headRead = f.seq, true
 	return nil
 }
 
@@ -312,7 +314,7 @@ func (r *recovery) checkpoints(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	first := uint64(1) // of the journal, as far as manifests tell
+	oldest, deleted := uint64(1), uint64(1) // of the journal's entries, as far as manifests tell
 	for i, value := range manifests {
 		if value == nil && r.manifests>>i&1 == 0 {
 			// A first round that did not end may have left chunks.
@@ -332,21 +334,21 @@ func (r *recovery) checkpoints(ctx context.Context) error {
 			}
 			continue
 		}
-		first = max(first, f.first)
+		oldest, deleted = max(oldest, f.oldest), max(deleted, f.first)
 		if err := r.shard(ctx, i, &f); err != nil {
 			return err
 		}
 		r.tell()
 	}
-	if r.first == 1 && first > 1 && !r.headLost {
-		// The head is stored whenever the journal is cut, so it has been.
+	// The head is stored whenever the journal is cut.
+	if !r.headRead && !r.headLost && oldest > 1 {
 		r.headLost = true
 		if err := r.damaged(keyHead, nil, errMissing); err != nil {
 			return err
 		}
 	}
 	if r.headLost {
-		r.first, r.journal.oldest = first, first
+		r.first, r.journal.oldest, r.deleted = oldest, oldest, deleted
 	}
 	return nil
 }
@@ -454,7 +456,7 @@ func (r *recovery) entries(ctx context.Context) error {
 				return r.behind(ctx)
 			}
 			last := n == present-1 && seq+uint64(n) > known
-			cut, err := r.entry(keys[n], seq+uint64(n), known, value, last, r.headLost && seq+uint64(n) <= known)
+			cut, err := r.entry(keys[n], seq+uint64(n), known, value, last)
 			if err != nil {
 				return err
 			}
@@ -518,14 +520,13 @@ func (r *recovery) remnants(values [][]byte, seq uint64) bool {
 	return false
 }
 
-// entry replays one entry. If it is the last one and was not written to its end, nobody knows of it and it is cut off. It may
-// be missing if it may be one that was deleted.
-func (r *recovery) entry(key string, seq, known uint64, value []byte, last, mayBeMissing bool) (cut bool, err error) {
+// entry replays one entry. If it is the last one and was not written to its end, nobody knows of it and it is cut off.
+func (r *recovery) entry(key string, seq, known uint64, value []byte, last bool) (cut bool, err error) {
 	j := r.journal
 	var f frame
 	var sections []byte
 	if value == nil {
-		if !mayBeMissing {
+		if seq >= r.deleted {
 			err = errMissing
 		}
 	} else if f, sections, err = readFrame(value, frame{kind: frameEntry, identity: j.identity, seq: seq}); last && errors.Is(err, errTorn) {
@@ -618,6 +619,13 @@ func (r *recovery) finish() {
 	}
 	for i := range c.shards {
 		sh := &c.shards[i]
+		if r.headLost && !j.shards[i].stored {
+			// Only the head knows whether there was a manifest and, unless entries follow, what was given out last.
+			r.wounded |= 1 << i
+			if r.Entries == 0 {
+				sh.floor = c.cfg.Now().UnixNano()
+			}
+		}
 		if r.wounded>>i&1 != 0 {
 			sh.floor = max(sh.floor, j.high)
 			r.Forgotten += sh.remove(func(s *slot) bool { return s.meta&flagTouched != 0 })

@@ -37,7 +37,8 @@ const (
 	// frameChunk is a part of a shard's checkpoint: seq is that of the last commit in it, index its place.
 	frameChunk frameKind = 'c'
 	// frameManifest says which chunks are a shard's checkpoint: seq as there, parity theirs, count their number, and
-	// index the number of chunks that may be left under either parity. It has no sections.
+	// index the number of chunks that may be left under either parity; first is what the next head says, oldest is first of
+	// the head before it. It has no sections.
 	frameManifest frameKind = 'm'
 	// frameHead says where the journal begins, how often it has been opened (count), up to which entry that holds (seq), and
 	// which shards have manifests. It has no sections.
