@@ -74,11 +74,15 @@ func writeGolden(t *testing.T, g golden) {
 // goldenStreams lists what a Converter knows, by stream.
 func goldenStreams(conv *d2c.Converter) (streams []string) {
 	for _, s := range conv.States() {
-		streams = append(streams, fmt.Sprintf("%v %s", s.ID, describeState(
-			uint64(s.Start), uint64(s.Last), uint64(s.Emitted), s.Restarted, s.Marked, s.Gaps, s.Point.(dataPoint))))
+		streams = append(streams, goldenStream(s))
 	}
 	slices.Sort(streams)
 	return streams
+}
+
+func goldenStream(s d2c.State) string {
+	return fmt.Sprintf("%v %s", s.ID, describeState(
+		uint64(s.Start), uint64(s.Last), uint64(s.Emitted), s.Restarted, s.Marked, s.Gaps, s.Point.(dataPoint)))
 }
 
 const goldenOwner = "golden"

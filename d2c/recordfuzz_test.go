@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/streamid"
 )
 
 // The places of a frame, as frame.go describes them.
@@ -236,27 +238,33 @@ func FuzzOpen(f *testing.F) {
 	first := seriesIn(3, 0, func(s series) point { return s.int(0, 1, 1) })
 	second := seriesIn(7, 50, func(s series) point { return s.int(0, 1, 1) })
 	third := seriesIn(11, 0, func(s series) point { return s.histogram(0, 1, hist(nil)) })
+	ctx := context.Background()
+	now := time.Unix(1_700_000_100, 0)
+	open := func(values stored) (*d2c.Converter, *memory, d2c.Recovery, error) {
+		storage := &memory{values: values}
+		cfg := d2c.Config{LateWindow: 5 * time.Minute, Now: func() time.Time { return now }}
+		conv, recovery, err := d2c.Open(ctx, cfg, d2c.Local{Storage: storage, Owner: goldenOwner})
+		if err == nil {
+			conv.StopBackground()
+		}
+		return conv, storage, recovery, err
+	}
+	conv, _, _, err := open(maps.Clone(values))
+	if err != nil {
+		f.Fatal(err)
+	}
+	golden := conv.States()
+	closeTest(f, conv)
 	f.Fuzz(func(t *testing.T, program []byte) {
 		if len(program) > 60 {
 			return
 		}
-		ctx := context.Background()
 		start := maps.Clone(values)
 		for key, value := range start {
 			start[key] = bytes.Clone(value)
 		}
 		forged := mutate(start, program)
-		storage := &memory{values: maps.Clone(start)}
-		now := time.Unix(1_700_000_100, 0)
-		cfg := d2c.Config{LateWindow: 5 * time.Minute, Now: func() time.Time { return now }}
-		open := func() (*d2c.Converter, d2c.Recovery, error) {
-			conv, recovery, err := d2c.Open(ctx, cfg, d2c.Local{Storage: storage, Owner: goldenOwner})
-			if err == nil {
-				conv.StopBackground()
-			}
-			return conv, recovery, err
-		}
-		conv, _, err := open()
+		conv, storage, recovery, err := open(maps.Clone(start))
 		if err != nil {
 			if !errors.Is(err, d2c.ErrVersion) && !errors.Is(err, d2c.ErrOwner) {
 				t.Fatal(err)
@@ -269,6 +277,22 @@ func FuzzOpen(f *testing.F) {
 			}
 			return
 		}
+		for _, d := range recovery.Damaged {
+			if value := start[d.Key]; (d.Aside == "") != (value == nil) || !bytes.Equal(storage.values[d.Aside], value) {
+				t.Fatalf("%s is %x, set aside %x; %+v", d.Key, value, storage.values[d.Aside], recovery)
+			}
+		}
+		for key, value := range start {
+			if strings.HasPrefix(key, "damaged/") && !bytes.Equal(storage.values[key], value) {
+				t.Fatalf("%s was %x, is %x; %+v", key, value, storage.values[key], recovery)
+			}
+		}
+		// Nobody can tell that the last entry was never written, or not to its end.
+		if last := d2c.KeyEntry(goldenBatches + 1); !forged && len(start[last]) >= len(values[last]) {
+			if err := sameOrLost(conv, golden, len(recovery.Damaged) > 0); err != nil {
+				t.Fatalf("%v; %+v", err, recovery)
+			}
+		}
 		for round := range 2 {
 			from := float64(1000 + 10*round)
 			md := ofResource(batch(first.int(from, from+10, 1), second.int(from, from+10, 1), third.histogram(from, from+10, hist([]float64{1}, 1, 2))))
@@ -280,10 +304,9 @@ func FuzzOpen(f *testing.F) {
 					t.Fatal(err)
 				}
 			}
-			was := goldenStreams(conv)
+			before, was := conv, goldenStreams(conv)
 			closeTest(t, conv)
-			var recovery d2c.Recovery
-			if conv, recovery, err = open(); err != nil {
+			if conv, storage, recovery, err = open(storage.values); err != nil {
 				t.Fatalf("reopened in round %d: %v", round, err)
 			}
 			if len(recovery.Damaged) > 0 || recovery.Forgotten > 0 || recovery.Torn {
@@ -294,7 +317,36 @@ func FuzzOpen(f *testing.F) {
 					slices.DeleteFunc(was, func(s string) bool { return slices.Contains(is, s) })
 				t.Fatalf("reopened in round %d:\n got %q\nwant %q", round, is, was)
 			}
+			for shard := range d2c.Shards {
+				if is, was := conv.Floor(shard), before.Floor(shard); is < was {
+					t.Fatalf("reopened in round %d: floor of shard %d is %d, was %d", round, shard, is, was)
+				}
+			}
 		}
 		closeTest(t, conv)
 	})
+}
+
+// sameOrLost tells streams that are neither what they were nor lost so that they begin anew after what was given out.
+func sameOrLost(conv *d2c.Converter, were []d2c.State, told bool) error {
+	are := map[streamid.ID]string{}
+	for _, s := range conv.States() {
+		are[s.ID] = goldenStream(s)
+	}
+	for _, was := range were {
+		is, ok := are[was.ID]
+		delete(are, was.ID)
+		switch {
+		case ok && is != goldenStream(was):
+			return fmt.Errorf("\n got %s\nwant %s", is, goldenStream(was))
+		case !ok && !told:
+			return fmt.Errorf("%s is lost, and nothing is told", goldenStream(was))
+		case !ok && conv.Floor(was.Shard) < int64(was.Emitted):
+			return fmt.Errorf("%s is lost and may begin anew after %d", goldenStream(was), conv.Floor(was.Shard))
+		}
+	}
+	if len(are) > 0 {
+		return fmt.Errorf("from nowhere: %v", are)
+	}
+	return nil
 }
