@@ -153,7 +153,7 @@ type recovery struct {
 	headRead  bool
 	headLost  bool
 	deleted   uint64   // if headLost, entries before this one may be missing because they are no longer needed
-	highLost  bool     // the latest time given out may have been in what is lost
+	highLost  bool     // the latest time given out is in an entry that is lost
 	asides    [][]byte // the values that are damaged, by place in Damaged
 
 	// What there is behind the end of the journal.
@@ -544,15 +544,17 @@ func (r *recovery) entry(key string, seq, known uint64, value []byte, last bool)
 	}
 	j.sizes = append(j.sizes, uint32(len(value)))
 	j.bytes += int64(len(value))
-	j.high = max(j.high, f.high)
+	if value != nil || err != nil {
+		high, ok := f.high, f.kind == frameEntry
+		if !ok { // the header cannot be read
+			high, ok = readTrailer(value, seq)
+		}
+		// The next entry that can be read tells it.
+		j.high, r.highLost = max(j.high, high), !ok && seq > known
+	}
 	if err != nil {
 		// It may have changed any stream that no checkpoint has since.
 		if r.suspect(seq, math.MaxUint64) {
-			if high, ok := readTrailer(value, seq); ok {
-				j.high = max(j.high, high)
-			} else if f.kind != frameEntry { // nor could the header be read
-				r.highLost = r.highLost || last
-			}
 			return false, r.damaged(key, value, err)
 		}
 		if errors.Is(err, ErrVersion) || errors.Is(err, ErrOwner) {
@@ -614,7 +616,6 @@ func (r *recovery) finish() {
 	// Records count seconds as if no time had passed since the latest was written: what nobody was here to see is not idle.
 	j.epoch = int64(r.newest) - int64(now)
 	if r.highLost {
-		// An entry tells the next one's reader what was given out; there is no next one.
 		j.high = max(j.high, c.cfg.Now().UnixNano())
 	}
 	for i := range c.shards {

@@ -135,7 +135,10 @@ func readTrailer(b []byte, seq uint64) (high int64, ok bool) {
 		return 0, false
 	}
 	t := b[len(b)-frameTrailer:]
-	return int64(binary.LittleEndian.Uint64(t)), binary.LittleEndian.Uint64(t[8:]) == xxh3.HashSeed(t[:8], seq)
+	if binary.LittleEndian.Uint64(t[8:]) != xxh3.HashSeed(t[:8], seq) {
+		return 0, false
+	}
+	return int64(binary.LittleEndian.Uint64(t)), true
 }
 
 // readFrame reads the header of what is meant to be want, as far as its place in storage tells. It returns the sections, to

@@ -201,7 +201,11 @@ func goldenLives(shard int) (lives []life) {
 	return lives
 }
 
-const goldenBatches = 10
+const (
+	goldenBatches = 10
+	// goldenKnown is the latest entry that is in a checkpoint.
+	goldenKnown = 9
+)
 
 // goldenHistory returns the storage that a history leaves, and the process that it ends with. Of the shards, 3 is all in its
 // checkpoint, 7 all in the journal, and 11 in both; it has also lost a stream to damage, and has a floor. Batches 2, 4 and 7 are
