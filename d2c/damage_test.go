@@ -883,6 +883,55 @@ func TestEarlierJournalIsDamaged(t *testing.T) {
 	}
 }
 
+// Nor does it when the head is lost, and with it how often the journal had been opened.
+func TestEarlierJournalAndHeadLost(t *testing.T) {
+	ctx := context.Background()
+	s := seriesIn(3, 0, func(s series) point { return s.int(0, 1, 1) })
+	end := 10.0
+	rec := &recorder{values: stored{}}
+	// begin begins a process that sends n batches.
+	begin := func(n int) (*d2c.Converter, d2c.Recovery) {
+		t.Helper()
+		conv, recovery, err := d2c.Open(ctx, d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conv.StopBackground()
+		for range n {
+			convert(conv, ofResource(batch(s.int(end, end+10, 1))))
+			end += 10
+		}
+		return conv, recovery
+	}
+	for range 5 {
+		conv, _ := begin(1)
+		closeTest(t, conv)
+	}
+	conv, _ := begin(40)
+	closeTest(t, conv)
+	rec = &recorder{values: maps.Clone(rec.values)}
+	for seq := 6; seq <= 25; seq++ {
+		delete(rec.values, entryOf(seq))
+	}
+	conv, _ = begin(0)
+	if err := conv.Checkpoint(ctx); err != nil {
+		t.Fatal(err)
+	}
+	closeTest(t, conv)
+	rec = &recorder{values: rec.values.with([]operation{{"m/head", []byte{1}}})}
+	conv, recovery := begin(19)
+	if len(recovery.Damaged) != 1 || rec.values[entryOf(24)] == nil || rec.values[entryOf(25)] != nil || rec.values[entryOf(26)] == nil {
+		t.Fatalf("%+v, %d values", recovery, len(rec.values))
+	}
+	want := statesOf(conv)
+	closeTest(t, conv)
+	conv, recovery = begin(0)
+	defer closeTest(t, conv)
+	if got := statesOf(conv); !slices.Equal(got, want) || len(recovery.Damaged) > 0 {
+		t.Errorf("found %q, want %q; %+v", got, want, recovery)
+	}
+}
+
 // An attempt to store an entry that had failed takes effect after the one that has not. The entry that follows knows better.
 func TestLateAttempt(t *testing.T) {
 	ctx := context.Background()

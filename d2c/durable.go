@@ -609,6 +609,10 @@ func (r *recovery) suspect(seq, shards uint64) bool {
 func (r *recovery) finish() {
 	c, j := r.conv, r.journal
 	j.opened = max(j.opened, r.opened) + 1
+	if r.headLost {
+		// The head knew of openings that no entry may be left of. There were not so many.
+		j.opened += 1 << 16
+	}
 	now := c.clock()
 	if r.newest == 0 {
 		r.newest = uint32(max(c.cfg.Now().Unix(), 0))
