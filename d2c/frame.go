@@ -170,6 +170,8 @@ func readFrame(b []byte, want frame) (f frame, sections []byte, err error) {
 		f.kind == frameEntry && f.seq != want.seq,
 		f.kind == frameChunk && (f.seq != want.seq || f.parity != want.parity || f.index != want.index):
 		return frame{}, nil, errDamaged // it says nothing about what should be here
+	case (f.kind == frameHead || f.kind == frameManifest) && (f.oldest < 1 || f.first < f.oldest || f.seq < f.first-1):
+		return frame{}, nil, errDamaged // nobody writes that
 	}
 	switch size := binary.LittleEndian.Uint32(h[4:]); {
 	case uint64(size) > uint64(len(b)):
