@@ -730,6 +730,29 @@ func TestRemoved(t *testing.T) {
 	})
 }
 
+// Two values are lost at once: neither hides what the other has to tell.
+func TestTwoLost(t *testing.T) {
+	ledgers(t, func(t *testing.T, l *ledger) {
+		var hs []harm
+		keys := l.keys()
+		for i, a := range keys {
+			for _, b := range keys[:i] {
+				if a == l.lastEntry() || b == l.lastEntry() {
+					continue // nobody can tell that it was ever written
+				}
+				for _, lost := range [][2][]byte{{nil, nil}, {{1}, nil}, {nil, {1}}} {
+					hs = append(hs, harm{
+						name:    fmt.Sprintf("%s and %s are %v", a, b, lost),
+						values:  l.values.with([]operation{{a, lost[0]}, {b, lost[1]}}),
+						mayLose: slices.Concat(l.mayLose(a, 0), l.mayLose(b, 0)),
+					})
+				}
+			}
+		}
+		l.suffering(t, hs)
+	})
+}
+
 // A marker for a stream that was lost must not go out at a time that had a value.
 func TestMarkerOfLostStream(t *testing.T) {
 	smallChunks(t)
@@ -812,5 +835,134 @@ func TestEarlierJournalCameFarther(t *testing.T) {
 	defer closeTest(t, conv)
 	if got, want := statesOf(conv), statesOf(was); !slices.Equal(got, want) || recovery.Entries != 22 || len(recovery.Damaged) > 0 {
 		t.Errorf("found %q, want %q; %+v", got, want, recovery)
+	}
+}
+
+// What is left of it may be damaged, too. That is told once, and says nothing about this journal, wherever the process ends
+// that clears it away.
+func TestEarlierJournalIsDamaged(t *testing.T) {
+	s := seriesIn(3, 0, func(s series) point { return s.int(0, 1, 1) })
+	for _, at := range []int{24, 26, 40} {
+		for _, damaged := range [][]byte{{}, {1}, make([]byte, 1000)} {
+			rec, conv := orphaned(t, 22-5+1, 11)
+			rec.values[entryOf(at)] = damaged
+			before, want := len(rec.puts), statesOf(conv)
+			open := func(rec *recorder) (*d2c.Converter, d2c.Recovery) {
+				t.Helper()
+				conv, recovery, err := d2c.Open(context.Background(), d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				conv.StopBackground()
+				if got := statesOf(conv); !slices.Equal(got, want) {
+					t.Errorf("entry %d is %d bytes: found %q, want %q", at, len(damaged), got, want)
+				}
+				return conv, recovery
+			}
+			conv, recovery := open(rec)
+			if len(recovery.Damaged) != 1 || !bytes.Equal(rec.values[recovery.Damaged[0].Aside], damaged) {
+				t.Errorf("entry %d is %d bytes: %+v", at, len(damaged), recovery)
+			}
+			for _, p := range rec.puts[before:] {
+				for _, part := range cuts(p.ops) {
+					conv, _ := open(&recorder{values: p.world.values.with(part)})
+					closeTest(t, conv)
+				}
+			}
+			for sent := range 20 {
+				from := float64(250 + 10*sent)
+				convert(conv, ofResource(batch(s.int(from, from+10, 1))))
+				want = statesOf(conv)
+				closeTest(t, conv)
+				if conv, recovery = open(rec); len(recovery.Damaged) > 0 {
+					t.Errorf("entry %d is %d bytes, %d sent: %+v", at, len(damaged), sent+1, recovery)
+				}
+			}
+			closeTest(t, conv)
+		}
+	}
+}
+
+// Nor does it when the head is lost, and with it how often the journal had been opened.
+func TestEarlierJournalAndHeadLost(t *testing.T) {
+	ctx := context.Background()
+	s := seriesIn(3, 0, func(s series) point { return s.int(0, 1, 1) })
+	end := 10.0
+	rec := &recorder{values: stored{}}
+	// begin begins a process that sends n batches.
+	begin := func(n int) (*d2c.Converter, d2c.Recovery) {
+		t.Helper()
+		conv, recovery, err := d2c.Open(ctx, d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conv.StopBackground()
+		for range n {
+			convert(conv, ofResource(batch(s.int(end, end+10, 1))))
+			end += 10
+		}
+		return conv, recovery
+	}
+	for range 5 {
+		conv, _ := begin(1)
+		closeTest(t, conv)
+	}
+	conv, _ := begin(40)
+	closeTest(t, conv)
+	rec = &recorder{values: maps.Clone(rec.values)}
+	for seq := 6; seq <= 25; seq++ {
+		delete(rec.values, entryOf(seq))
+	}
+	conv, _ = begin(0)
+	if err := conv.Checkpoint(ctx); err != nil {
+		t.Fatal(err)
+	}
+	closeTest(t, conv)
+	rec = &recorder{values: rec.values.with([]operation{{"m/head", []byte{1}}})}
+	conv, recovery := begin(19)
+	if len(recovery.Damaged) != 1 || rec.values[entryOf(24)] == nil || rec.values[entryOf(25)] != nil || rec.values[entryOf(26)] == nil {
+		t.Fatalf("%+v, %d values", recovery, len(rec.values))
+	}
+	want := statesOf(conv)
+	closeTest(t, conv)
+	conv, recovery = begin(0)
+	defer closeTest(t, conv)
+	if got := statesOf(conv); !slices.Equal(got, want) || len(recovery.Damaged) > 0 {
+		t.Errorf("found %q, want %q; %+v", got, want, recovery)
+	}
+}
+
+// An attempt to store an entry that had failed takes effect after the one that has not. The entry that follows knows better.
+func TestLateAttempt(t *testing.T) {
+	ctx := context.Background()
+	s := seriesIn(3, 0, func(s series) point { return s.int(0, 1, 1) })
+	open := func(rec *recorder) (*d2c.Converter, d2c.Recovery) {
+		t.Helper()
+		conv, recovery, err := d2c.Open(ctx, d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conv.StopBackground()
+		return conv, recovery
+	}
+	var recs [2]*recorder
+	for i, n := range []int64{1, 1000} {
+		recs[i] = &recorder{values: stored{}}
+		conv, _ := open(recs[i])
+		convert(conv, ofResource(batch(s.int(10, 20, 1))))
+		convert(conv, ofResource(batch(s.int(20, 30, n))))
+		convert(conv, ofResource(batch(s.int(30, 40, 1))))
+		closeTest(t, conv)
+	}
+	recs[1].values[entryOf(2)] = recs[0].values[entryOf(2)]
+	conv, recovery := open(recs[1])
+	defer closeTest(t, conv)
+	if conv.Len() != 0 || recovery.Forgotten != 1 || len(recovery.Damaged) != 1 {
+		t.Errorf("%d streams; %+v", conv.Len(), recovery)
+	}
+	md := ofResource(batch(s.int(35, 50, 1)))
+	convert(conv, md)
+	if start := allPoints(md)[0].start; start != uint64(sec(40)) {
+		t.Errorf("begins anew at %d, want 40 s", start)
 	}
 }

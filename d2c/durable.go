@@ -145,9 +145,14 @@ type recovery struct {
 	manifests uint64 // shards that must have one
 	opened    uint32 // how often the journal had been opened when the latest entry was written
 	counted   uint64 // the latest entry when the head was written: none after it is of an earlier opening
+	headRead  bool
 	headLost  bool
-	highLost  bool     // the latest time given out may have been in what is lost
+	deleted   uint64   // if headLost, entries before this one may be missing because they are no longer needed
+	highLost  bool     // the latest time given out is in an entry that is lost
 	asides    [][]byte // the values that are damaged, by place in Damaged
+
+	// What there is behind the end of the journal.
+	damagedBehind, readBehind []string
 }
 
 func (r *recovery) run(ctx context.Context) error {
@@ -161,7 +166,11 @@ func (r *recovery) run(ctx context.Context) error {
 	if err := r.setAside(ctx); err != nil {
 		return err
 	}
-	if deletes := r.leftovers(); len(deletes) > 0 {
+	// After a crash in between, what is left must still be known for what it is: that needs one that can be read.
+	for _, deletes := range [][]string{r.damagedBehind, append(r.readBehind, r.leftovers()...)} {
+		if len(deletes) == 0 {
+			continue
+		}
 		if err := r.journal.storage.Put(ctx, nil, deletes); err != nil {
 			return fmt.Errorf("%d keys from %s on: %w", len(deletes), deletes[0], err)
 		}
@@ -286,7 +295,7 @@ func (r *recovery) head(ctx context.Context) error {
 	r.first, r.journal.oldest = f.first, f.oldest
 	r.journal.high, r.journal.opened = f.high, f.count
 	r.manifests = f.shards
-	r.counted = f.seq
+	r.counted, r.headRead = f.seq, true
 	return nil
 }
 
@@ -300,7 +309,7 @@ func (r *recovery) checkpoints(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	first := uint64(1) // of the journal, as far as manifests tell
+	oldest, deleted := uint64(1), uint64(1) // of the journal's entries, as far as manifests tell
 	for i, value := range manifests {
 		if value == nil && r.manifests>>i&1 == 0 {
 			// A first round that did not end may have left chunks.
@@ -320,21 +329,21 @@ func (r *recovery) checkpoints(ctx context.Context) error {
 			}
 			continue
 		}
-		first = max(first, f.first)
+		oldest, deleted = max(oldest, f.oldest), max(deleted, f.first)
 		if err := r.shard(ctx, i, &f); err != nil {
 			return err
 		}
 		r.tell()
 	}
-	if r.first == 1 && first > 1 && !r.headLost {
-		// The head is stored whenever the journal is cut, so it has been.
+	// The head is stored whenever the journal is cut.
+	if !r.headRead && !r.headLost && oldest > 1 {
 		r.headLost = true
 		if err := r.damaged(keyHead, nil, errMissing); err != nil {
 			return err
 		}
 	}
 	if r.headLost {
-		r.first, r.journal.oldest = first, first
+		r.first, r.journal.oldest, r.deleted = oldest, oldest, deleted
 	}
 	return nil
 }
@@ -439,12 +448,15 @@ func (r *recovery) entries(ctx context.Context) error {
 		}
 		for n, value := range values[:min(present, entriesAtOnce)] {
 			if value == nil && seq+uint64(n) > known && r.remnants(values[n:], seq+uint64(n)) {
-				return nil
+				return r.behind(ctx)
 			}
 			last := n == present-1 && seq+uint64(n) > known
-			cut, err := r.entry(keys[n], seq+uint64(n), known, value, last, r.headLost && seq+uint64(n) <= known)
-			if err != nil || cut {
+			cut, err := r.entry(keys[n], seq+uint64(n), known, value, last)
+			if err != nil {
 				return err
+			}
+			if cut {
+				return r.behind(ctx)
 			}
 		}
 		r.tell()
@@ -452,6 +464,39 @@ func (r *recovery) entries(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// behind sees to what there is behind the end of the journal, so that nobody meets it again: what is damaged there could not
+// be told from a damaged entry of this journal later.
+func (r *recovery) behind(ctx context.Context) error {
+	const atOnce = entriesAtOnce + 1 // as far as entries looks
+	for seq, some := r.journal.last+1, true; some; seq += atOnce {
+		var keys []string
+		for n := range uint64(atOnce) {
+			keys = append(keys, keyEntry(seq+n))
+		}
+		values, err := r.get(ctx, keys...)
+		if err != nil {
+			return err
+		}
+		some = false
+		for n, value := range values {
+			if value == nil {
+				continue
+			}
+			some = true
+			_, _, err := readFrame(value, frame{kind: frameEntry, identity: r.journal.identity, seq: seq + uint64(n)})
+			if err == nil || r.Torn && seq+uint64(n) == r.journal.last+1 {
+				r.readBehind = append(r.readBehind, keys[n])
+				continue
+			}
+			if err := r.damaged(keys[n], value, err); err != nil {
+				return err
+			}
+			r.damagedBehind = append(r.damagedBehind, keys[n])
+		}
+	}
+	return nil
 }
 
 // remnant reports whether an entry is of an earlier journal than the one before it, or than the head.
@@ -470,24 +515,23 @@ func (r *recovery) remnants(values [][]byte, seq uint64) bool {
 	return false
 }
 
-// entry replays one entry. If it is the last one and was not written to its end, nobody knows of it and it is cut off. It may
-// be missing if it may be one that was deleted.
-func (r *recovery) entry(key string, seq, known uint64, value []byte, last, mayBeMissing bool) (cut bool, err error) {
+// entry replays one entry. If it is the last one and was not written to its end, nobody knows of it and it is cut off.
+func (r *recovery) entry(key string, seq, known uint64, value []byte, last bool) (cut bool, err error) {
 	j := r.journal
 	var f frame
 	var sections []byte
 	if value == nil {
-		if !mayBeMissing {
+		if seq >= r.deleted {
 			err = errMissing
 		}
 	} else if f, sections, err = readFrame(value, frame{kind: frameEntry, identity: j.identity, seq: seq}); last && errors.Is(err, errTorn) {
 		r.Torn = true
 		return true, nil
-	} else if err == nil && (r.remnant(&f) || j.chain != 0 && f.first != j.chain) {
-		if seq > known {
+	} else if err == nil && (j.chain != 0 && f.first != j.chain || j.chain == 0 && r.remnant(&f)) {
+		if seq > known && r.remnant(&f) {
 			return true, nil // of an earlier journal that had come farther
 		}
-		err = errDamaged
+		err = errDamaged // it, or the one before, is not what was stored last
 	}
 	j.last, j.chain, r.opened = seq, 0, max(r.opened, f.count)
 	if err == nil && value != nil {
@@ -495,15 +539,17 @@ func (r *recovery) entry(key string, seq, known uint64, value []byte, last, mayB
 	}
 	j.sizes = append(j.sizes, uint32(len(value)))
 	j.bytes += int64(len(value))
-	j.high = max(j.high, f.high)
+	if value != nil || err != nil {
+		high, ok := f.high, f.kind == frameEntry
+		if !ok { // the header cannot be read
+			high, ok = readTrailer(value, seq)
+		}
+		// The next entry that can be read tells it.
+		j.high, r.highLost = max(j.high, high), !ok && seq > known
+	}
 	if err != nil {
 		// It may have changed any stream that no checkpoint has since.
 		if r.suspect(seq, math.MaxUint64) {
-			if high, ok := readTrailer(value, seq); ok {
-				j.high = max(j.high, high)
-			} else if f.kind != frameEntry { // nor could the header be read
-				r.highLost = r.highLost || last
-			}
 			return false, r.damaged(key, value, err)
 		}
 		if errors.Is(err, ErrVersion) || errors.Is(err, ErrOwner) {
@@ -558,6 +604,10 @@ func (r *recovery) suspect(seq, shards uint64) bool {
 func (r *recovery) finish() {
 	c, j := r.conv, r.journal
 	j.opened = max(j.opened, r.opened) + 1
+	if r.headLost {
+		// The head knew of openings that no entry may be left of. There were not so many.
+		j.opened += 1 << 16
+	}
 	now := c.clock()
 	if r.newest == 0 {
 		r.newest = uint32(max(c.cfg.Now().Unix(), 0))
@@ -565,11 +615,17 @@ func (r *recovery) finish() {
 	// Records count seconds as if no time had passed since the latest was written: what nobody was here to see is not idle.
 	j.epoch = int64(r.newest) - int64(now)
 	if r.highLost {
-		// An entry tells the next one's reader what was given out; there is no next one.
 		j.high = max(j.high, c.cfg.Now().UnixNano())
 	}
 	for i := range c.shards {
 		sh := &c.shards[i]
+		if r.headLost && !j.shards[i].stored {
+			// Only the head knows whether there was a manifest and, unless entries follow, what was given out last.
+			r.wounded |= 1 << i
+			if r.Entries == 0 {
+				sh.floor = c.cfg.Now().UnixNano()
+			}
+		}
 		if r.wounded>>i&1 != 0 {
 			sh.floor = max(sh.floor, j.high)
 			r.Forgotten += sh.remove(func(s *slot) bool { return s.meta&flagTouched != 0 })

@@ -88,6 +88,9 @@ func (c *Converter) StopBackground() {
 	<-c.commits.journal.done
 }
 
+// Floor is the time up to which streams of a shard may have been lost.
+func (c *Converter) Floor(shard int) int64 { return c.shards[shard].floor }
+
 // State is all that a Converter knows of a stream but when it was last seen and which gaps it has had to forget.
 type State struct {
 	Stream

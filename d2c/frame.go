@@ -37,7 +37,8 @@ const (
 	// frameChunk is a part of a shard's checkpoint: seq is that of the last commit in it, index its place.
 	frameChunk frameKind = 'c'
 	// frameManifest says which chunks are a shard's checkpoint: seq as there, parity theirs, count their number, and
-	// index the number of chunks that may be left under either parity. It has no sections.
+	// index the number of chunks that may be left under either parity; first is what the next head says, oldest is first of
+	// the head before it. It has no sections.
 	frameManifest frameKind = 'm'
 	// frameHead says where the journal begins, how often it has been opened (count), up to which entry that holds (seq), and
 	// which shards have manifests. It has no sections.
@@ -134,7 +135,10 @@ func readTrailer(b []byte, seq uint64) (high int64, ok bool) {
 		return 0, false
 	}
 	t := b[len(b)-frameTrailer:]
-	return int64(binary.LittleEndian.Uint64(t)), binary.LittleEndian.Uint64(t[8:]) == xxh3.HashSeed(t[:8], seq)
+	if binary.LittleEndian.Uint64(t[8:]) != xxh3.HashSeed(t[:8], seq) {
+		return 0, false
+	}
+	return int64(binary.LittleEndian.Uint64(t)), true
 }
 
 // readFrame reads the header of what is meant to be want, as far as its place in storage tells. It returns the sections, to
@@ -161,14 +165,15 @@ func readFrame(b []byte, want frame) (f frame, sections []byte, err error) {
 	if f.identity != want.identity {
 		return f, nil, ErrOwner
 	}
-	size := binary.LittleEndian.Uint32(h[4:])
 	switch {
-	case f.kind != want.kind || f.shard != want.shard:
-		return f, nil, errDamaged
-	case f.kind == frameEntry && f.seq != want.seq:
-		return f, nil, errDamaged
-	case f.kind == frameChunk && (f.seq != want.seq || f.parity != want.parity || f.index != want.index):
-		return f, nil, errDamaged
+	case f.kind != want.kind || f.shard != want.shard,
+		f.kind == frameEntry && f.seq != want.seq,
+		f.kind == frameChunk && (f.seq != want.seq || f.parity != want.parity || f.index != want.index):
+		return frame{}, nil, errDamaged // it says nothing about what should be here
+	case (f.kind == frameHead || f.kind == frameManifest) && (f.oldest < 1 || f.first < f.oldest || f.seq < f.first-1):
+		return frame{}, nil, errDamaged // nobody writes that
+	}
+	switch size := binary.LittleEndian.Uint32(h[4:]); {
 	case uint64(size) > uint64(len(b)):
 		return f, nil, errTorn
 	case int(size) != len(b):

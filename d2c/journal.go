@@ -336,6 +336,15 @@ func (j *journal) capture(c *Converter, shards []int) *round {
 	defer j.mu.Unlock()
 
 	r := &round{shards: shards}
+	// What is needed of the journal afterwards.
+	r.first = j.last + 1
+	for i := range j.shards {
+		if s := &j.shards[i]; s.changed > s.seq && !slices.Contains(shards, i) {
+			r.first = min(r.first, s.seq+1)
+		}
+	}
+	// A shard that was clean when the journal was last cut has nothing in what was cut off.
+	r.first = max(r.first, j.first)
 	chunks := j.chunks[:0]
 	var ends []int
 	for _, i := range shards {
@@ -366,7 +375,7 @@ func (j *journal) capture(c *Converter, shards []int) *round {
 		is.left[is.parity] = max(is.left[is.parity], is.chunks)
 		f := frame{
 			kind: frameManifest, shard: uint8(i), parity: is.parity, identity: j.identity, seq: is.seq,
-			count: is.chunks, index: max(is.left[0], is.left[1]), first: j.headed, floor: sh.floor, high: j.high,
+			count: is.chunks, index: max(is.left[0], is.left[1]), oldest: j.headed, first: r.first, floor: sh.floor, high: j.high,
 		}
 		r.manifests = append(r.manifests, KeyValue{keyManifest(i), f.end(f.begin(nil))})
 		r.after = append(r.after, is)
@@ -379,15 +388,6 @@ func (j *journal) capture(c *Converter, shards []int) *round {
 	if j.chunks = chunks; cap(chunks) > maxKeptRound {
 		j.chunks = nil
 	}
-	// What is needed of the journal afterwards.
-	r.first = j.last + 1
-	for i := range j.shards {
-		if s := &j.shards[i]; s.changed > s.seq && !slices.Contains(shards, i) {
-			r.first = min(r.first, s.seq+1)
-		}
-	}
-	// A shard that was clean when the journal was last cut has nothing in what was cut off.
-	r.first = max(r.first, j.first)
 	return r
 }
 

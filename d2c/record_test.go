@@ -74,11 +74,15 @@ func writeGolden(t *testing.T, g golden) {
 // goldenStreams lists what a Converter knows, by stream.
 func goldenStreams(conv *d2c.Converter) (streams []string) {
 	for _, s := range conv.States() {
-		streams = append(streams, fmt.Sprintf("%v %s", s.ID, describeState(
-			uint64(s.Start), uint64(s.Last), uint64(s.Emitted), s.Restarted, s.Marked, s.Gaps, s.Point.(dataPoint))))
+		streams = append(streams, goldenStream(s))
 	}
 	slices.Sort(streams)
 	return streams
+}
+
+func goldenStream(s d2c.State) string {
+	return fmt.Sprintf("%v %s", s.ID, describeState(
+		uint64(s.Start), uint64(s.Last), uint64(s.Emitted), s.Restarted, s.Marked, s.Gaps, s.Point.(dataPoint)))
 }
 
 const goldenOwner = "golden"
@@ -197,7 +201,11 @@ func goldenLives(shard int) (lives []life) {
 	return lives
 }
 
-const goldenBatches = 10
+const (
+	goldenBatches = 10
+	// goldenKnown is the latest entry that is in a checkpoint.
+	goldenKnown = 9
+)
 
 // goldenHistory returns the storage that a history leaves, and the process that it ends with. Of the shards, 3 is all in its
 // checkpoint, 7 all in the journal, and 11 in both; it has also lost a stream to damage, and has a floor. Batches 2, 4 and 7 are

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/streamid"
 )
 
 // The places of a frame, as frame.go describes them.
@@ -52,6 +54,20 @@ func forEachSection(key string, frame []byte, f func(shard int, section []byte))
 		}
 		f(shard, rest[:size])
 		rest = rest[size:]
+	}
+}
+
+// tame makes numbers of entries and chunks small: who forges large ones, with the right checksum, makes Open look for as many.
+func tame(frame []byte) {
+	if len(frame) < headerSize {
+		return
+	}
+	clear(frame[17:24])
+	clear(frame[25:28])
+	clear(frame[29:32])
+	if kind := frame[1]; kind == 'h' || kind == 'm' {
+		clear(frame[33:40])
+		clear(frame[41:48])
 	}
 }
 
@@ -128,8 +144,9 @@ const (
 	mutations
 )
 
-// entriesSeen is how many entries Open looks at in the golden storage. What is further ahead it meets when the journal gets there.
-const entriesSeen = 18
+// entriesSeen is how many entries Open looks at in the golden storage if there is neither a head nor a manifest. What is further
+// ahead it meets when the journal gets there.
+const entriesSeen = 17
 
 // mutate does to values what program says, and reports whether anything was forged.
 func mutate(values stored, program []byte) (forged bool) {
@@ -169,23 +186,15 @@ func mutate(values stored, program []byte) (forged bool) {
 				continue
 			}
 			value[headerSize+at%(len(value)-headerSize)] = by
+			tame(value)
 			seal(key, value)
 			forged = true
 		case forgeHeader:
 			if len(value) < headerSize {
 				continue
 			}
-			at %= 72
-			switch at &^ 7 {
-			case 16, 24, 32, 40: // numbers of entries and chunks: who forges large ones makes Open look for as many
-				at &^= 3
-				value[at] = by
-				if at&4 != 0 && at&^7 != 24 {
-					value[at], value[at&^7] = 0, by
-				}
-			default:
-				value[at] = by
-			}
+			value[at%72] = by
+			tame(value)
 			seal(key, value)
 			forged = true
 		}
@@ -204,6 +213,7 @@ func chain(values stored) {
 		if entry := values[key]; strings.HasPrefix(key, "j/") && len(entry) >= headerSize {
 			if before != nil {
 				copy(entry[40:48], before[72:])
+				tame(entry)
 				seal(key, entry)
 			}
 			before = entry
@@ -228,6 +238,8 @@ func FuzzOpen(f *testing.F) {
 		f.Add([]byte{forgeSection, n, 12 + 16 + 1, 0, 0xff, 0})
 		f.Add([]byte{forgeHeader, n, n * 3, 0, n, 0})
 	}
+	// The last but one is someone else, and the last is torn.
+	f.Add([]byte{swap, 17, 0, 0, 0, 0, cut, 18, 100, 0, 0, 0})
 	for _, at := range []byte{0, 1, 2, 3, 8, 16, 24, 28, 32, 40, 48, 56, 63, 64, 71} {
 		for _, n := range []byte{0, 10, 20, 21} { // a chunk, an entry, a manifest, the head
 			f.Add([]byte{forgeHeader, n, at, 0, 3, 0})
@@ -236,27 +248,41 @@ func FuzzOpen(f *testing.F) {
 	first := seriesIn(3, 0, func(s series) point { return s.int(0, 1, 1) })
 	second := seriesIn(7, 50, func(s series) point { return s.int(0, 1, 1) })
 	third := seriesIn(11, 0, func(s series) point { return s.histogram(0, 1, hist(nil)) })
+	ctx := context.Background()
+	now := time.Unix(1_700_000_100, 0)
+	open := func(values stored) (*d2c.Converter, *memory, d2c.Recovery, error) {
+		storage := &memory{values: values}
+		cfg := d2c.Config{LateWindow: 5 * time.Minute, Now: func() time.Time { return now }}
+		conv, recovery, err := d2c.Open(ctx, cfg, d2c.Local{Storage: storage, Owner: goldenOwner})
+		if err == nil {
+			conv.StopBackground()
+		}
+		return conv, storage, recovery, err
+	}
+	// Nobody can tell that the last entries were never written, or the very last one not to its end. Then streams are as they
+	// had been before these.
+	const lastEntry = goldenBatches + 1
+	golden := map[uint64][]d2c.State{} // by last entry
+	journal := maps.Clone(values)
+	for last := uint64(lastEntry); last >= goldenKnown; last-- {
+		conv, _, recovery, err := open(maps.Clone(journal))
+		if err != nil || len(recovery.Damaged) > 0 || recovery.Entries+1 != int(last) {
+			f.Fatal(err, recovery)
+		}
+		golden[last] = conv.States()
+		closeTest(f, conv)
+		delete(journal, d2c.KeyEntry(last))
+	}
 	f.Fuzz(func(t *testing.T, program []byte) {
 		if len(program) > 60 {
 			return
 		}
-		ctx := context.Background()
 		start := maps.Clone(values)
 		for key, value := range start {
 			start[key] = bytes.Clone(value)
 		}
 		forged := mutate(start, program)
-		storage := &memory{values: maps.Clone(start)}
-		now := time.Unix(1_700_000_100, 0)
-		cfg := d2c.Config{LateWindow: 5 * time.Minute, Now: func() time.Time { return now }}
-		open := func() (*d2c.Converter, d2c.Recovery, error) {
-			conv, recovery, err := d2c.Open(ctx, cfg, d2c.Local{Storage: storage, Owner: goldenOwner})
-			if err == nil {
-				conv.StopBackground()
-			}
-			return conv, recovery, err
-		}
-		conv, _, err := open()
+		conv, storage, recovery, err := open(maps.Clone(start))
 		if err != nil {
 			if !errors.Is(err, d2c.ErrVersion) && !errors.Is(err, d2c.ErrOwner) {
 				t.Fatal(err)
@@ -269,6 +295,25 @@ func FuzzOpen(f *testing.F) {
 			}
 			return
 		}
+		for _, d := range recovery.Damaged {
+			if value := start[d.Key]; (d.Aside == "") != (value == nil) || !bytes.Equal(storage.values[d.Aside], value) {
+				t.Fatalf("%s is %x, set aside %x; %+v", d.Key, value, storage.values[d.Aside], recovery)
+			}
+		}
+		for key, value := range start {
+			if strings.HasPrefix(key, "damaged/") && !bytes.Equal(storage.values[key], value) {
+				t.Fatalf("%s was %x, is %x; %+v", key, value, storage.values[key], recovery)
+			}
+		}
+		last := uint64(lastEntry)
+		for last >= goldenKnown && len(start[d2c.KeyEntry(last)]) < len(values[d2c.KeyEntry(last)]) {
+			last--
+		}
+		if states := golden[last]; !forged && states != nil {
+			if err := sameOrLost(conv, states, len(recovery.Damaged) > 0); err != nil {
+				t.Fatalf("%v; %+v", err, recovery)
+			}
+		}
 		for round := range 2 {
 			from := float64(1000 + 10*round)
 			md := ofResource(batch(first.int(from, from+10, 1), second.int(from, from+10, 1), third.histogram(from, from+10, hist([]float64{1}, 1, 2))))
@@ -280,10 +325,9 @@ func FuzzOpen(f *testing.F) {
 					t.Fatal(err)
 				}
 			}
-			was := goldenStreams(conv)
+			before, was := conv, goldenStreams(conv)
 			closeTest(t, conv)
-			var recovery d2c.Recovery
-			if conv, recovery, err = open(); err != nil {
+			if conv, storage, recovery, err = open(storage.values); err != nil {
 				t.Fatalf("reopened in round %d: %v", round, err)
 			}
 			if len(recovery.Damaged) > 0 || recovery.Forgotten > 0 || recovery.Torn {
@@ -294,7 +338,36 @@ func FuzzOpen(f *testing.F) {
 					slices.DeleteFunc(was, func(s string) bool { return slices.Contains(is, s) })
 				t.Fatalf("reopened in round %d:\n got %q\nwant %q", round, is, was)
 			}
+			for shard := range d2c.Shards {
+				if is, was := conv.Floor(shard), before.Floor(shard); is < was {
+					t.Fatalf("reopened in round %d: floor of shard %d is %d, was %d", round, shard, is, was)
+				}
+			}
 		}
 		closeTest(t, conv)
 	})
+}
+
+// sameOrLost tells streams that are neither what they were nor lost so that they begin anew after what was given out.
+func sameOrLost(conv *d2c.Converter, were []d2c.State, told bool) error {
+	are := map[streamid.ID]string{}
+	for _, s := range conv.States() {
+		are[s.ID] = goldenStream(s)
+	}
+	for _, was := range were {
+		is, ok := are[was.ID]
+		delete(are, was.ID)
+		switch {
+		case ok && is != goldenStream(was):
+			return fmt.Errorf("\n got %s\nwant %s", is, goldenStream(was))
+		case !ok && !told:
+			return fmt.Errorf("%s is lost, and nothing is told", goldenStream(was))
+		case !ok && conv.Floor(was.Shard) < int64(was.Emitted):
+			return fmt.Errorf("%s is lost and may begin anew after %d", goldenStream(was), conv.Floor(was.Shard))
+		}
+	}
+	if len(are) > 0 {
+		return fmt.Errorf("from nowhere: %v", are)
+	}
+	return nil
 }
