@@ -20,8 +20,8 @@ import (
 // primitive: to put a record where the stored one is still the one it is based on. Any store with a conditional write can
 // do that. It is called by one goroutine at a time.
 type SharedStore interface {
-	// Swap does each of ops on its own, in any order. When it returns an error any of them may have been done. It keeps no
-	// reference to a record after it has returned.
+	// Swap does each of ops on its own, in any order; no two are of the same stream. When it returns an error any of them may
+	// have been done. It keeps no reference to a record after it has returned.
 	Swap(ctx context.Context, ops []SwapOp) error
 	// SetAside takes what is stored for a stream away, and keeps it elsewhere, if it still is value.
 	SetAside(ctx context.Context, id streamid.ID, value []byte) error
