@@ -730,6 +730,52 @@ func TestRemoved(t *testing.T) {
 	})
 }
 
+// The journal is empty, and lost are the head and the manifest that were stored last: nothing tells what was given out.
+func TestLatestManifestAndHeadLost(t *testing.T) {
+	smallChunks(t)
+	ctx := context.Background()
+	sum := func(s series) point { return s.int(0, 1, 1) }
+	a, b := seriesIn(3, 0, sum), seriesIn(7, 0, sum)
+	rec, w, err := newWorld([]action{
+		{points: []point{a.int(10, 20, 1), b.int(10, 20, 1)}}, {shards: []int{3, 7}}, {points: []point{a.int(20, 30, 2)}}, {shards: []int{3}},
+	}).run(nil, again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, head := range [][]byte{nil, {1}} {
+		rec := &recorder{values: rec.values.with([]operation{{"m/head", head}, {"m/03", nil}})}
+		conv, recovery, err := d2c.Open(ctx, w.models[0].cfg, d2c.Local{Storage: rec, Owner: "test"})
+		if err != nil || conv.Len() != 1 || len(recovery.Damaged) != 1 {
+			t.Fatalf("%v %+v", err, recovery)
+		}
+		if r := convert(conv, ofResource(batch(a.int(20, 30, 2)))); r.Points[d2c.DroppedTooLate] != 1 {
+			t.Errorf("what was added is %s", describeResult(r))
+		}
+		if r := convert(conv, ofResource(batch(b.int(20, 30, 2)))); r.Points[d2c.AddedAligned] != 1 {
+			t.Errorf("what is next of a stream that is not lost is %s", describeResult(r))
+		}
+		closeTest(t, conv)
+	}
+}
+
+// A torn entry is gone once it has been told.
+func TestTornIsToldOnce(t *testing.T) {
+	ledgers(t, func(t *testing.T, l *ledger) {
+		values := l.values.with([]operation{{l.lastEntry(), []byte{1}}})
+		for _, want := range []bool{true, false} {
+			a, recovery, err := l.open(harm{values: values}, l.before)
+			if err != nil {
+				t.Fatal(err)
+			}
+			closeTest(t, a.conv)
+			if recovery.Torn != want || len(recovery.Damaged) > 0 || len(a.lost) > 0 {
+				t.Errorf("%+v, want torn %v", recovery, want)
+			}
+			values = a.rec.values
+		}
+	})
+}
+
 // Two values are lost at once: neither hides what the other has to tell.
 func TestTwoLost(t *testing.T) {
 	ledgers(t, func(t *testing.T, l *ledger) {

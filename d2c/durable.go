@@ -523,11 +523,14 @@ func (r *recovery) entry(key string, seq, known uint64, value []byte, last bool)
 	if value == nil {
 		if seq >= r.deleted {
 			err = errMissing
+			// Entries are deleted only once there is a head.
+			r.headLost = r.headLost || !r.headRead && seq <= known
 		}
 	} else if f, sections, err = readFrame(value, frame{kind: frameEntry, identity: j.identity, seq: seq}); last && errors.Is(err, errTorn) {
 		r.Torn = true
 		return true, nil
 	} else if err == nil && (j.chain != 0 && f.first != j.chain || j.chain == 0 && r.remnant(&f)) {
+		// It does not follow on the entry before, or that is lost and it was written before that.
 		if seq > known && r.remnant(&f) {
 			return true, nil // of an earlier journal that had come farther
 		}
