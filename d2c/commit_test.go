@@ -496,6 +496,26 @@ func sumBatch(index, interval int) pmetric.Metrics {
 
 const batchPoints = 1000
 
+// The first batch of a process has many streams that are known from before, and some that are not.
+func TestNewStreamsAmongKnown(t *testing.T) {
+	storage := newMemory()
+	for life := range 6 {
+		conv, _ := openTest(t, d2c.DefaultConfig(), storage)
+		md := pmetric.NewMetrics()
+		for i := range life + 1 {
+			sumBatch(i, life).ResourceMetrics().MoveAndAppendTo(md.ResourceMetrics())
+		}
+		result, err := conv.Convert(context.Background(), md)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if result.Points[d2c.AddedFirst] != batchPoints || result.Points[d2c.AddedAligned] != uint64(life*batchPoints) {
+			t.Fatalf("life %d: %s", life, describeResult(result))
+		}
+		closeTest(t, conv)
+	}
+}
+
 // recordBytes is what the record of a sum of sumBatch takes, most of the time.
 const recordBytes = 16 + 1 + 3 + 2
 

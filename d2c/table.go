@@ -130,8 +130,11 @@ func (sh *shard) add(id streamid.ID, kind Kind) *slot {
 	if sh.n >= maxSlots {
 		return nil
 	}
-	if (sh.n+1)*4 > len(sh.index)*3 {
-		sh.reindex(max(2*len(sh.index), minIndex))
+	if size := max(len(sh.index), minIndex); (sh.n+1)*4 > len(sh.index)*3 {
+		for (sh.n+1)*4 > size*3 { // many may have been appended
+			size *= 2
+		}
+		sh.reindex(size)
 	}
 	s := sh.append(id, kind)
 	sh.enter(id, sh.n)
