@@ -199,6 +199,9 @@ func (p *d2cProcessor) openStorage(ctx context.Context, ext component.Component)
 	}
 	c, err := extension.GetClient(ctx, component.KindProcessor, p.id, "")
 	if err != nil {
+		if err.Error() == "timeout" { // all that file_storage says of a file that is locked
+			err = fmt.Errorf("%w: does another process have the state of %q open?", err, p.id)
+		}
 		return nil, err
 	}
 	started, told := time.Now(), time.Now()

@@ -233,6 +233,7 @@ func TestStorageThatCannotBeUsedIsAnErrorAtStart(t *testing.T) {
 	}{
 		"not there":  {id: id("absent"), mentions: []string{"state::storage", "absent", "service::extensions"}},
 		"wrong type": {id: id("other"), mentions: []string{"state::storage", "other"}},
+		"locked":     {id: id("shelf"), fails: errors.New("timeout"), mentions: []string{"state::storage", "shelf", "another process", `"d2c"`}},
 		"fails":      {id: id("shelf"), fails: errors.New("read-only"), mentions: []string{"state::storage", "shelf", "read-only"}},
 	} {
 		t.Run(name, func(t *testing.T) {
