@@ -182,9 +182,8 @@ func (p *d2cProcessor) reconcile() {
 	if before == 0 {
 		return
 	}
-	ctx := context.Background()
-	if err := p.conv.Reconcile(ctx); err != nil {
-		p.events.refused(ctx, err)
+	if err := p.conv.Reconcile(context.Background()); err != nil {
+		p.events.behind(err)
 		return
 	}
 	p.events.stored()
