@@ -62,8 +62,9 @@ type StateConfig struct {
 
 	// OnError says what to do with batches while Shared fails: "reject" refuses them (the sender may retry), "local" converts
 	// them with what the worker has in memory, remembers up to MaxOutstanding points of them, and commits these when the
-	// extension is back. With "local" a crash in that time loses what is outstanding, and values may fall under one start
-	// where several workers see the same stream. Default reject.
+	// extension is back. With "local" a crash in that time loses what is outstanding. It is for streams of which one worker
+	// sees all: where several do, values may fall under one start, and deltas that came to them by turns are lost, uncounted.
+	// Default reject.
 	OnError OnError `mapstructure:"on_error"`
 
 	// MaxOutstanding bounds the points that OnError "local" remembers. Default 1000000.

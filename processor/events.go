@@ -34,6 +34,8 @@ type events struct {
 	host    component.Host // whom to tell that state cannot be stored
 	mu      sync.Mutex
 	failing atomic.Bool // the latest batch could not be stored
+	// What has been logged of that.
+	refusing, keeping bool
 }
 
 // refused logs and reports that a batch could not be stored, once until one can be again. ctx is that of the batch: an error of
@@ -42,13 +44,28 @@ func (e *events) refused(ctx context.Context, err error) {
 	if err == ctx.Err() || errors.Is(err, context.Canceled) || errors.Is(err, d2c.ErrClosed) {
 		return // that is about the one batch, or the end
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.failing.Swap(true) {
+	e.notStored(&e.refusing, "state cannot be stored, batches are refused and may be sent again", err)
+}
+
+// behind logs and reports that what was given out could not be stored, once until it can be.
+func (e *events) behind(err error) {
+	if errors.Is(err, d2c.ErrClosed) {
 		return
 	}
-	e.logger.Error("state cannot be stored, batches are refused and may be sent again", zap.Error(err))
-	componentstatus.ReportStatus(e.host, componentstatus.NewRecoverableErrorEvent(err))
+	e.notStored(&e.keeping, "state cannot be stored, batches are given out and kept back for it", err)
+}
+
+func (e *events) notStored(told *bool, message string, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if *told {
+		return
+	}
+	*told = true
+	e.logger.Error(message, zap.Error(err))
+	if !e.failing.Swap(true) {
+		componentstatus.ReportStatus(e.host, componentstatus.NewRecoverableErrorEvent(err))
+	}
 }
 
 // stored logs and reports that batches can be stored again.
@@ -59,6 +76,7 @@ func (e *events) stored() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.failing.Swap(false) {
+		e.refusing, e.keeping = false, false
 		e.logger.Info("state can be stored again")
 		componentstatus.ReportStatus(e.host, componentstatus.NewEvent(componentstatus.StatusOK))
 	}

@@ -181,9 +181,8 @@ func (p *d2cProcessor) reconcile() {
 	if before == 0 {
 		return
 	}
-	ctx := context.Background()
-	if err := p.conv.Reconcile(ctx); err != nil {
-		p.events.refused(ctx, err)
+	if err := p.conv.Reconcile(context.Background()); err != nil {
+		p.events.behind(err)
 		return
 	}
 	p.events.stored()
@@ -198,6 +197,9 @@ func (p *d2cProcessor) openStorage(ctx context.Context, ext component.Component)
 	}
 	c, err := extension.GetClient(ctx, component.KindProcessor, p.id, "")
 	if err != nil {
+		if err.Error() == "timeout" { // all that file_storage says of a file that is locked
+			err = fmt.Errorf("%w: does another process have the state of %q open?", err, p.id)
+		}
 		return nil, err
 	}
 	started, told := time.Now(), time.Now()

@@ -233,6 +233,7 @@ func TestStorageThatCannotBeUsedIsAnErrorAtStart(t *testing.T) {
 	}{
 		"not there":  {id: id("absent"), mentions: []string{"state::storage", "absent", "service::extensions"}},
 		"wrong type": {id: id("other"), mentions: []string{"state::storage", "other"}},
+		"locked":     {id: id("shelf"), fails: errors.New("timeout"), mentions: []string{"state::storage", "shelf", "another process", `"d2c"`}},
 		"fails":      {id: id("shelf"), fails: errors.New("read-only"), mentions: []string{"state::storage", "shelf", "read-only"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -450,8 +451,18 @@ func TestSharedStateThatFailsIsCaughtUpWith(t *testing.T) {
 		host := newWorker(stores)
 		cfg := inPool()
 		cfg.State.OnError = OnErrorLocal
+		cfg.State.MaxOutstanding = 2
 		tt := newTestTelemetry(t)
-		sink, p := start(t, metadatatest.NewSettings(tt), cfg, host)
+		set := metadatatest.NewSettings(tt)
+		core, logs := observer.New(zapcore.ErrorLevel)
+		set.Logger = zap.New(core)
+		told := func() (messages []string) {
+			for _, entry := range logs.TakeAll() {
+				messages = append(messages, entry.Message)
+			}
+			return messages
+		}
+		sink, p := start(t, set, cfg, host)
 		store := stores[metadatatest.NewSettings(tt).ID]
 		store.fail(errors.New("connection refused"))
 		require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 0, 10, 5})))
@@ -462,6 +473,11 @@ func TestSharedStateThatFailsIsCaughtUpWith(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError}, host.reported())
 		assert.Zero(t, store.Len())
+		assert.Equal(t, []string{"state cannot be stored, batches are given out and kept back for it"}, told())
+		for range 2 {
+			require.ErrorIs(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 20, 30, 1})), d2c.ErrOutstanding)
+		}
+		assert.Equal(t, []string{"state cannot be stored, batches are refused and may be sent again"}, told())
 
 		store.fail(nil)
 		time.Sleep(3 * time.Second)

@@ -207,7 +207,7 @@ func TestUnusableStorage(t *testing.T) {
 		{"cannot be created", filepath.Join(file, "below"), "", file},
 		{"cannot be opened", occupied, "", occupied},
 		{"not a database", garbage, "", "file_storage"},
-		{"in use", inUse, "", "file_storage"},
+		{"in use", inUse, "", "another process"},
 		{"not there", directory, "processors: {d2c: {state: {storage: file_storage/other}}}", "file_storage/other"},
 		{"not storage", directory, "processors: {d2c: {state: {storage: health_check}}}", "health_check"},
 	} {
