@@ -27,11 +27,19 @@ type outage struct {
 	// mu is held for reading while a batch takes the usual way, so that none does while an outage begins or ends.
 	mu      sync.RWMutex
 	table   *Converter // nil while there is no outage
-	backlog []pmetric.Metrics
+	backlog []kept
 	points  int // in backlog
 	retryAt time.Time
+	missed  uint64 // see Converter.Missed
 	// lost has the streams that the store turned out not to have any more, for which nothing of the backlog can be committed.
 	lost map[streamid.ID]struct{}
+}
+
+// kept is a batch that has been given out, as it came.
+type kept struct {
+	md      pmetric.Metrics
+	points  int
+	dropped uint64 // points that were not given out
 }
 
 // retryStore is how often a store that failed is tried again while batches come.
@@ -81,10 +89,8 @@ func (c *Converter) keep(md pmetric.Metrics) (Result, error) {
 		}
 		o.table, o.retryAt = table, c.cfg.Now().Add(retryStore)
 	}
-	kept := pmetric.NewMetrics()
-	md.CopyTo(kept)
-	o.backlog = append(o.backlog, kept)
-	o.points += points
+	k := kept{md: pmetric.NewMetrics(), points: points}
+	md.CopyTo(k.md)
 
 	// What the cache has of the streams of the batch, the table needs to begin with.
 	b := new(batch)
@@ -99,7 +105,11 @@ func (c *Converter) keep(md pmetric.Metrics) (Result, error) {
 		}
 		from.mu.Unlock()
 	}
-	return o.table.Convert(context.Background(), md)
+	result, err := o.table.Convert(context.Background(), md)
+	k.dropped = result.Dropped()
+	o.backlog = append(o.backlog, k)
+	o.points += points
+	return result, err
 }
 
 // ErrOutstanding is returned by Convert where the SharedStore fails and Shared.MaxOutstanding is reached. The batch may be
@@ -122,12 +132,14 @@ func (c *Converter) reconcile(ctx context.Context) error {
 	for len(o.backlog) > 0 {
 		// A copy, because a batch of which only a part was committed has to be handed in again as it came.
 		md := pmetric.NewMetrics()
-		o.backlog[0].CopyTo(md)
-		if _, err := c.convert(ctx, md); err != nil {
+		o.backlog[0].md.CopyTo(md)
+		result, err := c.convert(ctx, md)
+		if err != nil {
 			return err
 		}
-		o.points -= o.backlog[0].DataPointCount()
-		o.backlog[0] = pmetric.Metrics{}
+		o.missed += result.Dropped() - min(result.Dropped(), o.backlog[0].dropped)
+		o.points -= o.backlog[0].points
+		o.backlog[0] = kept{}
 		o.backlog = o.backlog[1:]
 	}
 	o.recall(c)
@@ -167,6 +179,17 @@ func (o *outage) recall(c *Converter) {
 		}
 		to.mu.Unlock()
 	}
+}
+
+// Missed returns the number of points that were given out while the SharedStore failed and could not be added when it was back:
+// others had changed their streams, by more turns than are remembered as gaps, or the store had lost them.
+func (c *Converter) Missed() uint64 {
+	if c.outage == nil {
+		return 0
+	}
+	c.outage.mu.RLock()
+	defer c.outage.mu.RUnlock()
+	return c.outage.missed
 }
 
 // Outstanding returns the number of points that have been given out but not committed, because the SharedStore fails.

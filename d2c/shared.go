@@ -51,7 +51,8 @@ type Shared struct {
 	// Otherwise batches are folded onto what this Converter knows and given out, and this many points at most are kept to be
 	// committed when Store is back: totals end exact, but what is outstanding is lost if the process ends. It is for streams of
 	// which one Converter sees all. Where several see a stream, values under one start may fall while it lasts, and they lose
-	// deltas that came by turns: to whoever commits first each turn of another is a gap, of which a stream keeps eight.
+	// deltas that came by turns: to whoever commits first each turn of another is a gap, of which a stream keeps eight. Missed
+	// counts these.
 	MaxOutstanding int
 	// Trouble, if not nil, is told of a record that could not be read and was set aside.
 	Trouble func(id streamid.ID, err error)

@@ -241,3 +241,35 @@ func TestOutageEndsWithClose(t *testing.T) {
 		t.Errorf("%d outstanding, want 1", n)
 	}
 }
+
+// Two workers take the deltas of one stream by turns while the store fails. What the gaps of a stream are too few for in the end
+// is counted, if nothing else.
+func TestOutageMissesNothingUncounted(t *testing.T) {
+	for _, turns := range []int{1, 8, 9, 100} {
+		store := new(outableStore)
+		var w [2]*d2c.Converter
+		for i := range w {
+			w[i], _ = d2c.Share(d2c.DefaultConfig(), d2c.Shared{Store: store, Owner: "test", MaxOutstanding: 1000})
+		}
+		s := series("s")
+		values(t, w[0], batch(s.int(0, 1, 1)))
+		values(t, w[1], batch(s.int(0, 1, 1)))
+		store.out = true
+		for i := 1; i <= 2*turns; i++ {
+			values(t, w[i%2], batch(s.int(float64(i), float64(i+1), 1)))
+		}
+		// It was told of at once, and is no more missed afterwards.
+		values(t, w[0], batch(s.int(0, 1, 1)))
+		store.out = false
+		for i := range w {
+			if err := w[i].Reconcile(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		total := values(t, w[0], batch(s.int(float64(2*turns+1), float64(2*turns+2), 1)))[0]
+		missed := int64(w[0].Missed() + w[1].Missed())
+		if total+missed != int64(2*turns+2) || missed > 0 != (turns > 8) {
+			t.Errorf("%d turns each: total %d and %d missed, of %d", turns, total, missed, 2*turns+2)
+		}
+	}
+}

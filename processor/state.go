@@ -177,11 +177,16 @@ const reconcileInterval = time.Second
 
 // reconcile commits what is outstanding.
 func (p *d2cProcessor) reconcile() {
-	before := p.conv.Outstanding()
+	before, missed := p.conv.Outstanding(), p.conv.Missed()
 	if before == 0 {
 		return
 	}
-	if err := p.conv.Reconcile(context.Background()); err != nil {
+	err := p.conv.Reconcile(context.Background())
+	if missed = p.conv.Missed() - missed; missed > 0 {
+		p.logger.Error("points given out while shared state failed could not be added to it: other workers had points of the same streams, or it came back without them",
+			zap.Uint64("points", missed))
+	}
+	if err != nil {
 		p.events.behind(err)
 		return
 	}

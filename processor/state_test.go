@@ -484,9 +484,20 @@ func TestSharedStateThatFailsIsCaughtUpWith(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, 1, store.Len())
 		metadatatest.AssertEqualD2cPointsOutstanding(t, tt, []metricdata.DataPoint[int64]{value[int64](0)}, ignoreTime)
+		metadatatest.AssertEqualD2cPointsMissed(t, tt, []metricdata.DataPoint[int64]{value[int64](0)}, ignoreTime)
 		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, host.reported())
 		require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 20, 30, 1})))
 		assert.Equal(t, []sample{{"a", at(0), at(30), 7}}, samples(t, sink.AllMetrics()[2]))
+		logs.TakeAll()
+
+		store.fail(errors.New("connection refused"))
+		require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 30, 40, 1})))
+		store.MemoryStore = d2c.MemoryStore{} // comes back empty
+		store.fail(nil)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		metadatatest.AssertEqualD2cPointsMissed(t, tt, []metricdata.DataPoint[int64]{value[int64](1)}, ignoreTime)
+		assert.Contains(t, fmt.Sprint(told()), "could not be added")
 		require.NoError(t, p.Shutdown(t.Context()))
 	})
 }

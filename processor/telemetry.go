@@ -107,6 +107,9 @@ func (t *telemetry) observe(conv *d2c.Converter, limit int) error {
 	if err := t.builder.RegisterD2cStorageSizeCallback(t.storage(conv)); err != nil {
 		return err
 	}
+	if err := t.builder.RegisterD2cPointsMissedCallback(t.observer(func() int64 { return int64(conv.Missed()) })); err != nil {
+		return err
+	}
 	if err := t.builder.RegisterD2cPointsOutstandingCallback(t.observer(func() int64 { return int64(conv.Outstanding()) })); err != nil {
 		return err
 	}

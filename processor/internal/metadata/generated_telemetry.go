@@ -32,6 +32,7 @@ type TelemetryBuilder struct {
 	D2cGapFilled         metric.Float64Counter
 	D2cGapOpened         metric.Float64Counter
 	D2cPoints            metric.Int64Counter
+	D2cPointsMissed      metric.Int64ObservableCounter
 	D2cPointsOutstanding metric.Int64ObservableUpDownCounter
 	D2cPointsRefused     metric.Int64Counter
 	D2cRestarts          metric.Int64Counter
@@ -52,6 +53,21 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterD2cPointsMissedCallback sets callback for observable D2cPointsMissed metric.
+func (builder *TelemetryBuilder) RegisterD2cPointsMissedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.D2cPointsMissed, obs: o})
+		return nil
+	}, builder.D2cPointsMissed)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterD2cPointsOutstandingCallback sets callback for observable D2cPointsOutstanding metric.
@@ -179,6 +195,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	builder.D2cPoints, err = builder.meter.Int64Counter(
 		"otelcol_d2c_points",
 		metric.WithDescription("Data points that came in, by what became of them. [Alpha]"),
+		metric.WithUnit("{point}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.D2cPointsMissed, err = builder.meter.Int64ObservableCounter(
+		"otelcol_d2c_points_missed",
+		metric.WithDescription("Data points given out while shared state failed, with on_error local, that could not be added to it afterwards. [Alpha]"),
 		metric.WithUnit("{point}"),
 	)
 	errs = errors.Join(errs, err)
