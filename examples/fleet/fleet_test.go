@@ -4,11 +4,16 @@
 package main
 
 import (
+	"context"
+	"sync"
 	"testing"
 )
 
 // short is a small fleet, for a quarter of a minute.
 var short = options{short: true}
+
+// binary is built once, not by each of the tests that run at the same time.
+var binary = sync.OnceValues(func() (string, error) { return collectorBinary(context.Background()) })
 
 func happen(t *testing.T, name string, s side) *verdict {
 	t.Helper()
@@ -16,11 +21,11 @@ func happen(t *testing.T, name string, s side) *verdict {
 	if err != nil {
 		t.Fatal(err)
 	}
-	binary, err := collectorBinary(t.Context())
+	path, err := binary()
 	if err != nil {
 		t.Fatalf("no Collector to test: %v", err)
 	}
-	v, err := short.happen(t.Context(), chosen[0], s, binary)
+	v, err := short.happen(t.Context(), chosen[0], s, path)
 	if err != nil {
 		t.Fatal(err)
 	}
