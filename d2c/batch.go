@@ -444,6 +444,9 @@ func (b *batch) foldItem(sh *shard, it *item, c *Converter) Outcome {
 		}
 		return DroppedLimit
 	}
+	if s != nil && s.kind() != it.kind {
+		return DroppedTooLate // the kind is part of the identity; but storage may say anything, to those who forge its checksums
+	}
 	fresh := s != nil && s.meta&flagFresh != 0
 	if fresh && it.interval.time <= b.lost.time {
 		return DroppedTooLate

@@ -356,11 +356,7 @@ func (p *exponentialPoint) inspect() (o Outcome, malformed bool) {
 	total, carry := p.zeroCount, uint64(0)
 	for i := range p.ranges {
 		b := &p.ranges[i]
-		if len(b.counts) == 0 {
-			continue
-		}
-		// A bucket is of use if a float64 lies between its bounds.
-		if boundAtMost(b.offset+1, p.scale, minExponent) || !boundAtMost(b.end(), p.scale, maxExponent) {
+		if !b.useful(p.scale) {
 			return DroppedScale, true
 		}
 		for _, v := range b.counts {
@@ -373,6 +369,11 @@ func (p *exponentialPoint) inspect() (o Outcome, malformed bool) {
 		return DroppedBuckets, true
 	}
 	return 0, false
+}
+
+// useful reports whether a float64 lies between the bounds of each bucket.
+func (b *buckets) useful(scale int) bool {
+	return len(b.counts) == 0 || !boundAtMost(b.offset+1, scale, minExponent) && boundAtMost(b.end(), scale, maxExponent)
 }
 
 // boundAtMost reports whether the lower bound of a bucket is not above 2^exponent.

@@ -263,8 +263,8 @@ func (r *recordReader) next(rec *record) bool {
 	if flags&recordAside != 0 {
 		r.aside(t)
 	}
-	// A start may be after last: that of a restart is not before what was emitted.
-	if flags&^recordKnown != 0 || t.start < 0 || t.last <= 0 || t.last > maxTime || t.emitted < t.last {
+	// The start of a restart may be after last: it is not before what was emitted.
+	if flags&^recordKnown != 0 || t.start < 0 || t.start > t.last && !t.restarted || t.last <= 0 || t.last > maxTime || t.emitted < t.last {
 		r.fail()
 	}
 	rec.kind = Kind(flags & flagKind)
@@ -308,6 +308,9 @@ func (r *recordReader) next(rec *record) bool {
 		}
 		e.ranges[0].counts = r.counts(e.ranges[0].counts, positive)
 		e.ranges[1].counts = r.counts(e.ranges[1].counts, negative)
+		if r.err == nil && !(e.ranges[0].useful(e.scale) && e.ranges[1].useful(e.scale)) {
+			r.fail() // no scale may take them and a delta
+		}
 	default:
 		r.fail()
 	}

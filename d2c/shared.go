@@ -230,7 +230,9 @@ func (s *sharing) rebase(ctx context.Context, g *group, c *Converter, n int, op 
 	var tag uint64
 	if there {
 		var err error
-		tag, err = s.read(op.Current, op.ID)
+		if tag, err = s.read(op.Current, op.ID); err == nil && s.record.kind != slot.kind() {
+			err = errDamaged
+		}
 		if errors.Is(err, ErrVersion) {
 			return fmt.Errorf("d2c: stream %v in shared state: %w", op.ID, err)
 		}
