@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/streamid"
 )
 
 // gated is a memory whose Puts of journal entries wait until they are told how to end.
@@ -513,6 +514,35 @@ func TestNewStreamsAmongKnown(t *testing.T) {
 			t.Fatalf("life %d: %s", life, describeResult(result))
 		}
 		closeTest(t, conv)
+	}
+}
+
+// A forged record may have a stream under the identity of one of another kind.
+func TestStreamOfAnotherKind(t *testing.T) {
+	inMemory, err := d2c.New(d2c.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	durable, _ := openTest(t, d2c.DefaultConfig(), newMemory())
+	defer closeTest(t, durable)
+	seen := map[streamid.ID]bool{}
+	for _, c := range recordCases() {
+		id, _ := c.record(t)
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		for _, conv := range []*d2c.Converter{inMemory, durable} {
+			md := clonedMetrics(c.md[0])
+			if md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Type() == pmetric.MetricTypeSum {
+				continue
+			}
+			conv.AddSum(id)
+			result, err := conv.Convert(context.Background(), md)
+			if err != nil || result.Points[d2c.DroppedTooLate] != 1 {
+				t.Errorf("%s: %v, %s", c.name, err, describeResult(result))
+			}
+		}
 	}
 }
 
