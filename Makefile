@@ -2,7 +2,7 @@
 
 BUILDER     := go.opentelemetry.io/collector/cmd/builder@v0.160.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-MODULES     := . $(patsubst %/go.mod,%,$(wildcard processor/*/go.mod examples/*/go.mod))
+MODULES     := . $(patsubst %/go.mod,%,$(wildcard processor/*/*/go.mod ring/*/go.mod examples/*/go.mod))
 FUZZTIME    ?= 10s
 SUDO        := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -16,7 +16,7 @@ help:
 	@echo 'make long         200 kills and half a million histories; hours are not enough to be sure, this is a night'
 	@echo 'make collector    build examples/otelcol/build/otelcol-deltaring with OCB'
 	@echo 'make bench        the table of measured numbers'
-	@echo 'make generate     regenerate metadata from processor/metadata.yaml'
+	@echo 'make generate     regenerate metadata from every metadata.yaml'
 
 .PHONY: quickstart
 quickstart:
@@ -32,9 +32,9 @@ bench:
 
 .PHONY: generate
 generate:
-	cd processor && go generate ./...
-	cd processor/redisstate && go generate ./...
-	cd examples/ringexporter && go generate ./...
+	cd processor/d2cprocessor && go generate ./...
+	cd processor/state/redisstate && go generate ./...
+	cd ring/ringexporter && go generate ./...
 
 .PHONY: test
 test: lint unit cross fuzz bench-once
@@ -45,7 +45,7 @@ lint:
 	$(call in-modules,go vet ./...)
 	$(call in-modules,go run $(STATICCHECK) ./...)
 	$(call in-modules,go mod tidy -diff)
-	$(MAKE) generate && git diff --exit-code --stat processor examples/ringexporter
+	$(MAKE) generate && git diff --exit-code --stat processor ring
 
 # -count=1: what the tests run is built from other modules, of which the test cache knows nothing.
 .PHONY: unit

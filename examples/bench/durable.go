@@ -22,7 +22,7 @@ import (
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/collector/processor/processortest"
 
-	d2cprocessor "github.com/deltaring/deltaring/processor"
+	d2cprocessor "github.com/deltaring/deltaring/processor/d2cprocessor"
 )
 
 // durableRow is what it costs to keep the state of n sum streams in file_storage, with batches of 1000 points.

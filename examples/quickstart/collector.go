@@ -30,7 +30,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	d2cprocessor "github.com/deltaring/deltaring/processor"
+	d2cprocessor "github.com/deltaring/deltaring/processor/d2cprocessor"
 )
 
 //go:embed collector.yaml

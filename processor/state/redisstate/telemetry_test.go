@@ -1,0 +1,50 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redisstate
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
+
+	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/processor/state/redisstate/internal/metadatatest"
+	"github.com/deltaring/deltaring/streamid"
+)
+
+func TestTelemetry(t *testing.T) {
+	tel := componenttest.NewTelemetry()
+	t.Cleanup(func() { require.NoError(t, tel.Shutdown(context.Background())) })
+	server := startRedis(t)
+	ext := startExtensionWith(t, metadatatest.NewSettings(tel), testConfig(server.addr), componenttest.NewNopHost())
+	st := sharedStore(t, ext, testProcessor)
+	id := func(i uint64) streamid.ID { return streamid.ID{Hi: i} }
+	mustSwap(t, st, d2c.SwapOp{ID: id(1), Record: record(1, "")}, d2c.SwapOp{ID: id(2), Record: record(1, "")})
+	swap(t, st, d2c.SwapOp{ID: id(1), Base: 1}, d2c.SwapOp{ID: id(2), Base: 7, Record: record(2, "")})
+	require.NoError(t, st.SetAside(context.Background(), id(2), record(1, "")))
+	require.NoError(t, st.SetAside(context.Background(), id(2), record(1, ""))) // nothing is there
+	server.do("config", "set", "maxmemory", "1")
+	require.Error(t, st.Swap(context.Background(), []d2c.SwapOp{{ID: id(3), Record: record(1, "")}}))
+
+	instance := []attribute.KeyValue{attribute.String("extension", "redis_state"), attribute.String("processor", "d2c")}
+	point := func(value int64, more ...attribute.KeyValue) metricdata.DataPoint[int64] {
+		return metricdata.DataPoint[int64]{Attributes: attribute.NewSet(append(more, instance...)...), Value: value}
+	}
+	outcome := func(s string) attribute.KeyValue { return attribute.String("outcome", s) }
+	ignore := metricdatatest.IgnoreTimestamp()
+	metadatatest.AssertEqualRedisStateRecords(t, tel, []metricdata.DataPoint[int64]{
+		point(2, outcome("swapped")), point(1, outcome("confirmed")), point(1, outcome("conflict")),
+	}, ignore)
+	metadatatest.AssertEqualRedisStateAside(t, tel, []metricdata.DataPoint[int64]{point(1)}, ignore)
+	metadatatest.AssertEqualRedisStateErrors(t, tel,
+		[]metricdata.DataPoint[int64]{point(1, attribute.String("reason", "memory"))}, ignore)
+	metadatatest.AssertEqualRedisStateSwapDuration(t, tel, []metricdata.HistogramDataPoint[float64]{
+		{Attributes: attribute.NewSet(instance...), Count: 3},
+	}, ignore, metricdatatest.IgnoreValue())
+}

@@ -1,0 +1,164 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ringexporter
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/exporter/exportertest"
+
+	"github.com/deltaring/deltaring/ring/ringexporter/internal/metadata"
+)
+
+const anyResolver = "resolver: {static: {hostnames: [worker]}}"
+
+func TestDefaultsKeepOrder(t *testing.T) {
+	cfg, err := load(t, "{sending_queue: {queue_size: 5000}, "+anyResolver+"}")
+	require.NoError(t, err)
+	assert.Equal(t, 1, cfg.QueueConfig.Get().NumConsumers)
+	assert.Equal(t, 1, cfg.Protocol.OTLP.QueueConfig.Get().NumConsumers)
+	assert.True(t, cfg.RetryConfig.Enabled)
+
+	cfg, err = load(t, anyResolver)
+	require.NoError(t, err)
+	assert.False(t, cfg.QueueConfig.HasValue(), "no queue before splitting")
+}
+
+// TestLoadBalancingConfig loads what users of load_balancing have, from its README.
+func TestLoadBalancingConfig(t *testing.T) {
+	cfg, err := load(t, `
+routing_key: attributes
+routing_attributes: [service.name, cloud.region]
+timeout: 10s
+retry_on_failure: {enabled: true, initial_interval: 5s, max_interval: 30s, max_elapsed_time: 300s}
+sending_queue: {enabled: true, num_consumers: 2, queue_size: 1000}
+protocol:
+  otlp:
+    timeout: 1s
+    tls: {insecure: true}
+    sending_queue: {enabled: false}
+resolver:
+  static:
+    hostnames: [backend-1:4317, backend-2:4317, backend-3, "::1", "[fd00::2]:55690"]`)
+	require.NoError(t, err)
+	assert.Equal(t, time.Second, cfg.Protocol.OTLP.TimeoutConfig.Timeout)
+	assert.Equal(t, 2, cfg.QueueConfig.Get().NumConsumers)
+	assert.False(t, cfg.Protocol.OTLP.QueueConfig.HasValue())
+	list, err := cfg.Resolver.Static.Get().endpoints()
+	require.NoError(t, err)
+	var addresses []string
+	for _, e := range list {
+		assert.Equal(t, e.Name, e.address)
+		assert.EqualValues(t, 1, e.Weight)
+		addresses = append(addresses, e.address)
+	}
+	assert.Equal(t, []string{"backend-1:4317", "backend-2:4317", "backend-3:4317", "[::1]:4317", "[fd00::2]:55690"}, addresses)
+
+	cfg, err = load(t, "resolver: {dns: {hostname: workers, port: '4318', interval: 10s, timeout: 2s}}")
+	require.NoError(t, err)
+	assert.Equal(t, 5*time.Second, cfg.Resolver.DNS.Get().Debounce)
+	assert.Equal(t, 1000, cfg.Resolver.DNS.Get().MaxMembers)
+}
+
+func TestMembers(t *testing.T) {
+	cfg, err := load(t, `
+resolver:
+  static:
+    members:
+      - {name: a, endpoint: 10.0.0.1, weight: 3, zone: z1}
+      - {endpoint: "10.0.0.2:4318"}
+      - {name: c, endpoint: 10.0.0.3, weight: 0}`)
+	require.NoError(t, err)
+	list, err := cfg.Resolver.Static.Get().endpoints()
+	require.NoError(t, err)
+	require.Len(t, list, 3)
+	assert.Equal(t, "a", list[0].Name)
+	assert.Equal(t, "10.0.0.1:4317", list[0].address)
+	assert.EqualValues(t, 3, list[0].Weight)
+	assert.Equal(t, "z1", list[0].Zone)
+	assert.Equal(t, "10.0.0.2:4318", list[1].Name)
+	assert.EqualValues(t, 1, list[1].Weight)
+	assert.Zero(t, list[2].Weight)
+}
+
+func TestBadConfigsNameTheKey(t *testing.T) {
+	static := func(s string) string { return "resolver: {static: {" + s + "}}" }
+	dns := func(s string) string { return "resolver: {dns: {" + s + "}}" }
+	for _, tc := range []struct{ yaml, want string }{
+		{"routing_key: name, " + anyResolver, `routing_key: .*"name"`},
+		{"routing_key: attributes, " + anyResolver, "routing_key: .*at least one attribute"},
+		{"routing_attributes: [a], " + anyResolver, "routing_attributes: .*takes no attributes"},
+		{"routing_key: service, routing_attributes: [a], " + anyResolver, "routing_attributes: .*takes no attributes"},
+		{"routing_key: attributes, routing_attributes: [a, ''], " + anyResolver, "routing_attributes: .*no name"},
+		{"{}", "resolver: set one of"},
+		{"resolver: {static: {hostnames: [a]}, dns: {hostname: b}}", "resolver: set only one of"},
+		{"resolver: {k8s: {service: workers}}", "resolver.*\n*.*k8s"},
+		{static("hostnames: []"), "resolver::static: .*no members"},
+		{static("hostnames: [a, 'a:4317']"), `resolver::static: .*"a:4317"`},
+		{static("hostnames: [a, '']"), "resolver::static::hostnames::1: must be set"},
+		{static("hostnames: ['a:b']"), `resolver::static::hostnames::0: .*port "b"`},
+		{static("hostnames: ['a:0']"), `resolver::static::hostnames::0: .*port "0"`},
+		{static("hostnames: ['a:65536']"), `resolver::static::hostnames::0: .*port "65536"`},
+		{static("hostnames: [':4317']"), `resolver::static::hostnames::0: .*no host`},
+		{static("members: [{name: a}]"), "resolver::static::members::0::endpoint: must be set"},
+		{static("members: [{name: a, endpoint: x}, {name: a, endpoint: y}]"), `resolver::static: .*"a"`},
+		{static("members: [{name: a, endpoint: x, weight: 0}]"), "resolver::static: .*weight"},
+		{static("members: [{name: a, endpoint: x, weight: -1}]"), "weight"},
+		{static("members: [{name: a, endpoint: x, weight: 4294967296}]"), "weight"},
+		{dns("port: '1'"), "resolver::dns::hostname: must be set"},
+		{dns("hostname: w, port: otlp"), `resolver::dns::port: port "otlp"`},
+		{dns("hostname: w, port: '1', srv: true"), "resolver::dns::port: SRV"},
+		{dns("hostname: w, interval: 0s"), "resolver::dns::interval: must be positive"},
+		{dns("hostname: w, interval: often"), "interval"},
+		{dns("hostname: w, timeout: -1s"), "resolver::dns::timeout: must be positive"},
+		{dns("hostname: w, debounce: -1s"), "resolver::dns::debounce: must not be negative"},
+		{dns("hostname: w, max_members: 0"), "resolver::dns::max_members: must be"},
+		{dns("hostname: w, max_members: 65537"), "resolver::dns::max_members: must be"},
+		{dns("hostname: w, server: 'a:b'"), "resolver::dns::server: "},
+		{"protocol: {otlp: {sending_queue: {storage: file_storage}}}, " + anyResolver, "protocol::otlp::sending_queue::storage: "},
+		{"protocol: {otlp: {sending_queue: {num_consumers: 0}}}, " + anyResolver, "protocol::otlp::sending_queue: .*num_consumers"},
+		{"sending_queue: {num_consumers: 0}, " + anyResolver, "sending_queue: .*num_consumers"},
+		{"routing: service, " + anyResolver, "routing"},
+	} {
+		t.Run(tc.yaml, func(t *testing.T) {
+			yaml := tc.yaml
+			if yaml != "{}" {
+				yaml = "{" + yaml + "}"
+			}
+			_, err := load(t, yaml)
+			require.Error(t, err)
+			assert.Regexp(t, tc.want, err.Error())
+		})
+	}
+}
+
+// TestKeyMustFitTheSignal is seen when the exporter is made, as only then the signal is known.
+func TestKeyMustFitTheSignal(t *testing.T) {
+	for key, signals := range map[string][3]bool{ // metrics, traces, logs
+		"streamID": {true, false, false}, "metric": {true, false, false}, "traceID": {false, true, true},
+		"resource": {true, true, true}, "service": {true, true, true}, "": {true, true, true},
+	} {
+		cfg, err := load(t, "{routing_key: '"+key+"', "+anyResolver+"}")
+		require.NoError(t, err)
+		set, f := exportertest.NewNopSettings(metadata.Type), NewFactory()
+		_, m := f.CreateMetrics(t.Context(), set, cfg)
+		_, tr := f.CreateTraces(t.Context(), set, cfg)
+		_, l := f.CreateLogs(t.Context(), set, cfg)
+		for i, err := range []error{m, tr, l} {
+			if signals[i] {
+				assert.NoError(t, err, key)
+			} else {
+				assert.ErrorContains(t, err, "routing_key: ", key)
+			}
+		}
+	}
+}
+
+func TestDefaultConfigIsComplete(t *testing.T) {
+	assert.NoError(t, componenttest.CheckConfigStruct(createDefaultConfig()))
+}
