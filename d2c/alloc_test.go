@@ -180,8 +180,8 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 				reload(batches[i], k, 0, i)
 			}
 			defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties pools
-			if r := convert(conv, batches[0]); r.Points[d2c.AddedFirst] != loadPoints {
-				t.Fatalf("outcomes %v, want %d first", r.Points, loadPoints)
+			if r := convert(conv, batches[0]); r.Count(d2c.AddedFirst) != loadPoints {
+				t.Fatalf("outcomes %v, want %d first", describeResult(r), loadPoints)
 			}
 			var outcomes d2c.Result
 			next := 1
@@ -189,8 +189,8 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 				outcomes = convert(conv, batches[next])
 				next++
 			})
-			if outcomes.Points[d2c.AddedAligned] != loadPoints {
-				t.Fatalf("outcomes %v, want %d aligned", outcomes.Points, loadPoints)
+			if outcomes.Count(d2c.AddedAligned) != loadPoints {
+				t.Fatalf("outcomes %v, want %d aligned", describeResult(outcomes), loadPoints)
 			}
 			if allocs != 0 {
 				t.Errorf("%v allocations per batch of %d points, want 0", allocs, loadPoints)

@@ -145,7 +145,7 @@ func TestBadPoint(t *testing.T) {
 				result := convert(conv, in)
 				var wantResult d2c.Result
 				for _, o := range want {
-					wantResult.Points[o]++
+					wantResult.Note(o, 1)
 				}
 				if result != wantResult {
 					t.Errorf("got %s, want %s", describeResult(result), describeResult(wantResult))
@@ -206,7 +206,7 @@ func TestOddPoint(t *testing.T) {
 				in := batch(p)
 				out, wantResult := m.convert(in)
 				result := convert(conv, in)
-				if result != wantResult || result.Points[want] != 1 {
+				if result != wantResult || result.Count(want) != 1 {
 					t.Errorf("got %s, want %v", describeResult(result), want)
 				}
 				if !sameMetrics(in, out) {
@@ -246,7 +246,7 @@ func TestZeroThresholdStaysFinite(t *testing.T) {
 		md := batch(series("s").exponential(10, 20,
 			expo(scale, math.MaxFloat64/(1+1e-12), 1, buckets{last, []uint64{2}}, buckets{last, []uint64{3}})))
 		result := convert(newConverter(t, d2c.DefaultConfig()), md)
-		if result.Points[d2c.AddedFirst] != 1 {
+		if result.Count(d2c.AddedFirst) != 1 {
 			t.Fatalf("scale %d: %s", scale, describeResult(result))
 		}
 		dp := exponentialPoints(md)[0]
@@ -294,7 +294,7 @@ func TestDuplicateAttributeKeys(t *testing.T) {
 		if n := lastPoint(md).Attributes().Len(); n != 3 {
 			t.Fatalf("%d attributes, want 3", n)
 		}
-		if result := convert(conv, md); result.Points[want] != 1 {
+		if result := convert(conv, md); result.Count(want) != 1 {
 			t.Errorf("got %s, want %v", describeResult(result), want)
 		}
 		if got := onlyInt(md); got != int64(i+1) {
@@ -315,8 +315,8 @@ func TestOneStreamManyTimes(t *testing.T) {
 			}
 			result := convert(newConverter(t, d2c.DefaultConfig()), md)
 			var want d2c.Result
-			want.Points[d2c.AddedFirst] = 1
-			want.Points[d2c.AddedAligned] = n - 1
+			want.Note(d2c.AddedFirst, 1)
+			want.Note(d2c.AddedAligned, n-1)
 			if result != want {
 				t.Fatalf("got %s, want %s", describeResult(result), describeResult(want))
 			}
@@ -401,7 +401,7 @@ func TestNoAllocationOutOfProportion(t *testing.T) {
 			if n := allocated(func() { result = convert(conv, md) }); n > test.bytes {
 				t.Errorf("allocated %d bytes, want at most %d", n, test.bytes)
 			}
-			if result.Points[test.want] != 1 {
+			if result.Count(test.want) != 1 {
 				t.Errorf("got %s, want %v", describeResult(result), test.want)
 			}
 			for _, dp := range exponentialPoints(md) {

@@ -42,8 +42,8 @@ func TestBytesPerStream(t *testing.T) {
 				for i := range c.streams / loadPoints {
 					reload(md, c.loadKind, i, interval)
 					r := convert(conv, md)
-					if want := [...]d2c.Outcome{d2c.AddedFirst, d2c.AddedAligned}[interval]; r.Points[want] != loadPoints {
-						t.Fatalf("outcomes %v, want %d %v", r.Points, loadPoints, want)
+					if want := [...]d2c.Outcome{d2c.AddedFirst, d2c.AddedAligned}[interval]; r.Count(want) != loadPoints {
+						t.Fatalf("outcomes %v, want %d %v", describeResult(r), loadPoints, want)
 					}
 				}
 			}
@@ -56,8 +56,8 @@ func TestBytesPerStream(t *testing.T) {
 			if perStream > c.limit {
 				t.Errorf("%.1f bytes per stream, want at most %v", perStream, c.limit)
 			}
-			if off := math.Abs(float64(conv.Bytes()-heap)) / float64(heap); off > 0.01 {
-				t.Errorf("Bytes says %d, the heap holds %d: %.1f %% off, want at most 1 %%", conv.Bytes(), heap, 100*off)
+			if off := math.Abs(float64(conv.Stats().MemoryBytes-heap)) / float64(heap); off > 0.01 {
+				t.Errorf("Bytes says %d, the heap holds %d: %.1f %% off, want at most 1 %%", conv.Stats().MemoryBytes, heap, 100*off)
 			}
 			keepAlive(conv, md)
 		})

@@ -21,7 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/deltaring/deltaring/d2c"
-	"github.com/deltaring/deltaring/streamid"
+	"github.com/deltaring/deltaring/d2c/store"
 )
 
 // gated is a memory whose Puts of journal entries wait until they are told how to end.
@@ -36,7 +36,7 @@ func newGated() *gated {
 	return &gated{memory: newMemory(), arrived: make(chan string), end: make(chan error)}
 }
 
-func (g *gated) Put(ctx context.Context, values []d2c.KeyValue, deletes []string) error {
+func (g *gated) Put(ctx context.Context, values []store.KeyValue, deletes []string) error {
 	if len(values) == 1 && strings.HasPrefix(values[0].Key, "j/") {
 		g.puts.Add(1)
 		g.arrived <- values[0].Key
@@ -57,9 +57,9 @@ func (g *gated) let(err error) string {
 	return key
 }
 
-func openTest(t testing.TB, cfg d2c.Config, storage d2c.Storage) (*d2c.Converter, d2c.Recovery) {
+func openTest(t testing.TB, cfg d2c.Config, storage store.Storage) (*d2c.Converter, d2c.Recovery) {
 	t.Helper()
-	conv, recovery, err := d2c.Open(context.Background(), cfg, d2c.Local{Storage: storage, Owner: "test", JournalSize: 1 << 14})
+	conv, recovery, err := d2c.OpenDurable(context.Background(), cfg, d2c.DurableConfig{Storage: storage, Owner: "test", JournalSize: 1 << 14})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func (c *call) gives(t *testing.T, o d2c.Outcome, want int64) {
 	<-c.done
 	if c.err != nil {
 		t.Error(c.err)
-	} else if c.result.Points[o] != 1 || onlyInt(c.md) != want {
+	} else if c.result.Count(o) != 1 || onlyInt(c.md) != want {
 		t.Errorf("%v, %s, want %d, %v", lines(c.md), describeResult(c.result), want, o)
 	}
 }
@@ -146,7 +146,7 @@ func TestGroupCommit(t *testing.T) {
 		storage.let(nil)
 		for _, c := range calls {
 			<-c.done
-			if c.err != nil || c.result.Dropped() > 0 || c.result.Points[d2c.Repeated] > 0 {
+			if c.err != nil || c.result.Dropped() > 0 || c.result.Count(d2c.Repeated) > 0 {
 				t.Errorf("%v: %s", c.err, describeResult(c.result))
 			}
 		}
@@ -265,7 +265,7 @@ func TestErrorOfGroup(t *testing.T) {
 			again := startBatch(ctx, conv, c.before)
 			storage.let(nil)
 			<-again.done
-			if again.err != nil || again.result.Points[d2c.AddedFirst] != 2 || again.result.Points[d2c.AddedLate] != 1 {
+			if again.err != nil || again.result.Count(d2c.AddedFirst) != 2 || again.result.Count(d2c.AddedLate) != 1 {
 				t.Errorf("again: %v, %s", again.err, describeResult(again.result))
 			}
 		}
@@ -367,7 +367,7 @@ func TestConcurrentlyDurable(t *testing.T) {
 			}
 			storage := newMemory()
 			ctx := context.Background()
-			conv, _, err := d2c.Open(ctx, d2c.DefaultConfig(), d2c.Local{Storage: storage, Owner: "test", JournalSize: 1})
+			conv, _, err := d2c.OpenDurable(ctx, d2c.DefaultConfig(), d2c.DurableConfig{Storage: storage, Owner: "test", JournalSize: 1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -400,7 +400,7 @@ func TestConcurrentlyDurable(t *testing.T) {
 						t.Error("stream without a start")
 					}
 				}
-				conv.Bytes()
+				_ = conv.Stats()
 				conv.Stored()
 				conv.Len()
 			})
@@ -510,39 +510,10 @@ func TestNewStreamsAmongKnown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if result.Points[d2c.AddedFirst] != batchPoints || result.Points[d2c.AddedAligned] != uint64(life*batchPoints) {
+		if result.Count(d2c.AddedFirst) != batchPoints || result.Count(d2c.AddedAligned) != uint64(life*batchPoints) {
 			t.Fatalf("life %d: %s", life, describeResult(result))
 		}
 		closeTest(t, conv)
-	}
-}
-
-// A forged record may have a stream under the identity of one of another kind.
-func TestStreamOfAnotherKind(t *testing.T) {
-	inMemory, err := d2c.New(d2c.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	durable, _ := openTest(t, d2c.DefaultConfig(), newMemory())
-	defer closeTest(t, durable)
-	seen := map[streamid.ID]bool{}
-	for _, c := range recordCases() {
-		id, _ := c.record(t)
-		if seen[id] {
-			continue
-		}
-		seen[id] = true
-		for _, conv := range []*d2c.Converter{inMemory, durable} {
-			md := clonedMetrics(c.md[0])
-			if md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Type() == pmetric.MetricTypeSum {
-				continue
-			}
-			conv.AddSum(id)
-			result, err := conv.Convert(context.Background(), md)
-			if err != nil || result.Points[d2c.DroppedTooLate] != 1 {
-				t.Errorf("%s: %v, %s", c.name, err, describeResult(result))
-			}
-		}
 	}
 }
 
@@ -708,7 +679,7 @@ func TestMaxStreamsSurvives(t *testing.T) {
 	send := func(s series, want d2c.Outcome) {
 		t.Helper()
 		result, err := conv.Convert(ctx, ofResource(batch(s.int(10, 20, 1))))
-		if err != nil || result.Points[want] != 1 {
+		if err != nil || result.Count(want) != 1 {
 			t.Errorf("%s: %v %s, want %v", s, err, describeResult(result), want)
 		}
 	}
@@ -753,7 +724,7 @@ type failing struct {
 	broken atomic.Bool
 }
 
-func (f *failing) Put(ctx context.Context, values []d2c.KeyValue, deletes []string) error {
+func (f *failing) Put(ctx context.Context, values []store.KeyValue, deletes []string) error {
 	if f.broken.Load() && (len(values) == 0 || !strings.HasPrefix(values[0].Key, "j/")) {
 		return errStorage
 	}
@@ -769,9 +740,9 @@ func TestTrouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		storage := &failing{memory: newMemory()}
 		var told []error
-		local := d2c.Local{Storage: storage, Owner: "test", JournalSize: 1, Trouble: func(err error) { told = append(told, err) }}
+		local := d2c.DurableConfig{Storage: storage, Owner: "test", JournalSize: 1, OnCheckpoints: func(err error) { told = append(told, err) }}
 		ctx := context.Background()
-		conv, _, err := d2c.Open(ctx, d2c.DefaultConfig(), local)
+		conv, _, err := d2c.OpenDurable(ctx, d2c.DefaultConfig(), local)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -839,7 +810,7 @@ func (discard) Get(_ context.Context, keys []string) ([][]byte, error) {
 	return make([][]byte, len(keys)), nil
 }
 
-func (discard) Put(context.Context, []d2c.KeyValue, []string) error { return nil }
+func (discard) Put(context.Context, []store.KeyValue, []string) error { return nil }
 
 // In steady state a batch allocates for the key of its entry and the list of one value, and nothing for its points.
 func TestDurableSteadyStateAllocations(t *testing.T) {
@@ -860,8 +831,8 @@ func TestDurableSteadyStateAllocations(t *testing.T) {
 		}},
 	} {
 		t.Run(k.name, func(t *testing.T) {
-			local := d2c.Local{Storage: discard{}, Owner: "test", JournalSize: 1 << 40}
-			conv, _, err := d2c.Open(context.Background(), d2c.DefaultConfig(), local)
+			local := d2c.DurableConfig{Storage: discard{}, Owner: "test", JournalSize: 1 << 40}
+			conv, _, err := d2c.OpenDurable(context.Background(), d2c.DefaultConfig(), local)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -885,7 +856,7 @@ func TestDurableSteadyStateAllocations(t *testing.T) {
 			one()
 			one()
 			allocs := testing.AllocsPerRun(runs, one)
-			if result.Points[d2c.AddedAligned] != batchPoints {
+			if result.Count(d2c.AddedAligned) != batchPoints {
 				t.Fatalf("outcomes %s, want %d aligned", describeResult(result), batchPoints)
 			}
 			if allocs != 3 {

@@ -6,183 +6,106 @@ package d2c
 import (
 	"context"
 	"iter"
-	"math"
-	"sync"
-	"sync/atomic"
-	"time"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
-	"github.com/deltaring/deltaring/streamid"
+	"github.com/deltaring/deltaring/d2c/internal/commit"
+	"github.com/deltaring/deltaring/d2c/internal/journal"
+	"github.com/deltaring/deltaring/d2c/internal/shared"
 )
 
-// Converter holds the state of all streams. It is safe for concurrent use; batches that share streams wait for each other
-// only while one of 64 shards is at work on them.
+// Converter holds the state of all streams. It is safe for concurrent use. In memory, batches wait for each other only while one
+// of 64 shards of the streams is at work on both. With state that is durable or shared, batches that come while a commit is
+// under way make the next one together.
 type Converter struct {
-	cfg      Config
-	seed     streamid.Seed
-	maxStale uint32 // seconds
-	epoch    time.Time
-	live     atomic.Int64
-	batches  sync.Pool  // of *batch
-	commits  *committer // nil in memory
-	outage   *outage    // nil unless batches are to be kept while shared state fails
-	shards   [shardCount]shard
+	pipeline commit.Pipeline
+	journal  *journal.Journal // nil unless state is durable
+	shared   *shared.Keeper   // nil unless it is shared
+	outage   *shared.Outage   // nil unless batches are given out while the shared store fails
 }
 
-// New returns a Converter without streams, or an error that names the field of cfg that is out of range.
+// New returns a Converter without streams whose state is in memory alone, or an error that names the field of cfg that is out
+// of range.
 func New(cfg Config) (*Converter, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	stale := min((cfg.MaxStale+time.Second-1)/time.Second, math.MaxUint32)
-	return &Converter{cfg: cfg, seed: streamid.Seed(cfg.Seed), maxStale: uint32(stale), epoch: cfg.Now()}, nil
+	c := new(Converter)
+	cfg.apply(&c.pipeline)
+	return c, nil
 }
 
-// clock returns the seconds since the Converter was made.
-func (c *Converter) clock() uint32 {
-	return uint32(max(c.cfg.Now().Sub(c.epoch)/time.Second, 0))
-}
-
-// Convert turns the delta metrics of md into cumulative ones, in place, and says what became of every point. Dropped
-// points are removed, and so are the metrics, scopes and resources that this leaves empty; all else is untouched. md must
-// not be read-only (the pdata setters panic).
+// Convert turns the delta metrics of md into cumulative ones, in place, and says what became of every point. Points that
+// are dropped are removed, and so are the metrics, scopes and resources that this leaves empty; all else is untouched.
 //
-// With state in memory the error is always nil. With durable or shared state nil means that whatever the result counts as
-// added is stored. After an error md has not changed, nothing was given out, and the same md may be handed in again: it is
-// ErrClosed, ErrContended, ErrOutstanding, ctx's error, or one of Storage or SharedStore. (These may report an error and keep
-// what they were given nevertheless. Then a retry finds the batch counted, and takes it for the repeat that it is.)
+// With state in memory the only error is ErrReadOnly. With durable or shared state nil means that whatever the result counts
+// as added is stored. After an error md has not changed, nothing was given out, and the same md may be handed in again: see the
+// errors of Convert in this package. All others are ctx's error, or one of the store: StoreError tells. A store may report
+// an error and keep what it was given nevertheless, and so may a commit that goes on after ctx has ended. Then a retry finds the
+// batch counted, and takes it for the repeat that it is.
+//
+// Convert returns when ctx ends, however long the store hangs. The store is called with a context of the Converter's own,
+// because a commit serves several callers.
 //
 // A batch that comes again, after a failed delivery say, is recognised point by point: what was added is not added again,
 // and the latest sample of each stream is emitted once more.
 //
-// In steady state nothing is allocated. Hashing its attributes is the largest part of what a point of a sum costs.
+// In steady state nothing is allocated in memory. Hashing its attributes is the largest part of what a point of a sum costs.
 func (c *Converter) Convert(ctx context.Context, md pmetric.Metrics) (Result, error) {
+	if md.IsReadOnly() {
+		return Result{}, ErrReadOnly
+	}
+	r, err := c.pipeline.Convert(ctx, md, routeOf(ctx))
+	if err != nil {
+		return Result{}, err
+	}
+	return resultOf(&r), nil
+}
+
+// Expire forgets streams that have been idle for longer than Config.MaxStale and returns how many. A point that comes for one of
+// them later opens it anew. It visits every stream, locks one shard at a time and waits for no store; nothing calls it but
+// you.
+func (c *Converter) Expire() int { return c.pipeline.Expire() }
+
+// Stats are figures of a Converter.
+type Stats struct {
+	// Streams is the number of live streams. With shared state it is what this Converter has in its cache.
+	Streams int
+	// MemoryBytes is the memory allocated for the state of all streams, exact but for the bookkeeping of shared histogram
+	// bounds, which is estimated.
+	MemoryBytes int64
+	// JournalBytes and CheckpointBytes are what durable state takes in storage: the journal that is still needed, and the
+	// checkpoints.
+	JournalBytes, CheckpointBytes int64
+	// Outstanding is the number of points that were given out, or kept, while the shared store fails, and that it does not have.
+	Outstanding int
+	// Missed is the number of points that were given out, or kept, while the shared store failed, and could not be added when it was
+	// back: other workers had changed their streams, or the store had lost them.
+	Missed uint64
+}
+
+// Stats returns the figures of this moment. It locks one shard at a time and waits for no store.
+func (c *Converter) Stats() Stats {
+	s := Stats{Streams: c.Len(), MemoryBytes: c.pipeline.Table.Memory()}
+	if c.journal != nil {
+		s.JournalBytes, s.CheckpointBytes = c.journal.Size()
+	}
 	if c.outage != nil {
-		return c.convertOrKeep(ctx, md)
+		s.Outstanding, s.Missed = c.outage.Outstanding(), c.outage.Missed()
 	}
-	return c.convert(ctx, md)
+	return s
 }
 
-func (c *Converter) convert(ctx context.Context, md pmetric.Metrics) (Result, error) {
-	b, _ := c.batches.Get().(*batch)
-	if b == nil {
-		b = new(batch)
-	}
-	defer c.batches.Put(b)
-	defer b.reset()
-
-	b.identify(md, c.seed)
-	b.group()
-	if c.commits != nil {
-		if err := c.commit(ctx, b); err != nil {
-			return Result{}, err
-		}
-	} else {
-		now := c.clock()
-		for i := range c.shards {
-			if items := b.shardItems(i); len(items) > 0 {
-				sh := &c.shards[i]
-				sh.mu.Lock()
-				b.fold(sh, items, c, now, nil)
-				sh.mu.Unlock()
-			}
-		}
-	}
-	b.emit(md)
-	return b.result, nil
-}
-
-// commit folds the batch where state is durable.
-func (c *Converter) commit(ctx context.Context, b *batch) error {
-	if b.staged == nil {
-		b.staged = new(stage)
-	}
-	b.staged.prepare(b)
-	if len(b.items) == 0 {
-		return nil
-	}
-	return c.commits.commit(ctx, c, b)
-}
-
-// Expire forgets streams that have been idle for longer than Config.MaxStale and returns how many. A point that comes for
-// one of them later opens it anew. It visits every stream and locks one shard at a time; nothing calls it but you.
-func (c *Converter) Expire() int {
-	if c.cfg.MaxStale == 0 {
-		return 0
-	}
-	if c.commits != nil {
-		c.commits.running.Lock()
-		defer c.commits.running.Unlock()
-	}
-	now := c.clock()
-	expired := 0
-	for i := range c.shards {
-		sh := &c.shards[i]
-		sh.mu.Lock()
-		n := sh.expire(now, c.maxStale)
-		sh.mu.Unlock()
-		c.live.Add(-int64(n))
-		expired += n
-		if n > 0 && c.commits != nil && c.commits.journal != nil {
-			c.commits.journal.expired(i, sh.n)
-		}
-	}
-	return expired
-}
-
-// Len returns the number of live streams.
-func (c *Converter) Len() int { return int(c.live.Load()) }
-
-// Bytes returns the memory allocated for the state of all streams, exact but for the bookkeeping of shared histogram
-// bounds, which is estimated.
-func (c *Converter) Bytes() int64 {
-	n := int64(0)
-	for i := range c.shards {
-		sh := &c.shards[i]
-		sh.mu.Lock()
-		n += sh.memory()
-		sh.mu.Unlock()
-	}
-	return n
-}
-
-// Kind is the kind of a stream.
-type Kind uint8
-
-// The kinds of streams.
-const (
-	KindSum Kind = iota
-	KindHistogram
-	KindExponentialHistogram
-)
-
-// Stream describes one stream at the moment it was looked at.
-type Stream struct {
-	ID   streamid.ID
-	Kind Kind
-	// Start is the cumulative start timestamp, Last the end of the latest accepted interval, Emitted the latest time
-	// given out (Last, or later after late points).
-	Start, Last, Emitted pcommon.Timestamp
-	// Int is the total of a sum, or Double if IsDouble. Count and Sum are those of a histogram.
-	Int      int64
-	Double   float64
-	IsDouble bool
-	Count    uint64
-	Sum      float64
-}
+// Len returns the number of live streams: Stats().Streams, at no cost.
+func (c *Converter) Len() int { return int(c.pipeline.Live.Load()) }
 
 // Streams iterates over the live streams in no particular order. Each shard is locked while it is copied, not while the
 // loop body runs, so the whole is no snapshot.
 func (c *Converter) Streams() iter.Seq[Stream] {
 	return func(yield func(Stream) bool) {
 		var streams []Stream
-		for i := range c.shards {
-			streams = c.shards[i].streams(streams[:0])
+		for i := range c.pipeline.Table.Shards {
+			streams = c.pipeline.Table.Shards[i].Streams(streams[:0])
 			for _, s := range streams {
 				if !yield(s) {
 					return
@@ -192,29 +115,30 @@ func (c *Converter) Streams() iter.Seq[Stream] {
 	}
 }
 
-func (sh *shard) streams(dst []Stream) []Stream {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	for i := range sh.n {
-		s := sh.slot(i)
-		var t timeline
-		sh.timeline(s, &t)
-		out := Stream{
-			ID: s.id, Kind: s.kind(),
-			Start: pcommon.Timestamp(t.start), Last: pcommon.Timestamp(t.last), Emitted: pcommon.Timestamp(t.emitted),
-		}
-		if out.Kind == KindSum {
-			if out.IsDouble = s.number().double; out.IsDouble {
-				out.Double = s.number().float()
-			} else {
-				out.Int = s.number().int()
-			}
-		} else {
-			var d distribution
-			d.unpack(sh.blocks.block(blockRef(s.value)))
-			out.Count, out.Sum = d.count, d.sum
-		}
-		dst = append(dst, out)
+// Reconcile brings what is outstanding to the shared store, if anything is: see SharedConfig.MaxOutstanding. It returns the
+// store's error if that still fails. The Converter does it by itself each second.
+func (c *Converter) Reconcile(ctx context.Context) error {
+	if c.outage == nil {
+		return nil
 	}
-	return dst
+	return c.outage.Reconcile(ctx)
+}
+
+// Close ends what OpenDurable or OpenShared began: later calls of Convert return ErrClosed. It waits for a commit or checkpoint
+// that is under way, or returns ctx's error if that ends first. There is nothing to flush but what is outstanding, see
+// Reconcile. A Converter in memory needs no Close.
+func (c *Converter) Close(ctx context.Context) error {
+	if c.outage != nil {
+		c.outage.Close()
+	}
+	if c.journal == nil && c.shared == nil {
+		return nil
+	}
+	err := c.pipeline.Close(ctx)
+	if c.journal != nil {
+		if e := c.journal.Close(ctx); err == nil {
+			err = e
+		}
+	}
+	return err
 }

@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/d2c/store"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -86,7 +87,7 @@ func (r *recorder) Get(_ context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-func (r *recorder) Put(_ context.Context, values []d2c.KeyValue, deletes []string) error {
+func (r *recorder) Put(_ context.Context, values []store.KeyValue, deletes []string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var ops []operation
@@ -265,7 +266,7 @@ func (w world) run(fail fault, p policy) (*recorder, world, error) {
 	rec := &recorder{values: w.values, world: w, fail: fail}
 	cfg := w.models[0].cfg
 	cfg.Now = now
-	conv, recovery, err := d2c.Open(ctx, cfg, d2c.Local{Storage: rec, Owner: "test"})
+	conv, recovery, err := d2c.OpenDurable(ctx, cfg, d2c.DurableConfig{Storage: rec, Owner: "test"})
 	if err != nil {
 		return rec, w, err
 	}

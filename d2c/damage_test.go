@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/d2c/store"
 )
 
 // The tests of this file damage what is stored, one key after the other, and begin a process on it. Streams whose state can
@@ -110,8 +111,8 @@ func (l *ledger) shardStreams(shards ...int) (keys []string) {
 	return keys
 }
 
-func (l *ledger) local(storage d2c.Storage) d2c.Local {
-	return d2c.Local{Storage: storage, Owner: "test"}
+func (l *ledger) local(storage store.Storage) d2c.DurableConfig {
+	return d2c.DurableConfig{Storage: storage, Owner: "test"}
 }
 
 // harm is one damage to what is stored.
@@ -142,7 +143,7 @@ func (l *ledger) open(h harm, m *model) (*aftermath, d2c.Recovery, error) {
 	now := func() time.Time { return a.now }
 	cfg := m.cfg
 	cfg.Now = now
-	conv, recovery, err := d2c.Open(context.Background(), cfg, l.local(a.rec))
+	conv, recovery, err := d2c.OpenDurable(context.Background(), cfg, l.local(a.rec))
 	a.rec.opened = len(a.rec.puts)
 	if err != nil {
 		return a, recovery, err
@@ -191,7 +192,7 @@ func (a *aftermath) convert(points []point, tooLate bool) error {
 		}
 	}
 	want, wantResult := a.m.convert(known)
-	wantResult.Points[d2c.DroppedTooLate] += late
+	wantResult.Note(d2c.DroppedTooLate, late)
 	gots, wants := allPoints(got), allPoints(want)
 	if len(gots) != len(wants) || result != wantResult {
 		return fmt.Errorf("%v:\n got %v %s\nwant %v %s",
@@ -593,11 +594,11 @@ func TestFloorWithoutEntries(t *testing.T) {
 		{{"m/03", []byte{1}}},
 	} {
 		rec := &recorder{values: rec.values.with(lost)}
-		conv, recovery, err := d2c.Open(ctx, w.models[0].cfg, d2c.Local{Storage: rec, Owner: "test"})
+		conv, recovery, err := d2c.OpenDurable(ctx, w.models[0].cfg, d2c.DurableConfig{Storage: rec, Owner: "test"})
 		if err != nil || conv.Len() != 0 || len(recovery.Damaged) == 0 { // a head may not have come to be yet
 			t.Fatalf("%v: %v %+v", lost, err, recovery)
 		}
-		if r := convert(conv, ofResource(batch(s.int(20, 30, 2)))); r.Points[d2c.DroppedTooLate] != 1 {
+		if r := convert(conv, ofResource(batch(s.int(20, 30, 2)))); r.Count(d2c.DroppedTooLate) != 1 {
 			t.Errorf("%v: what was added is %s", lost, describeResult(r))
 		}
 		md := ofResource(batch(s.int(25, 40, 4)))
@@ -624,7 +625,7 @@ func TestNotOurs(t *testing.T) {
 		refused := func(name string, values stored, cfg d2c.Config, owner string, want error) {
 			t.Helper()
 			rec := &recorder{values: values}
-			conv, recovery, err := d2c.Open(ctx, cfg, d2c.Local{Storage: rec, Owner: owner})
+			conv, recovery, err := d2c.OpenDurable(ctx, cfg, d2c.DurableConfig{Storage: rec, Owner: owner})
 			if !errors.Is(err, want) || conv != nil {
 				t.Errorf("%s: error %v, want %v; %+v", name, err, want, recovery)
 			}
@@ -679,18 +680,18 @@ func TestLastEntryReplaced(t *testing.T) {
 		cfg := l.models[0].cfg
 		now := time.Unix(0, 0).Add(time.Hour)
 		cfg.Now = func() time.Time { return now }
-		conv, recovery, err := d2c.Open(ctx, cfg, l.local(&recorder{values: values}))
+		conv, recovery, err := d2c.OpenDurable(ctx, cfg, l.local(&recorder{values: values}))
 		if err != nil || recovery.Forgotten == 0 {
 			t.Fatalf("%v %+v", err, recovery)
 		}
 		defer conv.Close(ctx)
 		s := seriesIn(3, 1000, func(s series) point { return s.int(0, 1, 1) })
 		before, after := batch(s.int(3590, 3600, 1)), batch(s.int(3590, 3610, 1))
-		if r := convert(conv, ofResource(before)); r.Points[d2c.DroppedTooLate] != 1 {
+		if r := convert(conv, ofResource(before)); r.Count(d2c.DroppedTooLate) != 1 {
 			t.Errorf("up to the time of recovery: %s", describeResult(r))
 		}
 		md := ofResource(after)
-		if r := convert(conv, md); r.Points[d2c.AddedFirst] != 1 {
+		if r := convert(conv, md); r.Count(d2c.AddedFirst) != 1 {
 			t.Errorf("after it: %s", describeResult(r))
 		}
 		dp := md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0)
@@ -706,7 +707,7 @@ func TestDamageAndNewerVersion(t *testing.T) {
 		for _, first := range []string{"m/head", "m/03", l.lastEntry()[:len(l.lastEntry())-1] + "3"} {
 			newer := ofVersion(l.values[l.lastEntry()], 2)
 			rec := &recorder{values: l.values.with([]operation{{first, []byte{1}}, {l.lastEntry(), newer}})}
-			_, _, err := d2c.Open(context.Background(), l.models[0].cfg, l.local(rec))
+			_, _, err := d2c.OpenDurable(context.Background(), l.models[0].cfg, l.local(rec))
 			if !errors.Is(err, d2c.ErrVersion) {
 				t.Errorf("%s damaged: error %v", first, err)
 			}
@@ -744,14 +745,14 @@ func TestLatestManifestAndHeadLost(t *testing.T) {
 	}
 	for _, head := range [][]byte{nil, {1}} {
 		rec := &recorder{values: rec.values.with([]operation{{"m/head", head}, {"m/03", nil}})}
-		conv, recovery, err := d2c.Open(ctx, w.models[0].cfg, d2c.Local{Storage: rec, Owner: "test"})
+		conv, recovery, err := d2c.OpenDurable(ctx, w.models[0].cfg, d2c.DurableConfig{Storage: rec, Owner: "test"})
 		if err != nil || conv.Len() != 1 || len(recovery.Damaged) != 1 {
 			t.Fatalf("%v %+v", err, recovery)
 		}
-		if r := convert(conv, ofResource(batch(a.int(20, 30, 2)))); r.Points[d2c.DroppedTooLate] != 1 {
+		if r := convert(conv, ofResource(batch(a.int(20, 30, 2)))); r.Count(d2c.DroppedTooLate) != 1 {
 			t.Errorf("what was added is %s", describeResult(r))
 		}
-		if r := convert(conv, ofResource(batch(b.int(20, 30, 2)))); r.Points[d2c.AddedAligned] != 1 {
+		if r := convert(conv, ofResource(batch(b.int(20, 30, 2)))); r.Count(d2c.AddedAligned) != 1 {
 			t.Errorf("what is next of a stream that is not lost is %s", describeResult(r))
 		}
 		closeTest(t, conv)
@@ -811,7 +812,7 @@ func TestMarkerOfLostStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	rec = &recorder{values: rec.values.with([]operation{{"c/1/03/0000", nil}})}
-	conv, recovery, err := d2c.Open(ctx, w.models[0].cfg, d2c.Local{Storage: rec, Owner: "test"})
+	conv, recovery, err := d2c.OpenDurable(ctx, w.models[0].cfg, d2c.DurableConfig{Storage: rec, Owner: "test"})
 	if err != nil || conv.Len() != 0 || len(recovery.Damaged) != 1 {
 		t.Fatal(err, recovery)
 	}
@@ -843,7 +844,7 @@ func orphaned(t *testing.T, batches int, seconds float64) (*recorder, *d2c.Conve
 	}
 	open := func(rec *recorder) *d2c.Converter {
 		t.Helper()
-		conv, _, err := d2c.Open(ctx, d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+		conv, _, err := d2c.OpenDurable(ctx, d2c.DefaultConfig(), d2c.DurableConfig{Storage: rec, Owner: "test"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -874,7 +875,7 @@ func TestEarlierJournalCameFarther(t *testing.T) {
 	if rec.values[entryOf(22)] == nil || rec.values[entryOf(23)] == nil || rec.values[entryOf(40)] == nil {
 		t.Fatal("nothing to meet")
 	}
-	conv, recovery, err := d2c.Open(context.Background(), d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+	conv, recovery, err := d2c.OpenDurable(context.Background(), d2c.DefaultConfig(), d2c.DurableConfig{Storage: rec, Owner: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -895,7 +896,7 @@ func TestEarlierJournalIsDamaged(t *testing.T) {
 			before, want := len(rec.puts), statesOf(conv)
 			open := func(rec *recorder) (*d2c.Converter, d2c.Recovery) {
 				t.Helper()
-				conv, recovery, err := d2c.Open(context.Background(), d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+				conv, recovery, err := d2c.OpenDurable(context.Background(), d2c.DefaultConfig(), d2c.DurableConfig{Storage: rec, Owner: "test"})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -938,7 +939,7 @@ func TestEarlierJournalAndHeadLost(t *testing.T) {
 	// begin begins a process that sends n batches.
 	begin := func(n int) (*d2c.Converter, d2c.Recovery) {
 		t.Helper()
-		conv, recovery, err := d2c.Open(ctx, d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+		conv, recovery, err := d2c.OpenDurable(ctx, d2c.DefaultConfig(), d2c.DurableConfig{Storage: rec, Owner: "test"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -984,7 +985,7 @@ func TestLateAttempt(t *testing.T) {
 	s := seriesIn(3, 0, func(s series) point { return s.int(0, 1, 1) })
 	open := func(rec *recorder) (*d2c.Converter, d2c.Recovery) {
 		t.Helper()
-		conv, recovery, err := d2c.Open(ctx, d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+		conv, recovery, err := d2c.OpenDurable(ctx, d2c.DefaultConfig(), d2c.DurableConfig{Storage: rec, Owner: "test"})
 		if err != nil {
 			t.Fatal(err)
 		}

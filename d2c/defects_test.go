@@ -15,7 +15,7 @@ import (
 // Numbers of a journal come near what is left of an earlier one. That is no continuation: its records are older.
 func TestEarlierJournalIsNear(t *testing.T) {
 	rec, was := orphaned(t, 17-5+1, 11)
-	conv, recovery, err := d2c.Open(context.Background(), d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+	conv, recovery, err := d2c.OpenDurable(context.Background(), d2c.DefaultConfig(), d2c.DurableConfig{Storage: rec, Owner: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestEarlierJournalIsNear(t *testing.T) {
 // other to the entry after them.
 func TestEarlierJournalOfTheSameTimes(t *testing.T) {
 	rec, was := orphaned(t, 22-5+1, 10)
-	conv, recovery, err := d2c.Open(context.Background(), d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+	conv, recovery, err := d2c.OpenDurable(context.Background(), d2c.DefaultConfig(), d2c.DurableConfig{Storage: rec, Owner: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestOutdatedEntryBeforeCheckpoint(t *testing.T) {
 	}
 	open := func() (*d2c.Converter, d2c.Recovery) {
 		t.Helper()
-		conv, recovery, err := d2c.Open(ctx, d2c.DefaultConfig(), d2c.Local{Storage: rec, Owner: "test"})
+		conv, recovery, err := d2c.OpenDurable(ctx, d2c.DefaultConfig(), d2c.DurableConfig{Storage: rec, Owner: "test"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,13 @@
 //	...
 //	result, err := conv.Convert(ctx, md) // md is cumulative now; result counts every point by outcome
 //
+// # The types
+//
+// There are few: a [Converter] takes batches, as a [Config] says, and a [Result] counts their points by [Outcome]. [New]
+// keeps the state in memory, [OpenDurable] in a store.Storage of one process, [OpenShared] in a store.Shared that any number
+// of Converters have in common: package d2c/store says what these must do, d2c/storetest checks one, and d2c/store/redis is
+// one. [Stats] and [Stream] say what there is, [Recovery] what OpenDurable has found, [Route] by which ring a batch came.
+//
 // # What becomes of a point
 //
 // A delta covers the half-open interval (start, time]. A start of zero, or equal to time, is unknown. A stream's state
@@ -17,7 +24,7 @@
 // it restarts. Well-formed points are classified in this order; W is [Config.LateWindow]:
 //
 //	no state                            first         start := p.start, or p.time if unknown; emitted at p.time
-//	p.time = last                       repeat        not added; the latest sample is emitted again
+//	p.time = last                       repeat        not added; the latest sample is emitted again, once per batch
 //	p.time > last
 //	  p.start unknown                   no start      added
 //	  p.start = last                    aligned       added
@@ -52,11 +59,14 @@
 // and never opens a stream: it is forwarded under the stream's start, at a time found in the same way as for a delta,
 // unless p.time <= last, which is too late.
 //
-// Points of one stream within a batch are taken in the order of their times.
+// Points of one stream within a batch are taken in the order of their times. A repeat whose answer is in the batch already
+// gets no sample of its own, and its point is removed. Histogram samples that are not the last of their stream in a batch are
+// left out, and their points removed, where all of these together would be much larger than the batch that came in: so what a
+// batch turns into is bounded by what it holds, and one latest sample of each stream that it touches.
 //
 // # Durable state
 //
-// [New] keeps the state in memory. [Open] keeps it in a [Storage] too: a batch is folded onto copies of its streams, what has
+// [New] keeps the state in memory. [OpenDurable] keeps it in a store.Storage too: a batch is folded onto copies of its streams, what has
 // changed is stored, and only then do the copies take the place of the streams and does Convert return. So whatever was
 // given out is in storage, and a process that begins with what another left, killed or not, goes on where that one ended:
 // same starts, same totals, and a batch that comes again is recognised.
@@ -67,18 +77,26 @@
 //
 // # Shared state
 //
-// [Share] keeps the state in a [SharedStore] that any number of Converters have in common; their tables are caches. A batch
+// [OpenShared] keeps the state in a store.Shared that any number of Converters have in common; their tables are caches. A batch
 // is folded onto copies of what the cache has, and each copy takes the place of the stored record only if that is the one
 // which the cache has. Where it is not, another Converter has changed the stream: the same points are folded onto what is
 // stored, and so on. What the cache makes a repeat, too late or a marker is confirmed in the same way before it is given out
 // or dropped: a stale cache does not speak.
 //
-// What is stored may be lost or go back in time. A Converter notices if it knows the stream: there is no record, one with an
-// earlier emitted, or one with the same start and a total that is lower though it must not fall. If a point of the batch has
-// p.start = last of the cache, and nothing could have been added before that (no gaps, and restarted or last-start > W),
-// nobody else can have changed the stream since, and the cache's copy is stored. If not, the stream begins anew at the first
-// point with p.time > emitted, with start := max(p.start, emitted, start+1ns) (restart_lost); points up to emitted are too
-// late. emitted and start are the later ones of what the cache and the record have.
+// A store may lose what it holds. As a whole (it is wiped, a new server takes its place): then its life ends, and the first who
+// finds it without one begins the next, with the time of that moment as its floor. A stream that has no record in the new
+// life begins anew, as above: with start := max(start, floor), and what ends up to floor is too late. So nothing that was
+// counted counts again, whoever gets the retry.
+//
+// Or the record of one stream is gone, or goes back: a Converter notices if it knows the stream. There is no record, one with an
+// earlier emitted, or one with the same start and a total that is lower though it must not fall. Then, too, the stream
+// begins anew at the first point with p.time > emitted, with start := max(p.start, emitted, start+1ns) (restart_lost); points
+// up to emitted are too late. emitted and start are the later ones of what the cache and the record have. A Converter that
+// does not know the stream cannot tell: a store must not evict.
+//
+// There is one exception. Where gateways route each stream to one Converter and say so (see [WithRoute]), the route has not
+// changed since the Converter last counted the stream, and a point has p.start = last, nobody else can have changed it since: the
+// cache's copy is stored, and the stream goes on.
 //
 // The rules follow the OpenTelemetry metrics data model (Temporality; Resets and Gaps; Overlap; Stream Manipulations).
 package d2c

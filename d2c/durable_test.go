@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/d2c/store"
 )
 
 // memory is a Storage that outlives Converters, and fails as it is told to.
@@ -47,7 +48,7 @@ func (m *memory) Get(_ context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-func (m *memory) Put(_ context.Context, values []d2c.KeyValue, deletes []string) error {
+func (m *memory) Put(_ context.Context, values []store.KeyValue, deletes []string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var err error
@@ -105,7 +106,7 @@ func (r *restarting) next() (*d2c.Converter, error) {
 			return nil, err
 		}
 	}
-	conv, recovery, err := d2c.Open(ctx, r.cfg, d2c.Local{Storage: r.storage, Owner: "test"})
+	conv, recovery, err := d2c.OpenDurable(ctx, r.cfg, d2c.DurableConfig{Storage: r.storage, Owner: "test"})
 	if err != nil {
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func Example() {
 		dp := md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0)
 		fmt.Printf("since %s at %s: %2d", dp.StartTimestamp().AsTime().Format(time.TimeOnly),
 			dp.Timestamp().AsTime().Format("15:04:05.000"), dp.IntValue())
-		for o, n := range result.Points {
+		for o, n := range result.Counts() {
 			if n > 0 {
 				fmt.Printf("  %v", d2c.Outcome(o))
 			}

@@ -7,89 +7,93 @@ import (
 	"context"
 	"fmt"
 
-	"go.opentelemetry.io/collector/pdata/pmetric"
-
+	"github.com/deltaring/deltaring/d2c/internal/fold"
+	"github.com/deltaring/deltaring/d2c/internal/journal"
+	"github.com/deltaring/deltaring/d2c/internal/points"
+	"github.com/deltaring/deltaring/d2c/internal/table"
 	"github.com/deltaring/deltaring/streamid"
 )
 
 // Shards is the number of shards.
-const Shards = shardCount
+const Shards = table.ShardCount
 
 // ReadSection reads a section to its end and returns how many records it has.
 func ReadSection(b []byte) (records int, err error) {
-	var rec record
-	r := readSection(b)
-	for r.next(&rec) {
+	var rec table.Record
+	r := table.ReadSection(b)
+	for r.Next(&rec) {
 		records++
 	}
-	return records, r.err
+	return records, r.Err
 }
 
 // Section is what records of a section say by stream, the latest of each, and the section written from the table they are put into.
 func Section(b []byte) (records map[streamid.ID]string, written []byte, err error) {
 	records = map[streamid.ID]string{}
-	sh, rec, r := new(shard), record{}, readSection(b)
-	for r.next(&rec) {
-		t := &rec.timeline
+	sh, rec, r := new(table.Shard), table.Record{}, table.ReadSection(b)
+	for r.Next(&rec) {
+		t := &rec.Timeline
 		text := fmt.Sprintf("kind %d seen %d (%d, %d] emitted %d restarted %v marked %v gaps %v horizon %d ",
-			rec.kind, rec.seen, t.start, t.last, t.emitted, t.restarted, t.marked, t.gaps.gaps[:t.gaps.n], t.gaps.horizon)
-		switch rec.kind {
+			rec.Kind, rec.Seen, t.Start, t.Last, t.Emitted, t.Restarted, t.Marked, t.Gaps.Gaps[:t.Gaps.N], t.Gaps.Horizon)
+		switch rec.Kind {
 		case KindSum:
-			text += fmt.Sprint(rec.number)
+			text += fmt.Sprint(rec.Number)
 		case KindHistogram:
-			text += fmt.Sprint(rec.histogram)
+			text += fmt.Sprint(rec.Histogram)
 		case KindExponentialHistogram:
-			text += fmt.Sprint(rec.exponential)
+			text += fmt.Sprint(rec.Exponential)
 		}
-		records[rec.id] = text
-		sh.put(&rec)
+		records[rec.ID] = text
+		sh.Put(&rec)
 	}
-	var w recordWriter
-	for i := range sh.n {
-		w.add(sh, sh.slot(i), 0)
+	var w table.RecordWriter
+	for i := range sh.N {
+		w.Add(sh, sh.Slot(i), 0)
 	}
-	return records, w.append(nil), r.err
+	return records, w.Append(nil), r.Err
 }
 
-// KeyHead is the key of the head.
-const KeyHead = keyHead
+// The keys of Storage.
+const KeyHead = journal.KeyHead
 
-// KeyEntry, KeyManifest, KeyChunk and KeyAside return keys of Storage.
 var (
-	KeyEntry    = keyEntry
-	KeyManifest = keyManifest
-	KeyChunk    = keyChunk
-	KeyAside    = keyAside
+	KeyEntry    = journal.KeyEntry
+	KeyManifest = journal.KeyManifest
+	KeyChunk    = journal.KeyChunk
+	KeyAside    = journal.KeyAside
 )
 
 // IdentityOf tells one owner's state from another's.
-var IdentityOf = identityOf
+var IdentityOf = table.IdentityOf
 
 // Checkpoint writes the checkpoints of shards, of all if there are none, while no commit or checkpoint is under way.
 func (c *Converter) Checkpoint(ctx context.Context, shards ...int) error {
 	if len(shards) == 0 {
-		for i := range shardCount {
+		for i := range table.ShardCount {
 			shards = append(shards, i)
 		}
 	}
-	return c.commits.journal.checkpoint(ctx, c, shards)
+	return c.journal.Checkpoint(ctx, shards)
 }
 
 // SetChunkSize sets the size of a chunk and returns a function that sets it back.
 func SetChunkSize(n int) (restore func()) {
-	was := chunkSize
-	chunkSize = n
-	return func() { chunkSize = was }
+	was := journal.ChunkSize
+	journal.ChunkSize = n
+	return func() { journal.ChunkSize = was }
 }
 
 // StopBackground ends the goroutine that writes checkpoints, so that Checkpoint alone does.
-func (c *Converter) StopBackground() {
-	c.commits.journal.stop()
-	<-c.commits.journal.done
-}
+func (c *Converter) StopBackground() { c.journal.Stop() }
+
+// ShardOf is the shard of a stream.
+func (c *Converter) ShardOf(id streamid.ID) int { return c.pipeline.Table.ShardOf(id) }
+
+// Rekey gives a Converter without streams the key that all tests have: shards are what they were.
+func (c *Converter) Rekey(key [2]uint64) { c.pipeline.Table.Rekey(key) }
 
 // Floor is the time up to which streams of a shard may have been lost.
-func (c *Converter) Floor(shard int) int64 { return c.shards[shard].floor }
+func (c *Converter) Floor(shard int) int64 { return c.pipeline.Table.Shards[shard].Floor }
 
 // State is all that a Converter knows of a stream but when it was last seen and which gaps it has had to forget.
 type State struct {
@@ -97,42 +101,24 @@ type State struct {
 	Shard             int
 	Restarted, Marked bool
 	Gaps              [][2]uint64
-	Point             any // a data point with the total
+	Point             any // the total
 }
 
 // States lists the streams while nothing else is under way.
 func (c *Converter) States() (states []State) {
-	for i := range c.shards {
-		sh := &c.shards[i]
-		for n, stream := range sh.streams(nil) {
-			s := sh.slot(n)
+	for i := range c.pipeline.Table.Shards {
+		sh := &c.pipeline.Table.Shards[i]
+		for n, stream := range sh.Streams(nil) {
+			s := sh.Slot(n)
 			state := State{Stream: stream, Shard: i}
-			var t timeline
-			sh.timeline(s, &t)
-			state.Restarted, state.Marked = t.restarted, t.marked
-			for _, gap := range t.gaps.gaps[:t.gaps.n] {
-				state.Gaps = append(state.Gaps, [2]uint64{uint64(gap.start), uint64(gap.time)})
+			var rec table.Record
+			sh.Read(s, &rec)
+			t := &rec.Timeline
+			state.Restarted, state.Marked = t.Restarted, t.Marked
+			for _, gap := range t.Gaps.Gaps[:t.Gaps.N] {
+				state.Gaps = append(state.Gaps, [2]uint64{uint64(gap.Start), uint64(gap.Time)})
 			}
-			switch s.kind() {
-			case KindSum:
-				dp := pmetric.NewNumberDataPoint()
-				setNumber(dp, s.number())
-				state.Point = dp
-			case KindHistogram:
-				var h histogramTotal
-				sh.histogram(s, &h)
-				h.complete()
-				p := histogramPoint{HistogramDataPoint: pmetric.NewHistogramDataPoint()}
-				h.write(&p, Repeated)
-				state.Point = p.HistogramDataPoint
-			case KindExponentialHistogram:
-				var e exponentialTotal
-				sh.exponential(s, &e)
-				e.complete()
-				p := exponentialPoint{ExponentialHistogramDataPoint: pmetric.NewExponentialHistogramDataPoint()}
-				e.write(&p)
-				state.Point = p.ExponentialHistogramDataPoint
-			}
+			state.Point = points.Total(&rec)
 			states = append(states, state)
 		}
 	}
@@ -140,19 +126,10 @@ func (c *Converter) States() (states []State) {
 }
 
 // Waiting returns the number of batches that wait for a commit which has not begun.
-func (c *Converter) Waiting() int {
-	c.commits.mu.Lock()
-	defer c.commits.mu.Unlock()
-	return len(c.commits.queue)
-}
+func (c *Converter) Waiting() int { return c.pipeline.Waiting() }
 
 // Due reports whether there are checkpoints to be written, or entries to be deleted.
-func (c *Converter) Due() bool {
-	c.commits.journal.mu.Lock()
-	busy := c.commits.journal.oldest != c.commits.journal.first
-	c.commits.journal.mu.Unlock()
-	return busy || len(c.commits.journal.due()) > 0
-}
+func (c *Converter) Due() bool { return c.journal.Due() }
 
 // SharedState is what a record of shared state says, or what a Converter remembers of one.
 type SharedState struct {
@@ -164,75 +141,64 @@ type SharedState struct {
 	Total int64
 }
 
-func (t *timeline) shared(tag uint64, total int64) SharedState {
+func sharedState(rec *table.Record, tag uint64) SharedState {
+	t := &rec.Timeline
 	s := SharedState{
-		Tag: tag, Start: t.start, Last: t.last, Emitted: t.emitted, Horizon: t.gaps.horizon,
-		Restarted: t.restarted, Marked: t.marked, Total: total,
+		Tag: tag, Start: t.Start, Last: t.Last, Emitted: t.Emitted, Horizon: t.Gaps.Horizon,
+		Restarted: t.Restarted, Marked: t.Marked,
 	}
-	for _, gap := range t.gaps.gaps[:t.gaps.n] {
-		s.Gaps = append(s.Gaps, [2]int64{gap.start, gap.time})
+	for _, gap := range t.Gaps.Gaps[:t.Gaps.N] {
+		s.Gaps = append(s.Gaps, [2]int64{gap.Start, gap.Time})
+	}
+	switch rec.Kind {
+	case KindHistogram:
+		s.Total = int64(rec.Histogram.Count)
+	case KindExponentialHistogram:
+		s.Total = int64(rec.Exponential.Count)
+	default:
+		if s.Total = rec.Number.Int(); rec.Number.Double {
+			s.Total = int64(rec.Number.Float())
+		}
 	}
 	return s
 }
 
-func (n number) rounded() int64 {
-	if n.double {
-		return int64(n.float())
-	}
-	return n.int()
-}
-
 // ReadShared reads a record as a Converter that shares its state does.
-func (c *Converter) ReadShared(data []byte, id streamid.ID) (SharedState, error) {
-	s := sharing{identity: c.commits.sharing.identity}
-	tag, err := s.read(data, id)
-	if err != nil {
+func (c *Converter) ReadShared(data []byte, tag uint64, id streamid.ID) (SharedState, error) {
+	var rec table.Record
+	if err := c.shared.Read(data, tag, id, &rec); err != nil {
 		return SharedState{}, err
 	}
-	r := &s.record
-	total := r.number.rounded()
-	switch r.kind {
-	case KindHistogram:
-		total = int64(r.histogram.count)
-	case KindExponentialHistogram:
-		total = int64(r.exponential.count)
-	}
-	return r.timeline.shared(tag, total), nil
+	return sharedState(&rec, tag), nil
 }
 
 // Cached returns what a Converter that shares its state remembers of a stream.
 func (c *Converter) Cached(id streamid.ID) (SharedState, bool) {
-	sh := &c.shards[id.Hi>>shardShift]
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	s, n := sh.seek(id)
+	sh := &c.pipeline.Table.Shards[c.ShardOf(id)]
+	sh.Lock()
+	defer sh.Unlock()
+	s, n := sh.Seek(id)
 	if s == nil {
 		return SharedState{}, false
 	}
-	var t timeline
-	sh.timeline(s, &t)
-	total := s.number().rounded()
-	if s.kind() != KindSum {
-		total = int64(get64(sh.blocks.block(blockRef(s.value))[wordCount:]))
-	}
-	return t.shared(sh.tags[n], total), true
+	var rec table.Record
+	sh.Read(s, &rec)
+	return sharedState(&rec, sh.Tag(int(n))), true
 }
-
-// Records returns what is stored, for tests to change as they like.
-func (m *MemoryStore) Records() map[streamid.ID][]byte {
-	if m.records == nil {
-		m.records = map[streamid.ID][]byte{}
-	}
-	return m.records
-}
-
-// Aside returns the number of values that have been set aside.
-func (m *MemoryStore) Aside() int { return len(m.aside) }
 
 // AddSum makes a sum stream under any identity, as a forged record does.
 func (c *Converter) AddSum(id streamid.ID) {
-	s := c.shards[id.Hi>>shardShift].add(id, KindSum)
-	s.meta &^= flagFresh
-	s.start, s.last, s.value = 1, 2, 1<<40
-	c.live.Add(1)
+	c.pipeline.Table.Shards[c.ShardOf(id)].Put(&table.Record{
+		ID: id, Kind: KindSum, Timeline: fold.Timeline{Start: 1, Last: 2, Emitted: 2}, Number: fold.IntNumber(1 << 40),
+	})
+	c.pipeline.Live.Add(1)
+}
+
+// Note adds n points to those with an outcome.
+func (r *Result) Note(o Outcome, n uint64) { r.counts[o] += n }
+
+// Stored returns the bytes in storage.
+func (c *Converter) Stored() (journal, checkpoints int64) {
+	s := c.Stats()
+	return s.JournalBytes, s.CheckpointBytes
 }

@@ -106,7 +106,7 @@ func (m *model) convert(md pmetric.Metrics) (pmetric.Metrics, d2c.Result) {
 		if p.outcome == d2c.Passed {
 			p.outcome = m.fold(p)
 		}
-		m.result.Points[p.outcome]++
+		m.result.Note(p.outcome, 1)
 	}
 	removeDropped(out, points)
 	return out, m.result
@@ -119,7 +119,7 @@ func (m *model) collect(md pmetric.Metrics) (points []*modelPoint) {
 			for _, metric := range sm.Metrics().All() {
 				prefix := metricKey(rm.Resource(), sm.Scope(), metric)
 				if !makeCumulative(metric) {
-					m.result.Points[d2c.Passed] += uint64(pointCount(metric))
+					m.result.Note(d2c.Passed, uint64(pointCount(metric)))
 					continue
 				}
 				for _, p := range deltaPoints(metric) {

@@ -32,8 +32,8 @@ func TestHistories(t *testing.T) {
 		if err != nil {
 			t.Fatalf("seed %d (run it alone with D2C_SEED=%d): %v", seed, seed, err)
 		}
-		for o, n := range result.Points {
-			seen.Points[o] += n
+		for o, n := range result.Counts() {
+			seen.Note(o, n)
 		}
 	}
 	t.Log(describeResult(seen))
@@ -41,7 +41,7 @@ func TestHistories(t *testing.T) {
 		return
 	}
 	// Histories that do not reach an outcome prove nothing about it.
-	for o, n := range seen.Points {
+	for o, n := range seen.Counts() {
 		if n < 100 && d2c.Outcome(o) != d2c.RestartedLost { // which is for shared state
 			t.Errorf("only %d points were %v", n, d2c.Outcome(o))
 		}
@@ -178,8 +178,8 @@ func playHistory(src source, open func(d2c.Config) (subject, error)) (total d2c.
 		if err := p2.follow(got); err != nil {
 			return total, fmt.Errorf("%w\n%v", err, g.explain(inputs, got, want, result, wantResult))
 		}
-		for o, n := range result.Points {
-			total.Points[o] += n
+		for o, n := range result.Counts() {
+			total.Note(o, n)
 		}
 
 		// What was given out is the receiver's: later batches must not change it, nor be changed through it.
@@ -783,7 +783,7 @@ func TestValueIsSumOfAccepted(t *testing.T) {
 			v := int64(1) << src.n(60)
 			md := batch(series("s").int(start, end, v))
 			result := convert(conv, md)
-			outcome := d2c.Outcome(slices.Index(result.Points[:], 1))
+			outcome := onlyOutcome(result)
 			switch {
 			case outcome == d2c.AddedFirst || outcome.Restarted():
 				sum = v

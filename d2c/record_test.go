@@ -24,6 +24,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/d2c/store"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -87,10 +88,10 @@ func goldenStream(s d2c.State) string {
 
 const goldenOwner = "golden"
 
-func openGolden(t testing.TB, storage d2c.Storage, now *time.Time) (*d2c.Converter, d2c.Recovery) {
+func openGolden(t testing.TB, storage store.Storage, now *time.Time) (*d2c.Converter, d2c.Recovery) {
 	t.Helper()
 	cfg := d2c.Config{LateWindow: 5 * time.Minute, MaxStale: time.Hour, Now: func() time.Time { return *now }}
-	conv, recovery, err := d2c.Open(context.Background(), cfg, d2c.Local{Storage: storage, Owner: goldenOwner})
+	conv, recovery, err := d2c.OpenDurable(context.Background(), cfg, d2c.DurableConfig{Storage: storage, Owner: goldenOwner})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +337,7 @@ func TestGoldenStateIsRead(t *testing.T) {
 	}
 	// The floor was read, too: the stream that was lost does not begin before what was given out.
 	lost := seriesIn(11, 100, func(s series) point { return s.int(0, 1, 1) })
-	if result := convert(reader, ofResource(batch(lost.int(2, 5, 1)))); result.Points[d2c.DroppedTooLate] != 1 {
+	if result := convert(reader, ofResource(batch(lost.int(2, 5, 1)))); result.Count(d2c.DroppedTooLate) != 1 {
 		t.Errorf("before the floor: %s", describeResult(result))
 	}
 }

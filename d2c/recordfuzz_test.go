@@ -253,7 +253,7 @@ func FuzzOpen(f *testing.F) {
 	open := func(values stored) (*d2c.Converter, *memory, d2c.Recovery, error) {
 		storage := &memory{values: values}
 		cfg := d2c.Config{LateWindow: 5 * time.Minute, Now: func() time.Time { return now }}
-		conv, recovery, err := d2c.Open(ctx, cfg, d2c.Local{Storage: storage, Owner: goldenOwner})
+		conv, recovery, err := d2c.OpenDurable(ctx, cfg, d2c.DurableConfig{Storage: storage, Owner: goldenOwner})
 		if err == nil {
 			conv.StopBackground()
 		}

@@ -3,131 +3,61 @@
 
 package d2c
 
-import "time"
+import (
+	"iter"
+	"time"
 
-// Outcome says what became of one data point. Every point of a batch has exactly one.
-type Outcome uint8
-
-// The outcomes, in the order of the classification table in the package comment.
-const (
-	// Passed points belong to gauges, summaries and metrics that are not delta; they are not touched.
-	Passed Outcome = iota
-
-	// AddedFirst opened a stream.
-	AddedFirst
-	// AddedAligned started exactly where the stream had ended.
-	AddedAligned
-	// AddedNoStart has no usable start (zero, or equal to its time) and ended after the stream.
-	AddedNoStart
-	// AddedGap started after the stream had ended; Result.GapOpened has the time between.
-	AddedGap
-	// AddedOverlap started before the stream had ended.
-	AddedOverlap
-	// AddedLate filled (part of) a remembered gap.
-	AddedLate
-	// AddedBeforeFirst ended at or before the start of a stream that is still new; the start moved back.
-	AddedBeforeFirst
-
-	// RestartedGap began the stream anew because of GapRestart.
-	RestartedGap
-	// RestartedLayout began the stream anew because the histogram's bounds changed.
-	RestartedLayout
-	// RestartedOverflow began the stream anew because the total would not fit its type.
-	RestartedOverflow
-	// RestartedLost began the stream anew because shared state had lost it, or had gone back to an older record.
-	RestartedLost
-
-	// Repeated was already counted; the stream's latest sample was emitted once more in its place.
-	Repeated
-	// Forwarded is a "no recorded value" marker, passed on as cumulative.
-	Forwarded
-
-	// DroppedOverlap overlapped under OverlapDrop.
-	DroppedOverlap
-	// DroppedOlderStart started before the stream did and ended after the stream's last accepted time.
-	DroppedOlderStart
-	// DroppedTooLate ended before the stream's last accepted time and cannot be shown to be missing from it.
-	DroppedTooLate
-	// DroppedLimit would have opened a stream beyond Config.MaxStreams.
-	DroppedLimit
-	// DroppedTime has no time, a time of 2^63-2^53 ns (December 2261) or later, or a start after its time.
-	DroppedTime
-	// DroppedNoValue has neither a value nor the "no recorded value" flag.
-	DroppedNoValue
-	// DroppedNotFinite carries a NaN or an infinity.
-	DroppedNotFinite
-	// DroppedNegative is a negative delta of a monotonic sum.
-	DroppedNegative
-	// DroppedBuckets has a number of bucket counts that does not fit its bounds or is 2^24 or more, bounds that are not
-	// strictly increasing, or exponential bucket counts whose sum passes a uint64.
-	DroppedBuckets
-	// DroppedScale has an exponential scale outside -10..20, a populated bucket in which no float64 lies, or a negative
-	// zero threshold.
-	DroppedScale
-
-	// NumOutcomes is the number of outcomes.
-	NumOutcomes
+	"github.com/deltaring/deltaring/d2c/internal/fold"
+	"github.com/deltaring/deltaring/d2c/internal/points"
 )
-
-var outcomeNames = [NumOutcomes]string{
-	Passed:            "passed",
-	AddedFirst:        "first",
-	AddedAligned:      "aligned",
-	AddedNoStart:      "no_start",
-	AddedGap:          "gap",
-	AddedOverlap:      "overlap",
-	AddedLate:         "late",
-	AddedBeforeFirst:  "before_first",
-	RestartedGap:      "restart_gap",
-	RestartedLayout:   "restart_layout",
-	RestartedOverflow: "restart_overflow",
-	RestartedLost:     "restart_lost",
-	Repeated:          "repeat",
-	Forwarded:         "no_recorded_value",
-	DroppedOverlap:    "dropped_overlap",
-	DroppedOlderStart: "dropped_older_start",
-	DroppedTooLate:    "dropped_too_late",
-	DroppedLimit:      "dropped_limit",
-	DroppedTime:       "dropped_time",
-	DroppedNoValue:    "dropped_no_value",
-	DroppedNotFinite:  "dropped_not_finite",
-	DroppedNegative:   "dropped_negative",
-	DroppedBuckets:    "dropped_buckets",
-	DroppedScale:      "dropped_scale",
-}
-
-// String returns a short name fit for a metric attribute, for instance "aligned" or "dropped_too_late".
-func (o Outcome) String() string {
-	if o < NumOutcomes {
-		return outcomeNames[o]
-	}
-	return "unknown"
-}
-
-// Added reports whether the point's value is now part of a total, restarts included.
-func (o Outcome) Added() bool { return o >= AddedFirst && o <= RestartedLost }
-
-// Restarted reports whether the point began its stream anew under a new start timestamp.
-func (o Outcome) Restarted() bool { return o >= RestartedGap && o <= RestartedLost }
-
-// Dropped reports whether the point was removed from the batch.
-func (o Outcome) Dropped() bool { return o >= DroppedOverlap && o < NumOutcomes }
 
 // Result says what one Convert did. The zero value is an empty result.
 type Result struct {
-	// Points counts data points by outcome; the sum is the number of points that came in.
-	Points [NumOutcomes]uint64
 	// GapOpened is the time newly known to be covered by no accepted delta, summed over streams.
 	GapOpened time.Duration
 	// GapFilled is how much of such time was covered after all by late or overlapping deltas.
 	GapFilled time.Duration
+	// Stored is set if the store has confirmed what became of the batch's deltas. It is not set in memory, nor where the batch
+	// had no deltas: such a batch says nothing of the store.
+	Stored bool
+	// Outstanding is set if the batch was given out though the store does not have it: see SharedConfig.MaxOutstanding.
+	Outstanding bool
+
+	counts [fold.NumOutcomes]uint64
 }
 
-// Dropped returns the number of points that were removed from the batch.
-func (r *Result) Dropped() uint64 {
-	var n uint64
-	for o := DroppedOverlap; o < NumOutcomes; o++ {
-		n += r.Points[o]
+func resultOf(r *points.Result) Result {
+	return Result{
+		GapOpened: r.Gaps.Opened, GapFilled: r.Gaps.Filled, Stored: r.Stored, Outstanding: r.Outstanding, counts: r.Counts,
+	}
+}
+
+// Count returns the number of data points with an outcome.
+func (r *Result) Count(o Outcome) uint64 {
+	if int(o) >= len(r.counts) {
+		return 0
+	}
+	return r.counts[o]
+}
+
+// Counts iterates over the outcomes that any point had, with the number of points. The sum is the number of points that
+// came in.
+func (r *Result) Counts() iter.Seq2[Outcome, uint64] {
+	return func(yield func(Outcome, uint64) bool) {
+		for o, n := range r.counts {
+			if n > 0 && !yield(Outcome(o), n) {
+				return
+			}
+		}
+	}
+}
+
+// Dropped returns the number of points that were removed from the batch because their values could not be added.
+func (r *Result) Dropped() (n uint64) {
+	for o, count := range r.Counts() {
+		if o.Dropped() {
+			n += count
+		}
 	}
 	return n
 }

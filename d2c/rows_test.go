@@ -174,7 +174,7 @@ func exchangeOne(t *testing.T, conv *d2c.Converter, name string, x exchange) {
 		GapOpened: time.Duration(sec(x.opened)),
 		GapFilled: time.Duration(sec(x.filled)),
 	}
-	wantResult.Points[x.want] = 1
+	wantResult.Note(x.want, 1)
 	if result != wantResult {
 		t.Errorf("%s %v:\n got %s\nwant %s", name, lines(in), describeResult(result), describeResult(wantResult))
 	}
@@ -202,7 +202,7 @@ func newConverter(t testing.TB, cfg d2c.Config) *d2c.Converter {
 }
 
 func describeResult(r d2c.Result) (s string) {
-	for o, n := range r.Points {
+	for o, n := range r.Counts() {
 		if n > 0 {
 			s += fmt.Sprintf("%v %d, ", d2c.Outcome(o), n)
 		}
@@ -1062,10 +1062,10 @@ func TestRowBatchOrder(t *testing.T) {
 				t.Errorf("\n got %v\nwant %v", lines(md), lines(want))
 			}
 			var wantResult d2c.Result
-			wantResult.Points[d2c.AddedFirst] = 1
-			wantResult.Points[d2c.AddedAligned] = 2
-			wantResult.Points[d2c.Repeated] = 1
-			wantResult.Points[d2c.DroppedTime] = 1
+			wantResult.Note(d2c.AddedFirst, 1)
+			wantResult.Note(d2c.AddedAligned, 2)
+			wantResult.Note(d2c.Repeated, 1)
+			wantResult.Note(d2c.DroppedTime, 1)
 			if result != wantResult {
 				t.Errorf("\n got %s\nwant %s", describeResult(result), describeResult(wantResult))
 			}
@@ -1144,7 +1144,7 @@ func TestRowRestartVisible(t *testing.T) {
 	convert(conv, first)
 	second := batch(s.int(20, 30, 1))
 	result := convert(conv, second)
-	if result.Points[d2c.RestartedOverflow] != 1 {
+	if result.Count(d2c.RestartedOverflow) != 1 {
 		t.Fatalf("got %s, want a restart", describeResult(result))
 	}
 	before, after := lastPoint(first).StartTimestamp(), lastPoint(second).StartTimestamp()
@@ -1181,7 +1181,7 @@ func TestRowPassed(t *testing.T) {
 		t.Errorf("changed: %v", lines(md))
 	}
 	var want d2c.Result
-	want.Points[d2c.Passed] = 8
+	want.Note(d2c.Passed, 8)
 	if result != want {
 		t.Errorf("got %s, want %s", describeResult(result), describeResult(want))
 	}
@@ -1295,9 +1295,9 @@ func TestRowLimit(t *testing.T) {
 		md := batch(points...)
 		result := convert(conv, md)
 		var want d2c.Result
-		want.Points[d2c.AddedFirst] = limit
-		want.Points[d2c.AddedAligned] = 2 * limit
-		want.Points[d2c.DroppedLimit] = 3 * (streams - limit)
+		want.Note(d2c.AddedFirst, limit)
+		want.Note(d2c.AddedAligned, 2*limit)
+		want.Note(d2c.DroppedLimit, 3*(streams-limit))
 		if result != want || conv.Len() != limit {
 			t.Errorf("got %s, %d streams; want %s, %d streams", describeResult(result), conv.Len(), describeResult(want), limit)
 		}
@@ -1357,4 +1357,14 @@ func TestRowExpire(t *testing.T) {
 	send("first", exchange{in: s.int(10, 20, 5), want: d2c.AddedFirst, out: s.int(10, 20, 5)})
 	clock = clock.Add(1e6 * time.Second)
 	expire(0)
+}
+
+// onlyOutcome returns the outcome of the only point.
+func onlyOutcome(r d2c.Result) d2c.Outcome {
+	for o, n := range r.Counts() {
+		if n == 1 {
+			return o
+		}
+	}
+	return d2c.NumOutcomes
 }

@@ -53,8 +53,9 @@ type Shared interface {
 type Life struct {
 	// ID is random and not zero.
 	ID uint64
-	// Floor is a time in Unix nanoseconds: whatever was given out before this life began is not later.
-	Floor int64
+	// From and Floor are times in Unix nanoseconds: what was given out before this life began, and can come again, is after
+	// From and not after Floor.
+	From, Floor int64
 }
 
 // Group returns the group of a stream where there are that many.

@@ -27,6 +27,9 @@ type Config struct {
 	// known streams are never evicted. Zero means no bound. Default 10000000.
 	MaxStreams int `mapstructure:"max_streams"`
 
+	// MaxBuckets bounds the buckets of a histogram with explicit bounds: a point with more is dropped and counted. Default 4096.
+	MaxBuckets int `mapstructure:"max_buckets"`
+
 	// Gap says what happens when a delta starts after its stream had ended: "continue" (the zero value) adds it and
 	// remembers the gap, "restart" begins the stream anew. Several Collectors among which streams may move want
 	// "restart". Default continue.
@@ -63,7 +66,7 @@ type StateConfig struct {
 	// OnError says what to do with batches while Shared fails: "reject" refuses them (the sender may retry), "local" converts
 	// them with what the worker has in memory, remembers up to MaxOutstanding points of them, and commits these when the
 	// extension is back. With "local" a crash in that time loses what is outstanding. It is for streams of which one worker
-	// sees all: where several do, values may fall under one start, and deltas that came to them by turns are lost, uncounted.
+	// sees all: where several do, values may fall under one start, and deltas that came to them by turns are missed and counted in d2c_points_missed.
 	// Default reject.
 	OnError OnError `mapstructure:"on_error"`
 
@@ -93,6 +96,7 @@ func createDefaultConfig() component.Config {
 	return &Config{
 		MaxStale:   def.MaxStale,
 		MaxStreams: def.MaxStreams,
+		MaxBuckets: def.MaxBuckets,
 		Gap:        def.Gap,
 		Overlap:    def.Overlap,
 		LateWindow: def.LateWindow,
@@ -110,6 +114,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("max_stale: must be a second at least, got %v; is there a unit missing?", c.MaxStale)
 	case c.MaxStreams < 0:
 		return fmt.Errorf("max_streams: must not be negative, got %d", c.MaxStreams)
+	case c.MaxBuckets < 0:
+		return fmt.Errorf("max_buckets: must not be negative, got %d", c.MaxBuckets)
 	case c.Gap > d2c.GapRestart:
 		return fmt.Errorf("gap: unknown %v", c.Gap)
 	case c.Overlap > d2c.OverlapInterpolate:
@@ -142,6 +148,7 @@ func (c *Config) converter() d2c.Config {
 		Overlap:    c.Overlap,
 		LateWindow: c.LateWindow,
 		MaxStreams: c.MaxStreams,
+		MaxBuckets: c.MaxBuckets,
 		MaxStale:   c.MaxStale,
 	}
 }

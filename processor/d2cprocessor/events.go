@@ -4,8 +4,6 @@
 package d2cprocessor
 
 import (
-	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,18 +36,18 @@ type events struct {
 	refusing, keeping bool
 }
 
-// refused logs and reports that a batch could not be stored, once until one can be again. ctx is that of the batch: an error of
-// the extension may be that it got no answer in time, too.
-func (e *events) refused(ctx context.Context, err error) {
-	if err == ctx.Err() || errors.Is(err, context.Canceled) || errors.Is(err, d2c.ErrClosed) {
-		return // that is about the one batch, or the end
+// refused logs and reports that a batch could not be stored, once until one can be again. What is about the one batch is not
+// told: its caller's patience, a stream of it that cannot be stored, or the end.
+func (e *events) refused(err error) {
+	if d2c.StoreError(err) {
+		e.notStored(&e.refusing, "state cannot be stored, batches are refused and may be sent again", err)
 	}
-	e.notStored(&e.refusing, "state cannot be stored, batches are refused and may be sent again", err)
 }
 
-// behind logs and reports that what was given out could not be stored, once until it can be.
-func (e *events) behind(err error) {
-	if errors.Is(err, d2c.ErrClosed) {
+// outage logs and reports that batches are given out though they cannot be stored, and with nil that they are stored now.
+func (e *events) outage(err error) {
+	if err == nil {
+		e.stored()
 		return
 	}
 	e.notStored(&e.keeping, "state cannot be stored, batches are given out and kept back for it", err)
@@ -110,7 +108,7 @@ func (e *events) checkpoints(err error) {
 
 // converted logs what stands out in the result of one batch.
 func (e *events) converted(result *d2c.Result, conv *d2c.Converter) {
-	if refused := result.Points[d2c.DroppedLimit]; refused > 0 && e.full.CompareAndSwap(false, true) {
+	if refused := result.Count(d2c.DroppedLimit); refused > 0 && e.full.CompareAndSwap(false, true) {
 		e.logger.Warn("max_streams is reached, points of new streams are dropped and counted from here on: "+
 			"raise max_streams, set a shorter max_stale, or look for an attribute that has too many values",
 			zap.Int("max_streams", e.limit),
@@ -141,8 +139,8 @@ func (e *events) swept(expired, streams int) {
 // notable returns how many points had which outcome, for the outcomes an operator may want to know about.
 func notable(result *d2c.Result) []zap.Field {
 	var fields []zap.Field
-	for o, n := range result.Points {
-		if outcome := d2c.Outcome(o); n > 0 && (outcome.Dropped() || outcome.Restarted()) {
+	for outcome, n := range result.Counts() {
+		if outcome.Dropped() || outcome.Restarted() {
 			fields = append(fields, zap.Uint64(outcome.String(), n))
 		}
 	}

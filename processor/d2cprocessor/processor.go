@@ -6,8 +6,11 @@ package d2cprocessor
 import (
 	"context"
 	"errors"
+	"strconv"
+	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/processor"
@@ -21,7 +24,7 @@ import (
 type d2cProcessor struct {
 	id        component.ID
 	cfg       Config
-	kept      bool           // state is in an extension
+	external  bool           // state lives in a storage or shared-state extension
 	conv      *d2c.Converter // with state in storage, nil until started
 	telemetry *telemetry
 	events    *events
@@ -29,7 +32,7 @@ type d2cProcessor struct {
 	sweeper   *sweeper // nil until started, and if streams are kept for ever
 
 	closeExtension func(context.Context) error // nil unless it is open
-	reconciler     *sweeper                    // nil unless shared state may be behind
+	missed         atomic.Uint64               // of Stats, as far as it was told
 }
 
 func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
@@ -40,12 +43,12 @@ func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
 	p := &d2cProcessor{
 		id:        set.ID,
 		cfg:       *cfg,
-		kept:      cfg.State.Storage != nil || cfg.State.Shared != nil,
+		external:  cfg.State.Storage != nil || cfg.State.Shared != nil,
 		telemetry: tel,
 		events:    &events{logger: set.Logger, limit: cfg.MaxStreams},
 		logger:    set.Logger,
 	}
-	if !p.kept {
+	if !p.external {
 		p.conv, err = d2c.New(cfg.converter())
 	}
 	return p, err
@@ -55,21 +58,21 @@ func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
 func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric.Metrics, error) {
 	hadSome := md.ResourceMetrics().Len() > 0
 	began := time.Time{}
-	if p.kept {
+	if p.external {
 		began = time.Now()
+		ctx = routed(ctx)
 	}
 	result, err := p.conv.Convert(ctx, md)
 	if err != nil {
-		// Not permanent: whoever sent the batch is to try again. Nothing has changed meanwhile, not even the batch.
+		// Not permanent: whoever sent the batch is to try again. The batch has not changed.
 		p.telemetry.recordRefused(ctx, md.DataPointCount())
-		p.events.refused(ctx, err)
+		p.events.refused(err)
 		return md, err
 	}
-	if p.kept {
+	if result.Stored {
+		// A batch without deltas says nothing of the store, nor one that was kept while the store fails.
 		p.telemetry.recordCommit(ctx, time.Since(began))
-		if p.conv.Outstanding() == 0 {
-			p.events.stored()
-		}
+		p.events.stored()
 	}
 	p.telemetry.record(ctx, &result)
 	p.events.converted(&result, p.conv)
@@ -125,6 +128,26 @@ func (p *d2cProcessor) sweep() {
 	expired := p.conv.Expire()
 	p.telemetry.recordExpired(context.Background(), expired)
 	p.events.swept(expired, p.conv.Len())
+}
+
+// The metadata in which a gateway says how it has routed a request: see the exporter ring.
+const (
+	epochKey  = "x-deltaring-epoch"
+	memberKey = "x-deltaring-member"
+)
+
+// routed returns a context that tells the converter what a gateway has said of the batch's route.
+func routed(ctx context.Context) context.Context {
+	md := client.FromContext(ctx).Metadata
+	epochs, members := md.Get(epochKey), md.Get(memberKey)
+	if len(epochs) != 1 || len(members) != 1 {
+		return ctx
+	}
+	epoch, err := strconv.ParseUint(epochs[0], 16, 64)
+	if err != nil {
+		return ctx
+	}
+	return d2c.WithRoute(ctx, d2c.Route{Epoch: epoch, Member: members[0]})
 }
 
 // sweepInterval is a tenth of maxStale, so that a stream outlives it by no more than that, within bounds: a sweep visits

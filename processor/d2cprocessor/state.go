@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/d2c/store"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -50,7 +51,7 @@ func (c client) Get(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-func (c client) Put(ctx context.Context, values []d2c.KeyValue, deletes []string) error {
+func (c client) Put(ctx context.Context, values []store.KeyValue, deletes []string) error {
 	ops := make([]*storage.Operation, 0, len(values)+len(deletes))
 	for _, v := range values {
 		ops = append(ops, storage.SetOperation(v.Key, v.Value))
@@ -75,7 +76,7 @@ func (c client) Put(ctx context.Context, values []d2c.KeyValue, deletes []string
 type SharedState interface {
 	component.Component
 	// SharedStore returns the store for a processor. All workers of a fleet ask with the same ID.
-	SharedStore(ctx context.Context, processor component.ID) (d2c.SharedStore, error)
+	SharedStore(ctx context.Context, processor component.ID) (store.Shared, error)
 }
 
 // inUse has the processors of this process that have state in an extension, for those of other processes are kept apart by
@@ -148,50 +149,45 @@ func (p *d2cProcessor) openShared(ctx context.Context, ext component.Component) 
 	if !ok {
 		return nil, errors.New("is not an extension for shared state")
 	}
-	store, err := shared.SharedStore(ctx, p.id)
+	st, err := shared.SharedStore(ctx, p.id)
 	if err != nil {
 		return nil, err
 	}
-	sharing := d2c.Shared{
-		Store: store,
+	sharing := d2c.SharedConfig{
+		Store: st,
 		Owner: p.id.String(),
-		Trouble: func(id streamid.ID, err error) {
+		OnDamaged: func(id streamid.ID, err error) {
 			p.telemetry.recordDamaged(context.Background(), 1)
 			p.events.damaged(id, err)
 		},
+		OnOutage: p.outage,
 	}
 	if p.cfg.State.OnError == OnErrorLocal {
 		sharing.MaxOutstanding = p.cfg.State.MaxOutstanding
 	}
-	if p.conv, err = d2c.Share(p.cfg.converter(), sharing); err != nil {
+	learning, cancel := context.WithTimeout(ctx, learnTimeout)
+	defer cancel()
+	if p.conv, err = d2c.OpenShared(learning, p.cfg.converter(), sharing); err != nil {
 		return nil, err
-	}
-	if sharing.MaxOutstanding > 0 {
-		p.reconciler = startSweeper(reconcileInterval, p.reconcile)
 	}
 	return func(context.Context) error { return nil }, nil // the extension's own Shutdown is the end of the store
 }
 
-// reconcileInterval is how often points that are outstanding are tried.
-const reconcileInterval = time.Second
+// learnTimeout bounds the wait for the life of shared state: a Collector starts without it, and asks again with each batch.
+const learnTimeout = 5 * time.Second
 
-// reconcile commits what is outstanding.
-func (p *d2cProcessor) reconcile() {
-	before, missed := p.conv.Outstanding(), p.conv.Missed()
-	if before == 0 {
-		return
-	}
-	err := p.conv.Reconcile(context.Background())
-	if missed = p.conv.Missed() - missed; missed > 0 {
-		p.logger.Error("points given out while shared state failed could not be added to it: other workers had points of the same streams, or it came back without them",
-			zap.Uint64("points", missed))
-	}
+// outage is told when shared state begins to fail, and when it has caught up.
+func (p *d2cProcessor) outage(err error) {
+	p.events.outage(err)
 	if err != nil {
-		p.events.behind(err)
 		return
 	}
-	p.events.stored()
-	p.logger.Info("shared state has caught up", zap.Int("points", before))
+	missed := p.conv.Stats().Missed
+	if n := missed - p.missed.Swap(missed); n > 0 {
+		p.logger.Error("points given out while shared state failed could not be added to it: other workers had points of the same streams, or it came back without them",
+			zap.Uint64("points", n))
+	}
+	p.logger.Info("shared state has caught up")
 }
 
 // openStorage keeps the state in a storage extension, and logs what was found there.
@@ -208,7 +204,7 @@ func (p *d2cProcessor) openStorage(ctx context.Context, ext component.Component)
 		return nil, err
 	}
 	started, told := time.Now(), time.Now()
-	conv, found, err := d2c.Open(ctx, p.cfg.converter(), d2c.Local{
+	conv, found, err := d2c.OpenDurable(ctx, p.cfg.converter(), d2c.DurableConfig{
 		Storage: client{c, p.cfg.State.Storage.Type() == fileStorage},
 		Owner:   p.id.String(),
 		Progress: func(r d2c.Recovery) {
@@ -219,7 +215,7 @@ func (p *d2cProcessor) openStorage(ctx context.Context, ext component.Component)
 			p.logger.Info("restoring state", zap.Int("streams", r.Streams), zap.Int64("bytes", r.Bytes),
 				zap.Int("journal_entries", r.Entries))
 		},
-		Trouble: p.events.checkpoints,
+		OnCheckpoints: p.events.checkpoints,
 	})
 	if err != nil {
 		return nil, errors.Join(err, c.Close(ctx))
@@ -256,13 +252,10 @@ func (p *d2cProcessor) closeState(ctx context.Context) error {
 		return nil
 	}
 	var behind error
-	if p.reconciler != nil {
-		if err := p.reconciler.shutdown(ctx); err != nil {
-			return err
-		}
+	if n := p.conv.Stats().Outstanding; n > 0 {
 		// Before the converter is closed, for then it commits nothing any more.
 		if err := p.conv.Reconcile(ctx); err != nil {
-			behind = fmt.Errorf("%d points were given out but could not be committed: %w", p.conv.Outstanding(), err)
+			behind = fmt.Errorf("%d points were given out but could not be committed: %w", n, err)
 		}
 	}
 	if err := p.conv.Close(ctx); err != nil {

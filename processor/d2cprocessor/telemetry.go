@@ -27,8 +27,8 @@ type telemetry struct {
 	instance             metric.MeasurementOption
 	journal, checkpoints metric.MeasurementOption
 	plain                []metric.AddOption
-	outcome              [d2c.NumOutcomes][]metric.AddOption
-	reason               [d2c.NumOutcomes][]metric.AddOption // for outcomes that are restarts
+	outcome              [][]metric.AddOption
+	reason               [][]metric.AddOption // for outcomes that are restarts
 }
 
 func newTelemetry(set processor.Settings) (*telemetry, error) {
@@ -41,6 +41,7 @@ func newTelemetry(set processor.Settings) (*telemetry, error) {
 	t.plain = []metric.AddOption{t.instance}
 	t.journal = metric.WithAttributeSet(attribute.NewSet(id, attribute.String("part", "journal")))
 	t.checkpoints = metric.WithAttributeSet(attribute.NewSet(id, attribute.String("part", "checkpoints")))
+	t.outcome, t.reason = make([][]metric.AddOption, d2c.NumOutcomes), make([][]metric.AddOption, d2c.NumOutcomes)
 	for o := range d2c.NumOutcomes {
 		t.outcome[o] = addOption(id, attribute.String("outcome", o.String()))
 		if o.Restarted() {
@@ -56,12 +57,9 @@ func addOption(attrs ...attribute.KeyValue) []metric.AddOption {
 
 // record counts one batch.
 func (t *telemetry) record(ctx context.Context, result *d2c.Result) {
-	for o, n := range result.Points {
-		if n == 0 {
-			continue
-		}
+	for o, n := range result.Counts() {
 		t.builder.D2cPoints.Add(ctx, int64(n), t.outcome[o]...)
-		if d2c.Outcome(o).Restarted() {
+		if o.Restarted() {
 			t.builder.D2cRestarts.Add(ctx, int64(n), t.reason[o]...)
 		}
 	}
@@ -101,16 +99,16 @@ func (t *telemetry) observe(conv *d2c.Converter, limit int) error {
 	if err := t.builder.RegisterD2cStreamsCallback(streams); err != nil {
 		return err
 	}
-	if err := t.builder.RegisterD2cStateSizeCallback(t.observer(conv.Bytes)); err != nil {
+	if err := t.builder.RegisterD2cStateSizeCallback(t.observer(func() int64 { return conv.Stats().MemoryBytes })); err != nil {
 		return err
 	}
 	if err := t.builder.RegisterD2cStorageSizeCallback(t.storage(conv)); err != nil {
 		return err
 	}
-	if err := t.builder.RegisterD2cPointsMissedCallback(t.observer(func() int64 { return int64(conv.Missed()) })); err != nil {
+	if err := t.builder.RegisterD2cPointsMissedCallback(t.observer(func() int64 { return int64(conv.Stats().Missed) })); err != nil {
 		return err
 	}
-	if err := t.builder.RegisterD2cPointsOutstandingCallback(t.observer(func() int64 { return int64(conv.Outstanding()) })); err != nil {
+	if err := t.builder.RegisterD2cPointsOutstandingCallback(t.observer(func() int64 { return int64(conv.Stats().Outstanding) })); err != nil {
 		return err
 	}
 	if limit == 0 {
@@ -129,7 +127,8 @@ func (t *telemetry) observer(value func() int64) metric.Int64Callback {
 // storage reports the size of what is in storage, by part.
 func (t *telemetry) storage(conv *d2c.Converter) metric.Int64Callback {
 	return func(_ context.Context, o metric.Int64Observer) error {
-		journal, checkpoints := conv.Stored()
+		stats := conv.Stats()
+		journal, checkpoints := stats.JournalBytes, stats.CheckpointBytes
 		if journal+checkpoints > 0 {
 			o.Observe(journal, t.journal)
 			o.Observe(checkpoints, t.checkpoints)

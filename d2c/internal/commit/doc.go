@@ -1,0 +1,57 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package commit takes batches to streams: one pipeline, whatever becomes of the state.
+//
+// # In memory
+//
+//	identify all points and sort them by shard     (package points)
+//	for each shard that the batch has points of:
+//	    lock the shard
+//	    look up, or open, the streams of all points
+//	    fold each point into its stream            (package fold), and give the point what its stream has now
+//	    unlock
+//	emit: what came as deltas is cumulative, what was dropped is removed
+//
+// # Durable and shared
+//
+// A batch is folded onto copies of its streams, the copies are kept by a [Keeper], and only then do they take the place of the
+// streams and does the batch go out:
+//
+//	caller                                   the goroutine of the queue, one at a time
+//	identify, sort, stage
+//	enter the queue, and wait            ->  take the first batches that wait, up to maxPoints
+//	for the end, or for ctx                  begin a transaction (Tx): Keeper.Keep
+//	                                             Tx.Fold: for each shard, locked: copy streams, fold all batches in their turn
+//	                                             make the copies outlive the process
+//	                                             (shared: fold again what others have changed, until the store agrees)
+//	                                         publish: for each shard, locked: the copies take the place of their originals
+//	emit what is staged                  <-  end: wake the callers
+//
+// Batches that come while a transaction is under way make the next one together, so that a slow store is waited for once by all
+// of them. Transactions follow each other: what one batch adds to is what all before it have left, in the store as in memory.
+//
+// # What holds
+//
+//   - Nothing is given out before the Keeper has returned without an error, but in an outage (package shared).
+//   - A transaction that fails leaves the table as it was. The store may hold any part of it, and what comes again is
+//     recognised there.
+//   - A stream that cannot be kept refuses the batches with a point of it (Tx.Refuse), and no others.
+//   - A caller never waits longer than its context. One that leaves while its batch is in a transaction takes its metrics with
+//     it: the transaction reads them under the batch's ticket alone, and has what it needs in copies after that.
+//   - No lock is held while a store is called, except queue.running, for which nobody waits but who writes checkpoints, or
+//     reconciles.
+//   - A panic in a fold or a store leaves no lock behind: it is the error of the transaction.
+//   - Streams may expire during a transaction. Shards count their removals (Shard.Moves), so that publishing looks an original up
+//     again where its number may have changed.
+//
+// # The order of locks
+//
+//	queue.running  >  ticket.mu or shard  >  the journal's own
+//	queue.mu       >  ticket.mu
+//
+// A ticket is never waited for while a shard is locked by another ticket's holder: there is one goroutine that takes both.
+//
+// The alternative was to let one of the callers lead each transaction. It saves a goroutine's wake-up, a few hundred
+// nanoseconds for each transaction, and ties the leader to the store: it could not return when its context ended.
+package commit

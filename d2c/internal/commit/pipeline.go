@@ -1,0 +1,169 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package commit
+
+import (
+	"context"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/deltaring/deltaring/d2c/internal/fold"
+	"github.com/deltaring/deltaring/d2c/internal/points"
+	"github.com/deltaring/deltaring/d2c/internal/table"
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// Pipeline takes batches to the table.
+type Pipeline struct {
+	Table      *table.Table
+	Rules      fold.Rules
+	Seed       streamid.Seed
+	MaxStreams int
+	MaxBuckets int
+	MaxStale   time.Duration
+	Time       func() time.Time
+	// Epoch is where the table's clock began.
+	Epoch time.Time
+	// Live is the number of streams, those included that a transaction is about to open.
+	Live atomic.Int64
+
+	pool    sync.Pool // of *Batch
+	keeper  Keeper    // nil in memory
+	expired func(shard, left int)
+	queue   queue
+}
+
+// Keep has all transactions kept by k. expired, if not nil, is told how many streams an expiry has left in a shard.
+func (p *Pipeline) Keep(k Keeper, expired func(shard, left int)) {
+	p.keeper, p.expired = k, expired
+	p.queue.work = p.work
+	p.queue.ctx, p.queue.cancel = context.WithCancel(context.Background())
+}
+
+// Clock returns the seconds since Epoch.
+func (p *Pipeline) Clock() uint32 { return uint32(max(p.Time().Sub(p.Epoch)/time.Second, 0)) }
+
+// reserve counts one more live stream, within the limit.
+func (p *Pipeline) reserve() bool {
+	for {
+		n := p.Live.Load()
+		if p.MaxStreams > 0 && n >= int64(p.MaxStreams) {
+			return false
+		}
+		if p.Live.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (p *Pipeline) get() *Batch {
+	if b, _ := p.pool.Get().(*Batch); b != nil {
+		return b
+	}
+	return new(Batch)
+}
+
+func (p *Pipeline) put(b *Batch) {
+	b.Reset()
+	p.pool.Put(b)
+}
+
+// Convert makes the delta points of md cumulative, in place, and calls done with what became of them. Route is that by which
+// the batch came, zero if none.
+func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route uint64) (points.Result, error) {
+	b := p.get()
+	b.Route = route
+	b.Identify(md, p.Seed, p.MaxBuckets)
+	b.GroupBy(p.Table)
+	if p.keeper == nil {
+		now := p.Clock()
+		for i := range table.ShardCount {
+			if items := b.Shard(i); len(items) > 0 {
+				p.foldShard(b, i, items, now)
+			}
+		}
+	} else if len(b.Items) > 0 {
+		b.Prepare()
+		if mine, err := p.commit(ctx, b); err != nil {
+			if mine {
+				p.put(b)
+			}
+			return points.Result{}, err
+		}
+	}
+	b.Emit(md)
+	result := b.Result
+	p.put(b)
+	return result, nil
+}
+
+// foldShard folds the batch's items of one shard into their streams.
+func (p *Pipeline) foldShard(b *Batch, shard int, items []int32, now uint32) {
+	sh := &p.Table.Shards[shard]
+	sh.Lock()
+	defer sh.Unlock()
+	repeated, markers := false, false
+	// Looking all up before folding any lets the cache misses of one stream overlap with those of the next.
+	for _, i := range items {
+		it := &b.Items[i]
+		if it.Marker {
+			markers = true // may follow the point that opens its stream
+			continue
+		}
+		if it.Slot = sh.Find(it.ID); it.Slot == nil && it.Interval.Time > sh.Floor && p.reserve() {
+			if it.Slot = sh.Add(it.ID, it.Kind); it.Slot == nil {
+				p.Live.Add(-1)
+			}
+		}
+		repeated = touch(it) || repeated
+	}
+	if markers {
+		for _, i := range items {
+			if it := &b.Items[i]; it.Marker {
+				it.Slot = sh.Find(it.ID)
+				repeated = touch(it) || repeated
+			}
+		}
+	}
+	if repeated {
+		sort(b, items)
+	}
+	b.foldItems(&target{sh, &p.Rules, now}, items, sh.Floor)
+}
+
+// Expire forgets streams that have been idle for longer than MaxStale and returns how many. It locks one shard at a time, and
+// waits for no store.
+func (p *Pipeline) Expire() (expired int) {
+	if p.MaxStale == 0 {
+		return 0
+	}
+	age := p.MaxAge()
+	now := p.Clock()
+	for i := range p.Table.Shards {
+		n, left := p.expireShard(i, now, age)
+		expired += n
+		if n > 0 && p.expired != nil {
+			p.expired(i, left)
+		}
+	}
+	return expired
+}
+
+func (p *Pipeline) expireShard(i int, now, age uint32) (expired, left int) {
+	sh := &p.Table.Shards[i]
+	sh.Lock()
+	defer sh.Unlock()
+	expired = sh.Expire(now, age)
+	p.Live.Add(-int64(expired))
+	return expired, sh.N
+}
+
+// MaxAge is MaxStale in seconds.
+func (p *Pipeline) MaxAge() uint32 {
+	return uint32(min((p.MaxStale+time.Second-1)/time.Second, math.MaxUint32))
+}

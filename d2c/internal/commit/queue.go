@@ -1,0 +1,220 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package commit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// ErrClosed is the error of batches that come after Close.
+var ErrClosed = errors.New("d2c: converter is closed")
+
+// maxPoints bounds the points of a transaction, though a batch is never divided.
+const maxPoints = 1 << 13
+
+// ticket is a batch's place in the queue.
+type ticket struct {
+	// mu is held while a transaction reads the batch's points: they belong to the caller again once it has gone.
+	mu    sync.Mutex
+	gone  bool // the caller
+	ended bool
+	done  chan struct{} // has an element once the batch has ended
+	err   error
+}
+
+// hold keeps the caller from leaving until release, or reports that it has left.
+func (t *ticket) hold() bool {
+	t.mu.Lock()
+	if t.gone {
+		t.mu.Unlock()
+		return false
+	}
+	return true
+}
+
+func (t *ticket) release() { t.mu.Unlock() }
+
+// queue lets batches wait for a transaction.
+type queue struct {
+	// running is held during a transaction, and by whoever needs that there is none.
+	running sync.Mutex
+	tx      Tx
+	taken   []*Batch
+
+	mu      sync.Mutex
+	waiting []*Batch
+	busy    bool // a goroutine makes transactions, until none waits
+	closed  bool
+	ended   chan struct{} // closed once no transaction follows
+	work    func()        // p.work, bound once
+	cancel  context.CancelFunc
+	ctx     context.Context // of all calls of the store, because they serve several callers
+}
+
+// commit returns when the batch is folded and kept, or with an error when it is not to be given out. It waits no longer than
+// ctx lasts; mine is false if a transaction goes on with the batch without the caller.
+func (p *Pipeline) commit(ctx context.Context, b *Batch) (mine bool, err error) {
+	q, t := &p.queue, &b.ticket
+	if t.done == nil {
+		t.done = make(chan struct{}, 1)
+	}
+	t.gone, t.ended, t.err = false, false, nil
+
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		return true, ErrClosed
+	}
+	q.waiting = append(q.waiting, b)
+	if !q.busy {
+		q.busy = true
+		go q.work()
+	}
+	q.mu.Unlock()
+
+	select {
+	case <-t.done:
+		return true, t.err
+	case <-ctx.Done():
+	}
+	t.mu.Lock()
+	if t.ended {
+		t.mu.Unlock()
+		<-t.done
+		return true, t.err
+	}
+	t.gone = true
+	t.mu.Unlock()
+	return false, ctx.Err()
+}
+
+// end tells the caller of the batch, or has the batch used again if the caller has left.
+func (p *Pipeline) end(b *Batch) {
+	t := &b.ticket
+	t.mu.Lock()
+	gone := t.gone
+	t.ended = true
+	t.mu.Unlock()
+	if gone {
+		p.put(b)
+		return
+	}
+	t.done <- struct{}{}
+}
+
+// work makes transactions as long as batches wait.
+func (p *Pipeline) work() {
+	q := &p.queue
+	for {
+		q.mu.Lock()
+		if q.closed {
+			for _, b := range q.waiting {
+				b.ticket.err = ErrClosed
+				p.end(b)
+			}
+			clear(q.waiting)
+			q.waiting = q.waiting[:0]
+			close(q.ended)
+		}
+		if len(q.waiting) == 0 {
+			q.busy = false
+			q.mu.Unlock()
+			return
+		}
+		q.take()
+		q.mu.Unlock()
+		p.transact(q.taken)
+	}
+}
+
+// take takes the first batches that wait. It is called with q.mu held.
+func (q *queue) take() {
+	points := 0
+	q.taken = q.taken[:0]
+	for _, b := range q.waiting {
+		if points > 0 && points+len(b.Items) > maxPoints {
+			break
+		}
+		points += len(b.Items)
+		q.taken = append(q.taken, b)
+	}
+	rest := copy(q.waiting, q.waiting[len(q.taken):])
+	clear(q.waiting[rest:])
+	q.waiting = q.waiting[:rest]
+}
+
+// transact makes one transaction.
+func (p *Pipeline) transact(batches []*Batch) {
+	q := &p.queue
+	q.running.Lock()
+	defer q.running.Unlock()
+	tx := &q.tx
+	tx.begin(p, batches)
+	err := p.keep(tx)
+	for _, b := range batches {
+		if b.ticket.err == nil {
+			b.ticket.err = err
+		}
+		b.Stored, b.Outstanding = tx.Stored, tx.Outstanding
+		p.end(b)
+	}
+	clear(batches)
+	tx.reset()
+}
+
+// keep has the transaction kept and published. A store that panics is an error like any other.
+func (p *Pipeline) keep(tx *Tx) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("d2c: a commit panicked: %v", r)
+		}
+		if err != nil {
+			tx.cancel()
+		}
+	}()
+	if err := p.keeper.Keep(p.queue.ctx, tx); err != nil {
+		return err
+	}
+	tx.publish()
+	return nil
+}
+
+// Between calls f while no transaction is under way.
+func (p *Pipeline) Between(f func()) {
+	p.queue.running.Lock()
+	defer p.queue.running.Unlock()
+	f()
+}
+
+// Waiting is the number of batches that wait for a transaction.
+func (p *Pipeline) Waiting() int {
+	p.queue.mu.Lock()
+	defer p.queue.mu.Unlock()
+	return len(p.queue.waiting)
+}
+
+// Close refuses what comes from now on, and what waits. It returns when no transaction is under way any more, or with ctx's
+// error; then calls of the store end with their context.
+func (p *Pipeline) Close(ctx context.Context) error {
+	q := &p.queue
+	q.mu.Lock()
+	if !q.closed {
+		q.closed = true
+		q.ended = make(chan struct{})
+		if !q.busy {
+			close(q.ended)
+		}
+	}
+	q.mu.Unlock()
+	select {
+	case <-q.ended:
+		return nil
+	case <-ctx.Done():
+		q.cancel()
+		return fmt.Errorf("d2c: waiting for the store: %w", ctx.Err())
+	}
+}

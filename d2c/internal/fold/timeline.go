@@ -1,0 +1,312 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package fold
+
+import (
+	"math"
+	"time"
+)
+
+// Interval is the time a delta covers, (start, time], in Unix nanoseconds. A start of zero is unknown.
+type Interval struct{ Start, Time int64 }
+
+const (
+	// MaxGaps bounds the gaps remembered per stream. Reordering between a few gateways opens one or two at a time.
+	MaxGaps = 8
+
+	// MaxTime leaves room above any point's time for the steps that late points take.
+	MaxTime = math.MaxInt64 - 1<<53
+
+	// lateStep is how long after the latest emitted time a total follows that cannot have its own time: the resolution of
+	// Prometheus.
+	lateStep = int64(time.Millisecond)
+)
+
+// GapSet holds the remembered gaps of a stream: disjoint, in rising order, all within (start, last].
+type GapSet struct {
+	// Horizon is the end of the latest gap that was forgotten for want of room. Whether time before it was covered is no
+	// longer known.
+	Horizon int64
+	N       int
+	Gaps    [MaxGaps]Interval
+}
+
+// forget drops the gaps that end at or before t, and the horizon with them.
+func (g *GapSet) forget(t int64) {
+	i := 0
+	for i < g.N && g.Gaps[i].Time <= t {
+		i++
+	}
+	if i > 0 {
+		g.N = copy(g.Gaps[:], g.Gaps[i:g.N])
+	}
+	if g.Horizon <= t {
+		g.Horizon = 0
+	}
+}
+
+// insert remembers a gap that touches no other.
+func (g *GapSet) insert(gap Interval) {
+	if g.N == MaxGaps {
+		if gap.Time <= g.Gaps[0].Start {
+			g.Horizon = max(g.Horizon, gap.Time)
+			return
+		}
+		g.Horizon = max(g.Horizon, g.Gaps[0].Time)
+		g.N = copy(g.Gaps[:], g.Gaps[1:])
+	}
+	i := g.N
+	for i > 0 && g.Gaps[i-1].Start > gap.Start {
+		g.Gaps[i] = g.Gaps[i-1]
+		i--
+	}
+	g.Gaps[i] = gap
+	g.N++
+}
+
+// cut removes p from the gaps and returns how much of them it covered, in nanoseconds.
+func (g *GapSet) cut(p Interval) (covered int64) {
+	old := g.Gaps
+	n := g.N
+	g.N = 0
+	for _, gap := range old[:n] {
+		from, to := max(gap.Start, p.Start), min(gap.Time, p.Time)
+		if from >= to {
+			g.insert(gap)
+			continue
+		}
+		covered += to - from
+		if gap.Start < from {
+			g.insert(Interval{gap.Start, from})
+		}
+		if to < gap.Time {
+			g.insert(Interval{to, gap.Time})
+		}
+	}
+	return covered
+}
+
+// overlap returns how much of the gaps p covers, in nanoseconds.
+func (g *GapSet) overlap(p Interval) (covered int64) {
+	for _, gap := range g.Gaps[:g.N] {
+		if from, to := max(gap.Start, p.Start), min(gap.Time, p.Time); from < to {
+			covered += to - from
+		}
+	}
+	return covered
+}
+
+// contains reports whether p lies inside one gap.
+func (g *GapSet) contains(p Interval) bool {
+	for _, gap := range g.Gaps[:g.N] {
+		if gap.Start <= p.Start && p.Time <= gap.Time {
+			return true
+		}
+	}
+	return false
+}
+
+// Rules are the parts of a configuration that decide what becomes of a point.
+type Rules struct {
+	Gap        GapPolicy
+	Overlap    OverlapPolicy
+	LateWindow time.Duration
+}
+
+// Gaps is the time that points have left uncovered, and the part of such time that later ones have covered after all.
+type Gaps struct{ Opened, Filled time.Duration }
+
+// Timeline is what classification knows of a stream, whatever its kind: when, not how much.
+type Timeline struct {
+	Start   int64 // cumulative start
+	Last    int64 // end of the latest accepted interval
+	Emitted int64 // latest time given out; never before last
+	// Floor is the time up to which streams may have been lost that this one was: it takes nothing from before.
+	Floor int64
+	// Restarted streams take nothing from before their start: it belongs to the life before.
+	Restarted bool
+	// Marked streams gave out a "no recorded value" point last, so their value is not the sample at emitted.
+	Marked bool
+	Gaps   GapSet
+}
+
+// Classify says what is to become of p by the table in the package comment. It changes nothing but what it forgets.
+func (t *Timeline) Classify(p Interval, rules *Rules) Outcome {
+	if p.Time > t.Last {
+		switch {
+		case p.Start == t.Last:
+			return AddedAligned
+		case p.Start == 0:
+			return AddedNoStart
+		case p.Start > t.Last:
+			if rules.Gap == GapRestart {
+				return RestartedGap
+			}
+			return AddedGap
+		case p.Start < t.Start:
+			return DroppedOlderStart
+		case rules.Overlap == OverlapDrop:
+			return DroppedOverlap
+		}
+		return AddedOverlap
+	}
+	if p.Time == t.Last {
+		return Repeated
+	}
+
+	window := t.Last - int64(rules.LateWindow)
+	t.Gaps.forget(window)
+	switch {
+	case p.Start != 0 && t.Gaps.contains(p):
+		return AddedLate
+	case p.Time <= t.Start:
+		// A point of unknown start that ends where the stream starts may be the one that opened it.
+		if t.Restarted || p.Time < window || (p.Start == 0 && p.Time == t.Start) {
+			return DroppedTooLate
+		}
+		if p.Time <= t.Floor || p.Start != 0 && p.Start < t.Floor {
+			return DroppedTooLate
+		}
+		return AddedBeforeFirst
+	case p.Start >= max(t.Start, window, t.Gaps.Horizon, 1) && t.Gaps.overlap(p) == 0:
+		return Repeated
+	}
+	return DroppedTooLate
+}
+
+// Open begins the stream at its first point.
+func (t *Timeline) Open(p Interval) {
+	t.Start = p.Start
+	if p.Start == 0 {
+		// The data model's "reset at an unknown start": start and time are the same.
+		t.Start = p.Time
+	}
+	t.Start = max(t.Start, t.Floor)
+	t.Last = p.Time
+	t.Emitted = p.Time
+	t.Restarted = false
+	t.Marked = false
+	t.Gaps.N = 0
+	t.Gaps.Horizon = 0
+}
+
+// Accept moves the timeline on after p was added with outcome o, and counts gaps.
+func (t *Timeline) Accept(o Outcome, p Interval, rules *Rules, gaps *Gaps) {
+	at := p.Time
+	switch o {
+	case AddedLate:
+		addDuration(&gaps.Filled, t.Gaps.cut(p))
+		at = 0 // behind what was given out: the next free time
+	case AddedBeforeFirst:
+		if p.Start == 0 {
+			t.Start = p.Time
+		} else {
+			t.openGap(Interval{p.Time, t.Start}, rules, gaps)
+			t.Start = p.Start
+		}
+		at = 0
+	case AddedGap:
+		t.openGap(Interval{t.Last, p.Start}, rules, gaps)
+	case AddedOverlap:
+		if t.Gaps.N > 0 {
+			addDuration(&gaps.Filled, t.Gaps.cut(p))
+		}
+	case RestartedGap, RestartedLayout, RestartedOverflow, RestartedLost:
+		// Not before the latest sample given out: a start behind it would read as the old life going on. Nor the old
+		// start again, where an unknown one had been put at the time of the only sample.
+		t.Start = max(p.Start, t.Emitted, t.Start+1)
+		t.Restarted = true
+		t.Gaps.N = 0
+		t.Gaps.Horizon = 0
+	}
+	t.Last = max(t.Last, p.Time)
+	t.emit(at)
+	t.Gaps.forget(t.Last - int64(rules.LateWindow))
+}
+
+func (t *Timeline) openGap(gap Interval, rules *Rules, gaps *Gaps) {
+	if gap.Start >= gap.Time {
+		return
+	}
+	addDuration(&gaps.Opened, gap.Time-gap.Start)
+	if gap.Time > t.Last-int64(rules.LateWindow) && rules.LateWindow > 0 {
+		t.Gaps.insert(gap)
+	}
+}
+
+// addDuration saturates: a batch may hold many gaps of centuries.
+func addDuration(d *time.Duration, ns int64) {
+	*d += time.Duration(ns)
+	if *d < 0 {
+		*d = math.MaxInt64
+	}
+}
+
+// emit claims a time for the next sample: at, or just after the latest one given out. Never the same millisecond: to
+// Prometheus that is the same time, and it refuses the whole request that brings it two values.
+func (t *Timeline) emit(at int64) {
+	if at < t.Emitted+lateStep && at/lateStep <= t.Emitted/lateStep {
+		at = t.Emitted + lateStep
+	}
+	t.Emitted = at
+	t.Marked = false
+}
+
+// repeat returns to the latest sample. If that was a "no recorded value" point the value needs a time of its own.
+func (t *Timeline) repeat() {
+	if t.Marked {
+		t.emit(0)
+	}
+}
+
+// Mark forwards a "no recorded value" point at the given time, or says that the stream has spoken since.
+func (t *Timeline) Mark(at int64) Outcome {
+	if at <= t.Last {
+		return DroppedTooLate
+	}
+	t.emit(at)
+	t.Marked = true
+	return Forwarded
+}
+
+// Total is the value of one stream together with the delta that is about to be added to it.
+type Total interface {
+	// add adds the delta. If it cannot, it returns the restart that would help, and the total is of no use any more.
+	add() (restart Outcome, ok bool)
+	// share reduces the delta to part of whole nanoseconds, where its kind can be divided.
+	share(part, whole int64)
+	// Restart makes the delta the total.
+	Restart()
+	// Complete makes the total complete as it is: what reads it from a stream may leave the rest to add.
+	Complete()
+}
+
+// Fold takes one point into a stream: the rules that are the same for every kind.
+func Fold(t *Timeline, v Total, p Interval, rules *Rules, gaps *Gaps) Outcome {
+	o := t.Classify(p, rules)
+	if !o.Added() {
+		if o == Repeated {
+			t.repeat()
+			v.Complete()
+		}
+		return o
+	}
+	if o != RestartedGap {
+		if o == AddedOverlap && rules.Overlap == OverlapInterpolate {
+			covered := Interval{p.Start, t.Last}
+			v.share(p.Time-t.Last+t.Gaps.overlap(covered), p.Time-p.Start)
+		}
+		if restart, ok := v.add(); !ok {
+			if p.Time < t.Last {
+				return DroppedTooLate
+			}
+			o = restart
+		}
+	}
+	if o.Restarted() {
+		v.Restart()
+	}
+	t.Accept(o, p, rules, gaps)
+	return o
+}

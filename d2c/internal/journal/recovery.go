@@ -1,0 +1,609 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/deltaring/deltaring/d2c/internal/commit"
+	"github.com/deltaring/deltaring/d2c/internal/table"
+	"github.com/deltaring/deltaring/d2c/store"
+)
+
+// Config says where a Journal is kept.
+type Config struct {
+	Storage store.Storage
+	// Identity tells one owner's state from another's.
+	Identity uint64
+	// Size is the length in bytes below which the journal is never cut.
+	Size int64
+	// Progress, if not nil, is told now and then what has been restored so far.
+	Progress func(Recovery)
+	// Trouble, if not nil, is told when checkpoints begin to fail, and nil when they work again.
+	Trouble func(error)
+}
+
+// Recovery says what Open has found.
+type Recovery struct {
+	// Streams is the number of streams restored.
+	Streams int
+	// Entries and Bytes are the number of journal entries replayed and the size of all that was read.
+	Entries int
+	Bytes   int64
+	// Torn is set if the last entry was cut short: its commit had not ended, so nobody was told of it.
+	Torn bool
+	// Damaged has what could not be read. The value of each key is kept under another.
+	Damaged []Damage
+	// Forgotten is the number of streams that were read but may have changed in what could not be. They begin anew under a
+	// start that is not before the latest time given out, as do those that are only in what could not be read.
+	Forgotten int
+	// Expired is the number of streams that had been idle for longer than MaxStale when the state was last written.
+	Expired int
+}
+
+// Damage is a value that could not be read.
+type Damage struct {
+	Key string
+	// Aside is the key under which the value is kept from now on, empty if there is no value where there should be one.
+	Aside string
+	Err   error
+}
+
+// Open brings back the state of p, whose table is empty, and returns its Journal.
+func Open(ctx context.Context, p *commit.Pipeline, cfg Config) (*Journal, Recovery, error) {
+	j := &Journal{
+		p: p, storage: cfg.Storage, identity: cfg.Identity, trouble: cfg.Trouble, minimum: cfg.Size, wake: make(chan struct{}, 1),
+	}
+	r := recovery{p: p, journal: j, progress: cfg.Progress}
+	if err := r.run(ctx); err != nil {
+		return nil, Recovery{}, fmt.Errorf("d2c: restoring state: %w", err)
+	}
+	j.start()
+	j.signal() // there may be something to do already
+	return j, r.Recovery, nil
+}
+
+// entriesAtOnce and chunksAtOnce bound what a recovery reads at once.
+const (
+	entriesAtOnce = 16
+	chunksAtOnce  = 16
+
+	// maxLostChunks bounds the chunks to be deleted where a manifest is lost: those of a shard in 25 million streams.
+	maxLostChunks = 64
+)
+
+// recovery brings the state back. It reads each checkpoint, and what the journal has that is newer.
+type recovery struct {
+	Recovery
+	p        *commit.Pipeline
+	journal  *Journal
+	keyed    bool // the table has the key of what is in storage
+	progress func(Recovery)
+
+	record    table.Record
+	wounded   uint64 // shards of which something is lost
+	newest    uint32 // latest time a stream was seen
+	first     uint64
+	manifests uint64 // shards that must have one
+	opened    uint32 // how often the journal had been opened when the latest entry was written
+	counted   uint64 // the latest entry when the head was written: none after it is of an earlier opening
+	headRead  bool
+	headLost  bool
+	deleted   uint64   // if headLost, entries before this one may be missing because they are no longer needed
+	highLost  bool     // the latest time given out is in an entry that is lost
+	asides    [][]byte // the values that are damaged, by place in Damaged
+
+	// What there is behind the end of the journal.
+	damagedBehind, readBehind []string
+}
+
+func (r *recovery) run(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{r.head, r.checkpoints, r.entries} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	r.finish()
+	// Nothing has been written until here.
+	if err := r.setAside(ctx); err != nil {
+		return err
+	}
+	// After a crash in between, what is left must still be known for what it is: that needs one that can be read.
+	for _, deletes := range [][]string{r.damagedBehind, append(r.readBehind, r.leftovers()...)} {
+		if len(deletes) == 0 {
+			continue
+		}
+		if err := r.journal.storage.Put(ctx, nil, deletes); err != nil {
+			return fmt.Errorf("%d keys from %s on: %w", len(deletes), deletes[0], err)
+		}
+	}
+	if r.wounded != 0 || r.headLost {
+		// What is damaged must be out of the way before anything is added. Without the head nobody knows which of the entries
+		// that are missing were deleted: a journal that begins anew misses none.
+		var shards []int
+		for i := range table.ShardCount {
+			if r.wounded>>i&1 != 0 || r.headLost {
+				shards = append(shards, i)
+			}
+		}
+		if err := r.journal.Checkpoint(ctx, shards); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leftovers returns the keys that a crash may have left behind. Those of wounded shards are seen to by their checkpoints.
+func (r *recovery) leftovers() (keys []string) {
+	j := r.journal
+	for seq := j.oldest; seq < j.first; seq++ {
+		keys = append(keys, KeyEntry(seq))
+	}
+	j.oldest, j.headed = j.first, j.first
+	for i := range j.shards {
+		s := &j.shards[i]
+		if !s.stored || r.wounded>>i&1 != 0 {
+			continue
+		}
+		// A round that did not end may have left more chunks than the manifest knows of, though hardly more than twice as many.
+		for n := range 2*max(s.left[0], s.left[1]) + 8 {
+			keys = append(keys, KeyChunk(i, s.parity^1, n))
+			if n >= s.chunks {
+				keys = append(keys, KeyChunk(i, s.parity, n))
+			}
+		}
+		s.left[s.parity], s.left[s.parity^1] = s.chunks, 0
+	}
+	return keys
+}
+
+// read reads a frame. The first that can be read tells the key of the table.
+func (r *recovery) read(b []byte, want frame) (frame, []byte, error) {
+	f, sections, err := readFrame(b, want)
+	switch {
+	case err != nil:
+	case !r.keyed:
+		r.p.Table.Rekey(f.key)
+		r.keyed = true
+	case f.key != r.p.Table.Key():
+		return frame{}, nil, errDamaged
+	}
+	return f, sections, err
+}
+
+func (r *recovery) get(ctx context.Context, keys ...string) ([][]byte, error) {
+	values, err := r.journal.storage.Get(ctx, keys)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", keys[0], err)
+	}
+	if len(values) != len(keys) {
+		return nil, fmt.Errorf("key %s: storage returned %d values for %d keys", keys[0], len(values), len(keys))
+	}
+	for _, v := range values {
+		r.Bytes += int64(len(v))
+	}
+	return values, nil
+}
+
+// damaged notes what could not be read, unless err says that there is nothing wrong with it.
+func (r *recovery) damaged(key string, value []byte, err error) error {
+	if errors.Is(err, table.ErrVersion) || errors.Is(err, table.ErrOwner) {
+		return fmt.Errorf("key %s: %w", key, err)
+	}
+	r.Damaged = append(r.Damaged, Damage{Key: key, Err: err})
+	r.asides = append(r.asides, value)
+	return nil
+}
+
+// setAside keeps what could not be read under keys of their own.
+func (r *recovery) setAside(ctx context.Context) error {
+	for i, value := range r.asides {
+		if value == nil {
+			continue
+		}
+		d := &r.Damaged[i]
+		for n := 1; d.Aside == ""; n++ {
+			key := KeyAside(d.Key, n)
+			there, err := r.get(ctx, key)
+			if err != nil {
+				return err
+			}
+			if there[0] == nil {
+				d.Aside = key
+			}
+		}
+		if err := r.journal.storage.Put(ctx, []store.KeyValue{{Key: d.Aside, Value: value}}, nil); err != nil {
+			return fmt.Errorf("key %s, set aside: %w", d.Key, err)
+		}
+	}
+	r.asides = nil
+	return nil
+}
+
+func (r *recovery) tell() {
+	if r.progress != nil {
+		p := r.Recovery
+		p.Streams = r.streams()
+		r.progress(p)
+	}
+}
+
+func (r *recovery) streams() int {
+	n := 0
+	for i := range r.p.Table.Shards {
+		n += r.p.Table.Shards[i].N
+	}
+	return n
+}
+
+// head finds out where the journal begins.
+func (r *recovery) head(ctx context.Context) error {
+	r.first, r.journal.oldest = 1, 1
+	values, err := r.get(ctx, KeyHead)
+	if err != nil || values[0] == nil {
+		return err
+	}
+	f, _, err := r.read(values[0], frame{kind: frameHead, identity: r.journal.identity})
+	if err != nil {
+		r.headLost = true
+		return r.damaged(KeyHead, values[0], err)
+	}
+	r.first, r.journal.oldest = f.first, f.oldest
+	r.journal.high, r.journal.opened = f.high, f.count
+	r.manifests = f.shards
+	r.counted, r.headRead = f.seq, true
+	return nil
+}
+
+// checkpoints loads the checkpoints of all shards.
+func (r *recovery) checkpoints(ctx context.Context) error {
+	keys := make([]string, table.ShardCount)
+	for i := range keys {
+		keys[i] = KeyManifest(i)
+	}
+	manifests, err := r.get(ctx, keys...)
+	if err != nil {
+		return err
+	}
+	oldest, deleted := uint64(1), uint64(1) // of the journal's entries, as far as manifests tell
+	for i, value := range manifests {
+		if value == nil && r.manifests>>i&1 == 0 {
+			// A first round that did not end may have left chunks.
+			r.journal.shards[i].left[1] = 8
+			continue
+		}
+		f, _, err := r.read(value, frame{kind: frameManifest, shard: uint8(i), identity: r.journal.identity})
+		if value == nil {
+			err = errMissing
+		}
+		if err != nil {
+			r.wounded |= 1 << i
+			// How many chunks there are is not known; this is more than there could be.
+			r.journal.shards[i].left = [2]uint32{maxLostChunks, maxLostChunks}
+			if err := r.damaged(keys[i], value, err); err != nil {
+				return err
+			}
+			continue
+		}
+		oldest, deleted = max(oldest, f.oldest), max(deleted, f.first)
+		if err := r.shard(ctx, i, &f); err != nil {
+			return err
+		}
+		r.tell()
+	}
+	// The head is stored whenever the journal is cut.
+	if !r.headRead && !r.headLost && oldest > 1 {
+		r.headLost = true
+		if err := r.damaged(KeyHead, nil, errMissing); err != nil {
+			return err
+		}
+	}
+	if r.headLost {
+		r.first, r.journal.oldest, r.deleted = oldest, oldest, deleted
+	}
+	return nil
+}
+
+// shard loads the checkpoint of one shard.
+func (r *recovery) shard(ctx context.Context, i int, manifest *frame) error {
+	s := &r.journal.shards[i]
+	*s = checkpointed{
+		seq: manifest.seq, changed: manifest.seq, stored: true, parity: manifest.parity & 1, chunks: manifest.count,
+	}
+	s.left[s.parity], s.left[s.parity^1] = max(s.chunks, manifest.index), manifest.index
+	r.p.Table.Shards[i].Floor = manifest.floor
+	r.journal.high = max(r.journal.high, manifest.high)
+	for from := uint32(0); from < s.chunks; from += chunksAtOnce {
+		var keys []string
+		for n := from; n < min(from+chunksAtOnce, s.chunks); n++ {
+			keys = append(keys, KeyChunk(i, s.parity, n))
+		}
+		values, err := r.get(ctx, keys...)
+		if err != nil {
+			return err
+		}
+		for n, value := range values {
+			s.bytes += int64(len(value))
+			want := frame{
+				kind: frameChunk, identity: r.journal.identity, shard: uint8(i), parity: s.parity, index: from + uint32(n), seq: s.seq,
+			}
+			if err := r.chunk(value, want); err != nil {
+				// Entries may still have what the chunk had.
+				r.wounded |= 1 << i
+				if err := r.damaged(keys[n], value, err); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if r.wounded>>i&1 != 0 {
+		s.seq, s.bytes = 0, 0
+		return nil
+	}
+	s.streams = r.p.Table.Shards[i].N
+	r.journal.stored += s.bytes
+	return nil
+}
+
+var errMissing = errors.New("missing")
+
+func (r *recovery) chunk(value []byte, want frame) error {
+	if value == nil {
+		return errMissing
+	}
+	f, sections, err := r.read(value, want)
+	if err != nil {
+		return err
+	}
+	section, _ := nextSection(sections, f.seq, int(want.shard))
+	if section == nil {
+		return errDamaged
+	}
+	return r.load(int(want.shard), section)
+}
+
+// load puts the records of a section into the table.
+func (r *recovery) load(shard int, section []byte) error {
+	sh := &r.p.Table.Shards[shard]
+	reader := table.ReadSection(section)
+	for reader.Next(&r.record) {
+		if r.p.Table.ShardOf(r.record.ID) != shard {
+			return fmt.Errorf("%w: stream %v is not of this shard", errDamaged, r.record.ID)
+		}
+		sh.Put(&r.record)
+		r.newest = max(r.newest, r.record.Seen)
+	}
+	return reader.Err
+}
+
+// entries replays the journal.
+func (r *recovery) entries(ctx context.Context) error {
+	j := r.journal
+	// known is up to where there must have been entries.
+	known := r.first - 1
+	for i := range j.shards {
+		known = max(known, j.shards[i].seq)
+	}
+	j.first, j.last = r.first, r.first-1
+	for seq := r.first; ; seq += entriesAtOnce {
+		// One more than is replayed, to know the last one.
+		var keys []string
+		for n := range uint64(entriesAtOnce + 1) {
+			keys = append(keys, KeyEntry(seq+n))
+		}
+		values, err := r.get(ctx, keys...)
+		if err != nil {
+			return err
+		}
+		present := len(values)
+		for present > 0 && values[present-1] == nil {
+			present--
+		}
+		if seq <= known {
+			present = max(present, int(min(known-seq+1, entriesAtOnce+1)))
+		}
+		for n, value := range values[:min(present, entriesAtOnce)] {
+			if value == nil && seq+uint64(n) > known && r.remnants(values[n:], seq+uint64(n)) {
+				return r.behind(ctx)
+			}
+			last := n == present-1 && seq+uint64(n) > known
+			cut, err := r.entry(keys[n], seq+uint64(n), known, value, last)
+			if err != nil {
+				return err
+			}
+			if cut {
+				return r.behind(ctx)
+			}
+		}
+		r.tell()
+		if present <= entriesAtOnce {
+			return nil
+		}
+	}
+}
+
+// behind sees to what there is behind the end of the journal, so that nobody meets it again: what is damaged there could not
+// be told from a damaged entry of this journal later.
+func (r *recovery) behind(ctx context.Context) error {
+	const atOnce = entriesAtOnce + 1 // as far as entries looks
+	for seq, some := r.journal.last+1, true; some; seq += atOnce {
+		var keys []string
+		for n := range uint64(atOnce) {
+			keys = append(keys, KeyEntry(seq+n))
+		}
+		values, err := r.get(ctx, keys...)
+		if err != nil {
+			return err
+		}
+		some = false
+		for n, value := range values {
+			if value == nil {
+				continue
+			}
+			some = true
+			_, _, err := r.read(value, frame{kind: frameEntry, identity: r.journal.identity, seq: seq + uint64(n)})
+			if err == nil || r.Torn && seq+uint64(n) == r.journal.last+1 {
+				r.readBehind = append(r.readBehind, keys[n])
+				continue
+			}
+			if err := r.damaged(keys[n], value, err); err != nil {
+				return err
+			}
+			r.damagedBehind = append(r.damagedBehind, keys[n])
+		}
+	}
+	return nil
+}
+
+// remnant reports whether an entry is of an earlier journal than the one before it, or than the head.
+func (r *recovery) remnant(f *frame) bool {
+	return f.count < r.opened || f.seq > r.counted && f.count < r.journal.opened
+}
+
+// remnants reports whether the first entry there is among values is of an earlier journal: then the journal ends before.
+func (r *recovery) remnants(values [][]byte, seq uint64) bool {
+	for n, value := range values {
+		if value != nil {
+			f, _, err := r.read(value, frame{kind: frameEntry, identity: r.journal.identity, seq: seq + uint64(n)})
+			return err == nil && r.remnant(&f)
+		}
+	}
+	return false
+}
+
+// entry replays one entry. If it is the last one and was not written to its end, nobody knows of it and it is cut off.
+func (r *recovery) entry(key string, seq, known uint64, value []byte, last bool) (cut bool, err error) {
+	j := r.journal
+	var f frame
+	var sections []byte
+	if value == nil {
+		if seq >= r.deleted {
+			err = errMissing
+			// Entries are deleted only once there is a head.
+			r.headLost = r.headLost || !r.headRead && seq <= known
+		}
+	} else if f, sections, err = r.read(value, frame{kind: frameEntry, identity: j.identity, seq: seq}); last && errors.Is(err, errTorn) {
+		r.Torn = true
+		return true, nil
+	} else if err == nil && (j.chain != 0 && f.first != j.chain || j.chain == 0 && r.remnant(&f)) {
+		// It does not follow on the entry before, or that is lost and it was written before that.
+		if seq > known && r.remnant(&f) {
+			return true, nil // of an earlier journal that had come farther
+		}
+		err = errDamaged // it, or the one before, is not what was stored last
+	}
+	j.last, j.chain, r.opened = seq, 0, max(r.opened, f.count)
+	if err == nil && value != nil {
+		j.chain = checksumOf(value)
+	}
+	j.sizes = append(j.sizes, uint32(len(value)))
+	j.bytes += int64(len(value))
+	if value != nil || err != nil {
+		high, ok := f.high, f.kind == frameEntry
+		if !ok { // the header cannot be read
+			high, ok = readTrailer(value, seq)
+		}
+		// The next entry that can be read tells it.
+		j.high, r.highLost = max(j.high, high), !ok && seq > known
+	}
+	if err != nil {
+		// It may have changed any stream that no checkpoint has since.
+		if r.suspect(seq, math.MaxUint64) {
+			return false, r.damaged(key, value, err)
+		}
+		if errors.Is(err, table.ErrVersion) || errors.Is(err, table.ErrOwner) {
+			return false, fmt.Errorf("key %s: %w", key, err)
+		}
+		return false, nil
+	}
+	if value != nil {
+		r.Entries++
+	}
+	bad := uint64(0)
+	for shard := range table.ShardCount {
+		if f.shards>>shard&1 == 0 {
+			continue
+		}
+		var section []byte
+		section, sections = nextSection(sections, seq, shard)
+		s := &j.shards[shard]
+		if seq <= s.seq {
+			continue
+		}
+		s.changed = seq
+		if section == nil || r.load(shard, section) != nil {
+			bad |= 1 << shard
+		}
+	}
+	if bad != 0 && r.suspect(seq, bad) {
+		return false, r.damaged(key, value, errDamaged)
+	}
+	return false, nil
+}
+
+// suspect marks the streams of shards that an entry may have changed, unless a later entry says what has become of them. It
+// reports whether there are shards without a later checkpoint among these.
+func (r *recovery) suspect(seq, shards uint64) bool {
+	any := false
+	for i := range r.p.Table.Shards {
+		if shards>>i&1 == 0 || seq <= r.journal.shards[i].seq {
+			continue
+		}
+		any = true
+		r.wounded |= 1 << i
+		sh := &r.p.Table.Shards[i]
+		for n := range sh.N {
+			sh.Slot(n).Meta |= table.FlagTouched
+		}
+	}
+	return any
+}
+
+// finish forgets what is suspect or has expired, and sets the clock of the rest.
+func (r *recovery) finish() {
+	p, j := r.p, r.journal
+	j.opened = max(j.opened, r.opened) + 1
+	if r.headLost {
+		// The head knew of openings that no entry may be left of. There were not so many.
+		j.opened += 1 << 16
+	}
+	now := p.Clock()
+	if r.newest == 0 {
+		r.newest = uint32(max(p.Time().Unix(), 0))
+	}
+	// Records count seconds as if no time had passed since the latest was written: what nobody was here to see is not idle.
+	j.epoch = int64(r.newest) - int64(now)
+	if r.highLost {
+		j.high = max(j.high, p.Time().UnixNano())
+	}
+	for i := range p.Table.Shards {
+		sh := &p.Table.Shards[i]
+		if r.headLost && !j.shards[i].stored {
+			// Only the head knows whether there was a manifest and, unless entries follow, what was given out last.
+			r.wounded |= 1 << i
+			if r.Entries == 0 {
+				sh.Floor = p.Time().UnixNano()
+			}
+		}
+		if r.wounded>>i&1 != 0 {
+			sh.Floor = max(sh.Floor, j.high)
+			r.Forgotten += sh.Remove(func(s *table.Slot) bool { return s.Meta&table.FlagTouched != 0 })
+		}
+		for n := range sh.N {
+			s := sh.Slot(n)
+			s.Seen = now - min(now, r.newest-min(s.Seen, r.newest))
+		}
+		if p.MaxStale > 0 {
+			if n := sh.Expire(now, p.MaxAge()); n > 0 {
+				r.Expired += n
+				j.shards[i].shrunk = j.shards[i].streams > 2*sh.N
+			}
+		}
+	}
+	r.Streams = r.streams()
+	p.Live.Store(int64(r.Streams))
+}

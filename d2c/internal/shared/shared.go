@@ -1,0 +1,399 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package shared keeps state where any number of workers have it in common.
+//
+// # The protocol
+//
+// The table of a worker is a cache, and so are the copies that a transaction folds its batches onto. For each copy the store is
+// asked to put its record in the place of the one that the cache has (a swap):
+//
+//	learn the lives of the store, if they are not known
+//	fold the batches onto copies
+//	up to maxTries times, until no copy is pending:
+//	    swap every pending copy; one that has not changed only compares
+//	    swapped    the copy is what the store has
+//	    changed    somebody else was faster, or the cache is stale: renew the copy from what is there, fold again
+//	    other life the store was wiped: learn the new life
+//	publish the copies
+//
+// So a stale cache never speaks: what it makes a repeat, a late point or a marker is compared before it is given out or dropped.
+//
+// # What a store loses
+//
+// A stream whose record is gone, or does not continue what this worker knows of it (see lineage), is lost. It begins anew
+// after the latest start and time that the worker knows to have been given out, or after the floor of the store's life if it
+// knows none. The floor is the time at which somebody first found the store without a life, so nothing that was given out in
+// an earlier life is later, and nothing from then can count a second time.
+//
+// There is one exception. Where a ring routes each stream to one worker and nothing of that has changed since the stream was last
+// counted here, and a point begins where the cache ends, nobody else can have changed it: the cache's copy is stored.
+package shared
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/deltaring/deltaring/d2c/internal/commit"
+	"github.com/deltaring/deltaring/d2c/internal/fold"
+	"github.com/deltaring/deltaring/d2c/internal/table"
+	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// ErrContended is the error of batches with a stream that others changed each time these were about to.
+var ErrContended = errors.New("d2c: other workers keep changing a stream of the batch")
+
+const (
+	// maxTries bounds how often a batch is folded onto what others have left.
+	maxTries = 16
+
+	// floorMargin is how far behind the floor of a new life what was given out may be ahead of this worker's clock.
+	floorMargin = time.Second
+	// retryHorizon is how old a delta can be that comes again when a worker begins that knows of no life before: the store is
+	// new, or was wiped while no worker was there, and what is older than this is new in either case.
+	retryHorizon = 24 * time.Hour
+	// maxAhead bounds by how much a single time given out, ahead of the clock, moves that floor.
+	maxAhead = 5 * time.Minute
+)
+
+// Keeper keeps transactions in a shared store.
+type Keeper struct {
+	Store store.Shared
+	// Damaged, if not nil, is told of a record that could not be read and was set aside.
+	Damaged func(id streamid.ID, err error)
+
+	codec  codec
+	p      *commit.Pipeline
+	lives  []store.Life // by group; empty until they are known
+	floors []fold.Interval
+
+	// The route by which batches come, zero if unknown, and since when, in seconds of the table's clock.
+	route      uint64
+	routeSince uint32
+
+	// high is the latest time given out.
+	high atomic.Int64
+
+	// held is what is outstanding, while it is brought to the store.
+	held *held
+
+	// Working memory of a transaction.
+	states  []state
+	swaps   []store.Swap
+	targets []int32 // copies, by swap
+	buffer  []byte
+	record  table.Record // what was read
+	mine    table.Record // what this worker has
+}
+
+// state says how a copy becomes a record.
+type state struct {
+	base    uint64        // the tag that must be there
+	tag     uint64        // of the record that was last sent
+	sent    uint64        // a tag that an earlier swap without an answer may have left there
+	since   uint32        // when the base was written, as far as is known
+	pending bool          // until the store has confirmed it
+	failed  bool          // it cannot be
+	asked   bool          // whether the table knows the stream: see known
+	renewed bool          // the copy is not of the table's stream any more
+	lost    bool          // the stream begins anew
+	known   lineage       // what a record must continue
+	after   fold.Interval // latest start and time that this worker has heard of
+	given   fold.Interval // start and latest time given out while the store failed, see Outage
+	own     bool          // that was under a life that began meanwhile
+	group   uint8
+}
+
+// New returns the Keeper of an owner's state.
+func New(p *commit.Pipeline, s store.Shared, identity uint64, damaged func(streamid.ID, error)) *Keeper {
+	return &Keeper{Store: s, Damaged: damaged, codec: codec{identity: identity}, p: p}
+}
+
+// Learn asks for the lives of the store, unless they are known. A worker does so before it takes anything: the floor of a life
+// that it begins drops what is older.
+func (k *Keeper) Learn(ctx context.Context) error {
+	if len(k.lives) > 0 {
+		return nil
+	}
+	now := k.p.Time().UnixNano()
+	return k.learn(ctx, now-int64(retryHorizon), now)
+}
+
+func (k *Keeper) learn(ctx context.Context, from, floor int64) error {
+	lives, err := k.Store.Lives(ctx, store.Life{ID: rand.Uint64() | 1, From: from, Floor: floor})
+	if err != nil {
+		return commit.StoreError{Err: fmt.Errorf("d2c: shared state: %w", err)}
+	}
+	if n := len(lives); n == 0 || n > 256 || n&(n-1) != 0 || len(k.lives) > 0 && n != len(k.lives) {
+		return commit.StoreError{Err: fmt.Errorf("d2c: shared state: the store has %d groups", n)}
+	}
+	k.lives = append(k.lives[:0], lives...)
+	k.floors = k.floors[:0]
+	for _, life := range lives {
+		k.floors = append(k.floors, fold.Interval{Start: life.From, Time: life.Floor})
+	}
+	return nil
+}
+
+// relearn asks for the lives again, and proposes a floor for those that have ended.
+func (k *Keeper) relearn(ctx context.Context) error {
+	return k.learn(ctx, 0, k.floor(k.p.Time()))
+}
+
+// floor is a time that is not before whatever was given out, by this worker or another, up to now.
+func (k *Keeper) floor(now time.Time) int64 {
+	return max(now.UnixNano(), min(k.high.Load(), now.Add(maxAhead).UnixNano())) + int64(floorMargin)
+}
+
+// Keep implements commit.Keeper.
+func (k *Keeper) Keep(ctx context.Context, tx *commit.Tx) error {
+	if err := k.Learn(ctx); err != nil {
+		return err
+	}
+	k.follow(tx)
+	tx.Floors(k.floors)
+	tx.Fold()
+	k.begin(tx)
+	return k.bring(ctx, tx)
+}
+
+// follow notes by which route the batches came.
+func (k *Keeper) follow(tx *commit.Tx) {
+	for _, b := range tx.Batches() {
+		switch {
+		case b.Route == k.route:
+		case k.route == 0 && k.p.Live.Load() == 0:
+			k.route, k.routeSince = b.Route, 0
+		default:
+			k.route, k.routeSince = b.Route, tx.Now()+1
+		}
+	}
+}
+
+// begin prepares a state for each copy that has none.
+func (k *Keeper) begin(tx *commit.Tx) {
+	k.states = k.states[:0]
+	for n := range tx.Len() {
+		k.states = append(k.states, k.fresh(tx, n))
+	}
+	const maxKept = 1 << 16
+	if cap(k.swaps) > maxKept {
+		k.swaps, k.targets, k.buffer = nil, nil, nil
+	}
+}
+
+func (k *Keeper) fresh(tx *commit.Tx, n int) state {
+	return state{
+		base: tx.Tag(n), since: tx.Seen(n), pending: true,
+		group: uint8(store.Group(tx.Copy(n).ID, len(k.lives))),
+	}
+}
+
+// bring brings the copies and the store together: a copy that is based on what is not there any more is made anew from what
+// is.
+func (k *Keeper) bring(ctx context.Context, tx *commit.Tx) error {
+	for range maxTries {
+		k.prepare(tx)
+		if len(k.swaps) == 0 {
+			return nil
+		}
+		results, err := k.Store.Swap(ctx, k.swaps)
+		if err == nil && len(results) != len(k.swaps) {
+			err = fmt.Errorf("the store returned %d results for %d swaps", len(results), len(k.swaps))
+		}
+		if err != nil {
+			for i, n := range k.targets {
+				if k.swaps[i].Record != nil {
+					k.states[n].sent = k.states[n].tag
+				}
+			}
+			clear(k.swaps)
+			return commit.StoreError{Err: fmt.Errorf("d2c: shared state: %w", err)}
+		}
+		ended := false
+		for i := range results {
+			n := int(k.targets[i])
+			switch results[i].Status {
+			case store.Swapped:
+				k.confirmed(tx, n)
+			case store.OtherLife:
+				ended = true
+			default:
+				if err := k.renew(ctx, tx, n, &k.swaps[i], &results[i]); err != nil {
+					clear(k.swaps)
+					return err
+				}
+			}
+		}
+		if ended {
+			if err := k.otherLife(ctx, tx, results); err != nil {
+				clear(k.swaps)
+				return err
+			}
+		}
+		clear(k.swaps)
+		tx.Refold()
+	}
+	if k.held != nil {
+		return commit.StoreError{Err: ErrContended} // there will be another time
+	}
+	for n := range k.states {
+		if k.states[n].pending {
+			k.fail(tx, n, ErrContended)
+		}
+	}
+	return nil
+}
+
+// confirmed notes that the store has what a copy says.
+func (k *Keeper) confirmed(tx *commit.Tx, n int) {
+	s := &k.states[n]
+	s.pending, s.base, s.sent = false, s.tag, 0
+	tx.Confirm(n, s.tag)
+	tx.Stored = true
+	if emitted := tx.Copies().Emitted(tx.Copy(n)); emitted > k.high.Load() {
+		k.high.Store(emitted)
+	}
+}
+
+// fail refuses the batches with points of a stream.
+func (k *Keeper) fail(tx *commit.Tx, n int, err error) {
+	k.states[n].pending, k.states[n].failed = false, true
+	tx.Refuse(n, err)
+}
+
+// prepare makes a swap for each copy that the store has not confirmed yet.
+func (k *Keeper) prepare(tx *commit.Tx) {
+	k.swaps, k.targets, k.buffer = k.swaps[:0], k.targets[:0], k.buffer[:0]
+	now, epoch := tx.Now(), k.p.Epoch.Unix()
+	for n := range k.states {
+		s := &k.states[n]
+		if !s.pending {
+			continue
+		}
+		slot := tx.Copy(n)
+		swap := store.Swap{
+			ID: slot.ID, Life: k.lives[s.group].ID, Base: s.base,
+			Age: time.Duration(now-min(s.since, now)) * time.Second,
+		}
+		if tx.Changed(n) {
+			s.tag = rand.Uint64() | 1 // not zero
+			from := len(k.buffer)
+			k.buffer = k.codec.append(k.buffer, tx.Copies(), slot, s.tag, epoch)
+			swap.Tag, swap.Record = s.tag, k.buffer[from:len(k.buffer):len(k.buffer)]
+		} else {
+			// A repeat is given out again, and a point too late dropped, because of what we believe of the stream: ask
+			// whether it still is so.
+			s.tag = s.base
+		}
+		k.swaps = append(k.swaps, swap)
+		k.targets = append(k.targets, int32(n))
+	}
+}
+
+// otherLife learns the lives that have begun. Copies of streams that this worker did not know were opened above the floor of a
+// life that has ended: they are folded again. Of the others the store will say that their records are not there.
+func (k *Keeper) otherLife(ctx context.Context, tx *commit.Tx, results []store.Result) error {
+	if err := k.relearn(ctx); err != nil {
+		return err
+	}
+	tx.Floors(k.floors)
+	for i := range results {
+		n := int(k.targets[i])
+		if s := &k.states[n]; results[i].Status == store.OtherLife && s.base == 0 {
+			tx.Renew(n, nil, s.after)
+		}
+	}
+	return nil
+}
+
+// renew makes a copy what the store has, or says how the stream is to go on if the store has lost it.
+func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Swap, result *store.Result) error {
+	s, slot := &k.states[n], tx.Copy(n)
+	there, tag := result.Record != nil, result.Tag
+	if there {
+		err := k.codec.read(result.Record, tag, swap.ID, &k.record)
+		if err == nil && k.record.Kind != slot.Kind() {
+			err = errDamaged
+		}
+		if errors.Is(err, ErrVersion) {
+			k.fail(tx, n, fmt.Errorf("d2c: stream %v in shared state: %w", swap.ID, err))
+			return nil
+		}
+		if err != nil {
+			if err := k.Store.SetAside(ctx, swap.ID, result.Record); err != nil {
+				return commit.StoreError{Err: fmt.Errorf("d2c: stream %v in shared state, setting aside: %w", swap.ID, err)}
+			}
+			if k.Damaged != nil {
+				k.Damaged(swap.ID, err)
+			}
+			there, tag = false, 0
+		}
+	}
+	if there && swap.Record != nil && tag == s.tag {
+		k.confirmed(tx, n) // ours: the store has done it twice
+		return nil
+	}
+	s.base = tag
+	if there && s.sent != 0 && tag == s.sent {
+		return nil // ours, of an earlier try without an answer: what has come since is added to it
+	}
+	k.ask(tx, n)
+	var r lineage
+	if there {
+		r = lineageOf(&k.record)
+		s.since = tx.Now() - min(uint32(max(k.p.Time().Unix()-int64(k.record.Seen), 0)), tx.Now())
+	}
+	if s.own && !s.renewed {
+		if k.adopt(tx, n, there, &r) {
+			return nil
+		}
+		there = false
+	}
+	lost := s.own || s.known.known && (!there || !r.continues(&s.known, k.record.Kind != table.KindSum || tx.Monotonic(n)))
+	if lost && !s.renewed && (!there || r.start == s.known.start && r.emitted < s.known.emitted) && k.unbroken(tx, n) {
+		return nil // the copy stands, on another base
+	}
+	if r.known {
+		s.after = fold.Interval{Start: max(s.after.Start, r.start), Time: max(s.after.Time, r.emitted)}
+		if there && !lost {
+			s.known = r
+		}
+	}
+	s.renewed, s.lost = true, lost
+	switch {
+	case lost:
+		s.after = fold.Interval{Start: max(s.after.Start, s.given.Start), Time: max(s.after.Time, s.given.Time)}
+		k.held.lose(tx, n)
+		tx.Renew(n, nil, s.after)
+	case there:
+		tx.Renew(n, &k.record, fold.Interval{})
+	default:
+		tx.Renew(n, nil, fold.Interval{})
+	}
+	return nil
+}
+
+// ask finds out, once, what this worker knows of the stream.
+func (k *Keeper) ask(tx *commit.Tx, n int) {
+	s := &k.states[n]
+	if s.asked {
+		return
+	}
+	s.asked = true
+	if tx.Known(n) && tx.Original(n, &k.mine) {
+		s.known = lineageOf(&k.mine)
+		s.after = fold.Interval{Start: s.known.start, Time: s.known.emitted}
+	}
+}
+
+// unbroken reports whether nobody but this worker can have changed the stream since it last did: nothing of the routing has
+// changed since, and a point begins where the stream ends here. k.mine is what this worker has.
+func (k *Keeper) unbroken(tx *commit.Tx, n int) bool {
+	return k.route != 0 && tx.Seen(n) >= k.routeSince && tx.Original(n, &k.mine) && tx.Aligned(n, k.mine.Timeline.Last)
+}

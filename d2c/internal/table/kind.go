@@ -1,0 +1,14 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package table
+
+// Kind is the kind of a stream.
+type Kind uint8
+
+// The kinds of streams.
+const (
+	KindSum Kind = iota
+	KindHistogram
+	KindExponentialHistogram
+)

@@ -1,0 +1,450 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package table
+
+import (
+	"math/bits"
+	"math/rand/v2"
+	"sync"
+	"unsafe"
+
+	"github.com/deltaring/deltaring/d2c/internal/fold"
+	"github.com/deltaring/deltaring/streamid"
+)
+
+const (
+	// ShardCount spreads locks and growth: while one shard's index doubles, the others go on.
+	ShardCount = 64
+	shardShift = 64 - 6
+
+	// The first chunksPerSize chunks of a shard have chunkSlots slots, the next as many twice that, and so on: the last,
+	// partly empty one is a small part of the shard, and the garbage collector has few chunks to mark. All of the sizes,
+	// 12 KiB times a power of two, are such that the Go allocator rounds nothing up.
+	chunkShift    = 8
+	chunkSlots    = 1 << chunkShift
+	chunksPerSize = 16
+
+	// An index entry has the number of a slot, +1, below a tag of hash bits that saves most looks at the wrong slot.
+	tagShift = 24
+	MaxSlots = 1<<tagShift - 1
+
+	minIndex = 16
+)
+
+// Table holds all streams.
+type Table struct {
+	Shards [ShardCount]Shard
+	key    Key
+}
+
+// Key says where in a table a stream is. It is secret: who chooses the attributes of streams must not choose that two of them
+// meet in the index, or that all wait for one lock.
+type Key [2]uint64
+
+// NewKey returns a random key.
+func NewKey() Key { return Key{rand.Uint64(), rand.Uint64()} }
+
+// hash returns a number whose first bits say the shard, and whose last ones the place in its index.
+func (k *Key) hash(id streamid.ID) uint64 {
+	hi, lo := bits.Mul64(id.Lo^k[0], id.Hi^k[1])
+	return hi ^ lo
+}
+
+// New returns an empty table.
+func New(key Key) *Table {
+	t := &Table{}
+	t.Rekey(key)
+	return t
+}
+
+// Rekey gives an empty table another key.
+func (t *Table) Rekey(key Key) {
+	t.key = key
+	for i := range t.Shards {
+		t.Shards[i].key = key
+	}
+}
+
+// Key returns the table's key.
+func (t *Table) Key() Key { return t.key }
+
+// ShardOf returns the number of the shard that a stream is in.
+func (t *Table) ShardOf(id streamid.ID) int { return int(t.key.hash(id) >> shardShift) }
+
+// Tag has the table keep a tag for each stream.
+func (t *Table) Tag() {
+	for i := range t.Shards {
+		t.Shards[i].Tagged = true
+	}
+}
+
+// Memory returns the bytes allocated for all streams. It locks one shard at a time.
+func (t *Table) Memory() (n int64) {
+	for i := range t.Shards {
+		sh := &t.Shards[i]
+		sh.Lock()
+		n += sh.Memory()
+		sh.Unlock()
+	}
+	return n
+}
+
+// SetKey makes the shard, which is empty, one of streams that come from a table with this key.
+func (sh *Shard) SetKey(key Key) { sh.key = key }
+
+// Tag returns the tag of the stream with a number, zero where there are none.
+func (sh *Shard) Tag(number int) uint64 {
+	if !sh.Tagged {
+		return 0
+	}
+	return sh.Tags[number]
+}
+
+// SetTag sets the tag of the stream with a number, where there are tags.
+func (sh *Shard) SetTag(number int, tag uint64) {
+	if sh.Tagged {
+		sh.Tags[number] = tag
+	}
+}
+
+// Slot is what a stream costs: 48 bytes without pointers, plus its share of the index.
+type Slot struct {
+	ID    streamid.ID
+	start int64
+	last  int64
+	// value has the bits of a sum, or the blockRef of a histogram.
+	value uint64
+	// Seen is when a point was last counted, in seconds of the Converter's clock.
+	Seen uint32
+	// Meta has the flags in its low byte and above them the number of the aside, +1.
+	Meta uint32
+}
+
+// The flags of a slot.
+const (
+	flagKind      = 0b11 // a Kind
+	flagDouble    = 1 << 2
+	FlagRestarted = 1 << 3 // takes nothing from before its start
+	flagMarked    = 1 << 4
+	FlagFresh     = 1 << 5 // allotted in this batch, nothing added yet
+	FlagTouched   = 1 << 6 // met in this batch
+	FlagChanged   = 1 << 7 // changed by this group of batches; of no meaning in memory
+
+	asideShift = 8
+)
+
+// aside is what few streams need: those with gaps, or that gave out a time after their last.
+type aside struct {
+	emitted int64
+	gaps    fold.GapSet
+}
+
+// Shard is a part of the table under one lock.
+type Shard struct {
+	sync.Mutex
+	key    Key
+	index  []uint32 // open addressing, linear probing, at most 3/4 full; rebuilt rather than deleted from
+	N      int
+	chunks [][]Slot // n slots in use, dense
+	room   int      // slots in all chunks
+	asides []aside
+	free   []uint32 // asides not in use
+	blocks slab
+	bounds boundsTable
+	// Tags has those of shared records, by slot; empty unless tagged.
+	Tags   []uint64
+	Tagged bool
+	// Floor is the time up to which streams of this shard may have been lost: none opens at or before it.
+	Floor int64
+	// Moves counts the removals that gave streams other numbers.
+	Moves uint64
+
+	_ [64]byte // keeps the neighbours' locks off this one's cache line
+}
+
+// chunkOf returns the number of the chunk that has a slot, the slot's place there, and the chunk's size.
+func chunkOf(slot int) (chunk, at, size int) {
+	const first = chunkSlots * chunksPerSize // slots in all chunks of the first size
+	doubling := bits.Len(uint(slot)/first+1) - 1
+	slot -= (1<<doubling - 1) * first
+	shift := chunkShift + doubling
+	return doubling*chunksPerSize + slot>>shift, slot & (1<<shift - 1), 1 << shift
+}
+
+func (sh *Shard) Slot(i int) *Slot {
+	chunk, at, _ := chunkOf(i)
+	return &sh.chunks[chunk][at]
+}
+
+func tagOf(hash uint64) uint32 { return uint32(hash>>48) << tagShift }
+
+// Find returns the stream's slot, or nil.
+func (sh *Shard) Find(id streamid.ID) *Slot {
+	s, _ := sh.Seek(id)
+	return s
+}
+
+// Seek returns the stream's slot and its number, or nil.
+func (sh *Shard) Seek(id streamid.ID) (*Slot, int32) {
+	if len(sh.index) == 0 {
+		return nil, 0
+	}
+	hash := sh.key.hash(id)
+	tag, mask := tagOf(hash), uint64(len(sh.index)-1)
+	for i := hash & mask; ; i = (i + 1) & mask {
+		entry := sh.index[i]
+		if entry == 0 {
+			return nil, 0
+		}
+		if entry>>tagShift == tag>>tagShift {
+			if s := sh.Slot(int(entry&MaxSlots) - 1); s.ID == id {
+				return s, int32(entry&MaxSlots) - 1
+			}
+		}
+	}
+}
+
+// Add gives the stream, which must not have one, a slot marked fresh; nil if the shard is full.
+func (sh *Shard) Add(id streamid.ID, kind Kind) *Slot {
+	if sh.N >= MaxSlots {
+		return nil
+	}
+	if size := max(len(sh.index), minIndex); (sh.N+1)*4 > len(sh.index)*3 {
+		for (sh.N+1)*4 > size*3 { // many may have been appended
+			size *= 2
+		}
+		sh.reindex(size)
+	}
+	s := sh.Append(id, kind)
+	sh.enter(id, sh.N)
+	return s
+}
+
+// Append is add for a stream that nobody looks for by its ID.
+func (sh *Shard) Append(id streamid.ID, kind Kind) *Slot {
+	if sh.N == sh.room {
+		_, _, size := chunkOf(sh.N)
+		sh.chunks = append(sh.chunks, make([]Slot, size))
+		sh.room += size
+	}
+	s := sh.Slot(sh.N)
+	sh.N++
+	*s = Slot{ID: id, Meta: uint32(kind) | FlagFresh}
+	if sh.Tagged {
+		sh.Tags = append(sh.Tags, 0)
+	}
+	return s
+}
+
+func (sh *Shard) enter(id streamid.ID, number int) {
+	hash, mask := sh.key.hash(id), uint64(len(sh.index)-1)
+	i := hash & mask
+	for sh.index[i] != 0 {
+		i = (i + 1) & mask
+	}
+	sh.index[i] = tagOf(hash) | uint32(number)
+}
+
+// reindex makes an index of the given size, a power of two. It reads the slots in order, so it runs at memory bandwidth.
+func (sh *Shard) reindex(size int) {
+	sh.index = make([]uint32, size)
+	for i := range sh.N {
+		sh.enter(sh.Slot(i).ID, i+1)
+	}
+}
+
+// Expire forgets the streams last seen more than age before now.
+func (sh *Shard) Expire(now, age uint32) (expired int) {
+	return sh.Remove(func(s *Slot) bool { return now > s.Seen && now-s.Seen > age })
+}
+
+// Remove forgets the streams that gone is true for, and gives back the memory that this frees.
+func (sh *Shard) Remove(gone func(*Slot) bool) (removed int) {
+	for i := 0; i < sh.N; {
+		s := sh.Slot(i)
+		if !gone(s) {
+			i++
+			continue
+		}
+		sh.dropValue(s)
+		sh.dropAside(s)
+		sh.N--
+		*s = *sh.Slot(sh.N)
+		if sh.Tagged {
+			sh.Tags[i] = sh.Tags[sh.N]
+			sh.Tags = sh.Tags[:sh.N]
+		}
+		removed++
+	}
+	if removed == 0 {
+		return 0
+	}
+	sh.Moves++
+	for len(sh.chunks) > 0 {
+		last := len(sh.chunks) - 1
+		if rest := sh.room - len(sh.chunks[last]); sh.N > rest {
+			break
+		} else {
+			sh.chunks[last] = nil
+			sh.chunks, sh.room = sh.chunks[:last], rest
+		}
+	}
+	size := len(sh.index)
+	for size > minIndex && sh.N*8 < size*3 { // half of what would make it grow
+		size /= 2
+	}
+	sh.reindex(size)
+	sh.compact()
+	return removed
+}
+
+// compact copies asides and blocks together where most of them are free.
+func (sh *Shard) compact() {
+	if len(sh.free) > len(sh.asides)/2 {
+		kept := make([]aside, 0, len(sh.asides)-len(sh.free))
+		for i := range sh.N {
+			if s := sh.Slot(i); s.Meta>>asideShift != 0 {
+				kept = append(kept, sh.asides[s.Meta>>asideShift-1])
+				s.Meta = s.Meta&(1<<asideShift-1) | uint32(len(kept))<<asideShift
+			}
+		}
+		sh.asides, sh.free = kept, nil
+	}
+	if sh.blocks.sparse() {
+		var blocks slab
+		for i := range sh.N {
+			if s := sh.Slot(i); s.Kind() != KindSum {
+				from := sh.blocks.block(blockRef(s.value))
+				ref := blocks.alloc(len(from))
+				copy(blocks.block(ref), from)
+				s.value = uint64(ref)
+			}
+		}
+		sh.blocks = blocks
+	}
+}
+
+// Clear forgets all streams and keeps the memory, unless that is a lot.
+func (sh *Shard) Clear() {
+	const maxKept = 1 << 15 // streams
+	if sh.room > maxKept || sh.blocks.bytes > 1<<24 || len(sh.bounds.sets) > 1<<10 {
+		sh.index, sh.N, sh.chunks, sh.room = nil, 0, nil, 0
+		sh.asides, sh.free, sh.blocks, sh.bounds = nil, nil, slab{}, boundsTable{}
+		return
+	}
+	clear(sh.index)
+	sh.N = 0
+	sh.asides, sh.free = sh.asides[:0], sh.free[:0]
+	sh.blocks.clear()
+}
+
+// Memory returns the bytes that the shard has allocated.
+func (sh *Shard) Memory() int64 {
+	return 4*int64(cap(sh.index)) +
+		int64(unsafe.Sizeof(Slot{}))*int64(sh.room) + int64(unsafe.Sizeof([]Slot{}))*int64(cap(sh.chunks)) +
+		int64(unsafe.Sizeof(aside{}))*int64(cap(sh.asides)) + 4*int64(cap(sh.free)) +
+		8*int64(cap(sh.Tags)) + sh.blocks.bytes + sh.bounds.bytes
+}
+
+func (s *Slot) Kind() Kind { return Kind(s.Meta & flagKind) }
+
+// Timeline unpacks what classification needs.
+func (sh *Shard) Timeline(s *Slot, t *fold.Timeline) {
+	t.Start, t.Last, t.Emitted = s.start, s.last, s.last
+	t.Restarted = s.Meta&FlagRestarted != 0
+	t.Marked = s.Meta&flagMarked != 0
+	if i := s.Meta >> asideShift; i != 0 {
+		a := &sh.asides[i-1]
+		t.Emitted, t.Gaps = a.emitted, a.gaps
+		return
+	}
+	t.Gaps.N, t.Gaps.Horizon = 0, 0
+}
+
+// Emitted returns the latest time given out.
+func (sh *Shard) Emitted(s *Slot) int64 {
+	if i := s.Meta >> asideShift; i != 0 {
+		return sh.asides[i-1].emitted
+	}
+	return s.last
+}
+
+// SetTimeline packs it again.
+func (sh *Shard) SetTimeline(s *Slot, t *fold.Timeline) {
+	s.start, s.last = t.Start, t.Last
+	s.Meta &^= FlagRestarted | flagMarked
+	if t.Restarted {
+		s.Meta |= FlagRestarted
+	}
+	if t.Marked {
+		s.Meta |= flagMarked
+	}
+	if t.Emitted == t.Last && t.Gaps.N == 0 && t.Gaps.Horizon == 0 {
+		sh.dropAside(s)
+		return
+	}
+	if s.Meta>>asideShift == 0 {
+		if n := len(sh.free); n > 0 {
+			s.Meta |= (sh.free[n-1] + 1) << asideShift
+			sh.free = sh.free[:n-1]
+		} else {
+			sh.asides = append(sh.asides, aside{})
+			s.Meta |= uint32(len(sh.asides)) << asideShift
+		}
+	}
+	sh.asides[s.Meta>>asideShift-1] = aside{t.Emitted, t.Gaps}
+}
+
+func (sh *Shard) dropAside(s *Slot) {
+	if i := s.Meta >> asideShift; i != 0 {
+		sh.free = append(sh.free, i-1)
+		s.Meta &= 1<<asideShift - 1
+	}
+}
+
+func (s *Slot) Number() fold.Number {
+	return fold.Number{Bits: s.value, Double: s.Meta&flagDouble != 0}
+}
+
+func (s *Slot) SetNumber(n fold.Number) {
+	s.value = n.Bits
+	s.Meta &^= flagDouble
+	if n.Double {
+		s.Meta |= flagDouble
+	}
+}
+
+// CopyFrom makes dst, a slot of sh, what s is in src.
+func (sh *Shard) CopyFrom(dst *Slot, src *Shard, s *Slot) {
+	if both := dst.Meta | s.Meta; both&flagKind == 0 && both>>asideShift == 0 { // nearly all streams
+		*dst = *s
+		dst.Meta &^= FlagFresh | FlagTouched | FlagChanged
+		return
+	}
+	if (dst.Meta|s.Meta)>>asideShift != 0 {
+		var t fold.Timeline
+		src.Timeline(s, &t)
+		sh.SetTimeline(dst, &t)
+	} else {
+		const flags = FlagRestarted | flagMarked
+		dst.start, dst.last = s.start, s.last
+		dst.Meta = dst.Meta&^flags | s.Meta&flags
+	}
+	dst.Seen = s.Seen
+	if s.Kind() == KindSum {
+		dst.SetNumber(s.Number())
+	} else {
+		sh.copyBlock(dst, src, s)
+	}
+	dst.Meta &^= FlagFresh
+}
+
+// Empty makes the slot what add left it.
+func (sh *Shard) Empty(s *Slot) {
+	if s.Meta&FlagFresh == 0 {
+		sh.dropValue(s)
+		sh.dropAside(s)
+	}
+	*s = Slot{ID: s.ID, Seen: s.Seen, Meta: uint32(s.Kind()) | FlagFresh}
+}

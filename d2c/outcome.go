@@ -1,0 +1,95 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package d2c
+
+import (
+	"github.com/deltaring/deltaring/d2c/internal/fold"
+	"github.com/deltaring/deltaring/d2c/internal/table"
+)
+
+// Outcome says what became of one data point. Every point of a batch has exactly one. String returns a short name fit for a
+// metric attribute, for instance "aligned" or "dropped_too_late". Added reports whether the point's value is now part of a
+// total, restarts included; Restarted whether it began its stream anew under a new start timestamp; Dropped whether it was
+// removed because it could not be added.
+type Outcome = fold.Outcome
+
+// The outcomes. See the classification table in the package comment.
+const (
+	// Passed points belong to gauges, summaries and metrics that are not delta; they are not touched.
+	Passed = fold.Passed
+
+	// AddedFirst opened a stream.
+	AddedFirst = fold.AddedFirst
+	// AddedAligned started exactly where the stream had ended.
+	AddedAligned = fold.AddedAligned
+	// AddedNoStart has no usable start (zero, or equal to its time) and ended after the stream.
+	AddedNoStart = fold.AddedNoStart
+	// AddedGap started after the stream had ended; Result.GapOpened tells the time between.
+	AddedGap = fold.AddedGap
+	// AddedOverlap started before the stream had ended.
+	AddedOverlap = fold.AddedOverlap
+	// AddedLate filled (part of) a remembered gap.
+	AddedLate = fold.AddedLate
+	// AddedBeforeFirst ended at or before the start of a stream that is still new; the start moved back.
+	AddedBeforeFirst = fold.AddedBeforeFirst
+
+	// RestartedGap began the stream anew because of GapRestart.
+	RestartedGap = fold.RestartedGap
+	// RestartedLayout began the stream anew because the histogram's bounds changed.
+	RestartedLayout = fold.RestartedLayout
+	// RestartedOverflow began the stream anew because the total would not fit its type.
+	RestartedOverflow = fold.RestartedOverflow
+	// RestartedLost began the stream anew because shared state had lost it, or had gone back to an older record.
+	RestartedLost = fold.RestartedLost
+
+	// Repeated was already counted; the stream's latest sample was emitted once more in its place.
+	Repeated = fold.Repeated
+	// Forwarded is a "no recorded value" marker, passed on as cumulative.
+	Forwarded = fold.Forwarded
+
+	// DroppedOverlap overlapped under OverlapDrop.
+	DroppedOverlap = fold.DroppedOverlap
+	// DroppedOlderStart started before the stream did and ended after the stream's last accepted time.
+	DroppedOlderStart = fold.DroppedOlderStart
+	// DroppedTooLate ended before the stream's last accepted time and cannot be shown to be missing from it.
+	DroppedTooLate = fold.DroppedTooLate
+	// DroppedLimit would have opened a stream beyond Config.MaxStreams.
+	DroppedLimit = fold.DroppedLimit
+	// DroppedTime has no time, a time of 2^63-2^53 ns (December 2261) or later, or a start after its time.
+	DroppedTime = fold.DroppedTime
+	// DroppedNoValue has neither a value nor the "no recorded value" flag.
+	DroppedNoValue = fold.DroppedNoValue
+	// DroppedNotFinite carries a NaN or an infinity.
+	DroppedNotFinite = fold.DroppedNotFinite
+	// DroppedNegative is a negative delta of a monotonic sum.
+	DroppedNegative = fold.DroppedNegative
+	// DroppedBuckets has a number of bucket counts that does not fit its bounds or is 2^24 or more, bounds that are not
+	// strictly increasing, or exponential bucket counts whose sum passes a uint64.
+	DroppedBuckets = fold.DroppedBuckets
+	// DroppedScale has an exponential scale outside -10..20, a populated bucket in which no float64 lies, or a negative
+	// zero threshold.
+	DroppedScale = fold.DroppedScale
+
+	// Kept is not given out: the shared store fails, and the point may have been counted before it did. It is added when the
+	// store is back, if it can be: see SharedConfig.MaxOutstanding.
+	Kept = fold.Kept
+
+	// NumOutcomes is the number of outcomes. Later ones get the next numbers, whatever their class.
+	NumOutcomes = fold.NumOutcomes
+)
+
+// Kind is the kind of a stream.
+type Kind = table.Kind
+
+// The kinds of streams.
+const (
+	KindSum                  = table.KindSum
+	KindHistogram            = table.KindHistogram
+	KindExponentialHistogram = table.KindExponentialHistogram
+)
+
+// Stream describes one stream at the moment it was looked at: its ID and Kind; Start, the cumulative start timestamp, Last, the
+// end of the latest accepted interval, and Emitted, the latest time given out (Last, or later after late points); of a sum
+// the total as Int, or as Double if IsDouble; of a histogram its Count and Sum.
+type Stream = table.Stream

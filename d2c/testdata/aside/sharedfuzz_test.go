@@ -1,0 +1,299 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package d2c_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zeebo/xxh3"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// sealShared gives a record the tag and the checksum that it must have.
+func sealShared(record []byte, tag uint64) []byte {
+	record = bytes.Clone(record)
+	binary.LittleEndian.PutUint64(record[1:], tag)
+	body := record[:len(record)-8]
+	binary.LittleEndian.PutUint64(record[len(body):], xxh3.Hash(body))
+	return record
+}
+
+// recordCase is a stream and what it has been given.
+type recordCase struct {
+	name string
+	md   []pmetric.Metrics
+}
+
+// recordCases are streams of every kind, and everything that a record may hold.
+func recordCases() []recordCase {
+	number := func(start, end float64, value float64) pmetric.Metrics {
+		md := deltas(delta{"mixed", start, end, int64(value), false})
+		if value != float64(int64(value)) {
+			md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0).SetDoubleValue(value)
+		}
+		return md
+	}
+	histogram := func(start, end float64, bounds []float64, counts ...uint64) pmetric.Metrics {
+		md, m := oneMetric("histogram")
+		m.SetEmptyHistogram().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+		dp := m.Histogram().DataPoints().AppendEmpty()
+		dp.SetStartTimestamp(scriptTime(start))
+		dp.SetTimestamp(scriptTime(end))
+		dp.ExplicitBounds().FromRaw(bounds)
+		dp.BucketCounts().FromRaw(counts)
+		for _, n := range counts {
+			dp.SetCount(dp.Count() + n)
+		}
+		dp.SetSum(1.5)
+		dp.SetMin(0.25)
+		dp.SetMax(1)
+		return md
+	}
+	exponential := func(start, end float64, counts ...uint64) pmetric.Metrics {
+		md, m := oneMetric("exponential")
+		m.SetEmptyExponentialHistogram().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+		dp := m.ExponentialHistogram().DataPoints().AppendEmpty()
+		dp.SetStartTimestamp(scriptTime(start))
+		dp.SetTimestamp(scriptTime(end))
+		dp.SetScale(3)
+		dp.SetZeroCount(2)
+		dp.SetZeroThreshold(0.125)
+		dp.Positive().SetOffset(-2)
+		dp.Positive().BucketCounts().FromRaw(counts)
+		dp.Negative().SetOffset(5)
+		dp.Negative().BucketCounts().FromRaw(counts[:1])
+		dp.SetCount(2 + counts[0])
+		for _, n := range counts {
+			dp.SetCount(dp.Count() + n)
+		}
+		return md
+	}
+	marker := deltas(delta{stream: "mixed", start: 10, end: 10, marker: true})
+	return []recordCase{
+		{"int", []pmetric.Metrics{number(1, 2, 5), number(2, 3, 1<<40)}},
+		{"double", []pmetric.Metrics{number(1, 2, 5), number(2, 3, 0.5)}},
+		{"gaps", []pmetric.Metrics{number(1, 2, 5), number(3, 4, 6), number(8, 9, 7), number(5, 6, 8)}},
+		{"marked", []pmetric.Metrics{number(1, 2, 5), marker}},
+		{"histogram", []pmetric.Metrics{histogram(1, 2, []float64{1, 2}, 3, 0, 1<<33)}},
+		{"histogram without buckets", []pmetric.Metrics{histogram(1, 2, nil)}},
+		{"restarted", []pmetric.Metrics{histogram(1, 2, []float64{1, 2}, 3, 0, 1), histogram(2, 3, []float64{1}, 3, 0)}},
+		{"exponential", []pmetric.Metrics{exponential(1, 2, 1, 2, 3, 1<<50)}},
+	}
+}
+
+func oneMetric(name string) (pmetric.Metrics, pmetric.Metric) {
+	md := pmetric.NewMetrics()
+	m := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+	m.SetName(name)
+	return md, m
+}
+
+func recordConverter(t testing.TB, store store.Shared) *d2c.Converter {
+	t.Helper()
+	conv, err := d2c.OpenShared(context.Background(), d2c.Config{LateWindow: time.Minute, Now: func() time.Time { return time.Unix(scriptEpoch, 0) }},
+		d2c.SharedConfig{Store: store, Owner: "golden"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conv
+}
+
+// record returns what the store has after the stream was given what it is given.
+func (c recordCase) record(t testing.TB) (id streamid.ID, record []byte) {
+	t.Helper()
+	store := new(store.Memory)
+	conv := recordConverter(t, store)
+	for _, md := range c.md {
+		if _, err := conv.Convert(context.Background(), clonedMetrics(md)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id = onlyShared(store.Records())
+	return id, store.Records()[id]
+}
+
+func clonedMetrics(md pmetric.Metrics) pmetric.Metrics {
+	out := pmetric.NewMetrics()
+	md.CopyTo(out)
+	return out
+}
+
+const goldenTag = 0x0123456789abcdef
+
+// TestSharedRecordFormat holds version 1 of the format to testdata/shared_v1.txt, in both directions: it is what workers
+// of all versions have in common. There a record has a tag of its own.
+func TestSharedRecordFormat(t *testing.T) {
+	const file = "testdata/shared_v1.txt"
+	if *update {
+		var b strings.Builder
+		for _, c := range recordCases() {
+			id, record := c.record(t)
+			fmt.Fprintf(&b, "%s\t%v\t%x\n", c.name, id, sealShared(record, goldenTag))
+		}
+		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	cases := recordCases()
+	if len(lines) != len(cases) {
+		t.Fatalf("%d lines, want %d", len(lines), len(cases))
+	}
+	for i, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			fields := strings.Split(lines[i], "\t")
+			golden, err := hex.DecodeString(fields[len(fields)-1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, record := c.record(t)
+			if fields[0] != c.name || fields[1] != id.String() {
+				t.Fatalf("line is of %s, stream %s, want stream %v", fields[0], fields[1], id)
+			}
+			if got := sealShared(record, goldenTag); !bytes.Equal(got, golden) {
+				t.Errorf("writes %x\nwant   %x", got, golden)
+			}
+			if tag, ok := d2c.RecordTag(golden); !ok || tag != goldenTag {
+				t.Errorf("tag %x, %v", tag, ok)
+			}
+			// What is read from it goes on as what it was made of.
+			store := new(store.Memory)
+			store.Records()[id] = golden
+			got := clonedMetrics(c.md[len(c.md)-1])
+			result, err := recordConverter(t, store).Convert(context.Background(), got)
+			if err != nil || store.Aside() > 0 {
+				t.Fatalf("%v, %d set aside", err, store.Aside())
+			}
+			if c.name != "marked" && result.Count(d2c.Repeated) != 1 {
+				t.Fatalf("a retry is %s", describeResult(result))
+			}
+			m := newModel(d2c.Config{LateWindow: time.Minute})
+			var want pmetric.Metrics
+			for _, md := range append(c.md, c.md[len(c.md)-1]) {
+				want, _ = m.convert(md)
+			}
+			if a, b := describeMetrics(got), describeMetrics(want); c.name != "marked" && a != b {
+				t.Errorf("got  %s\nwant %s", a, b)
+			}
+		})
+	}
+}
+
+func describeMetrics(md pmetric.Metrics) string {
+	var parts []string
+	forEachMetric(md, func(_ pmetric.ResourceMetrics, _ pmetric.ScopeMetrics, m pmetric.Metric) {
+		for _, p := range deltaPoints(m) {
+			parts = append(parts, fmt.Sprintf("(%d, %d] %s", p.start, p.time, describe(p.dp)))
+		}
+	})
+	return strings.Join(parts, " ")
+}
+
+// TestSharedRecordSize says what a stream costs in the store, apart from its key: of a sum nothing that it could do without.
+func TestSharedRecordSize(t *testing.T) {
+	const (
+		header   = 1 + 8 + 8 // version, tag, owner
+		bounds   = 1         // none
+		identity = 16
+		state    = 1 + 5 + 9 + 9 // flags, seen, start, last
+		checksum = 8
+		want     = header + bounds + identity + state + checksum
+	)
+	for i, value := range []int{6, 8} { // 1<<40 + 5, and a float64
+		c := recordCases()[i]
+		if _, record := c.record(t); len(record) != want+value {
+			t.Errorf("%s: %d bytes, want %d", c.name, len(record), want+value)
+		}
+	}
+}
+
+// FuzzSharedRecord finds any bytes in the store: as they are, and with a header and a checksum that are sound. They are
+// set aside, or read as what a Converter could have written.
+func FuzzSharedRecord(f *testing.F) {
+	cases := recordCases()
+	var ids []streamid.ID
+	var headers [][]byte
+	for i, c := range cases {
+		id, record := c.record(f)
+		ids = append(ids, id)
+		headers = append(headers, record[:17])
+		f.Add(uint8(i), false, record)
+		f.Add(uint8(i), true, record[17:len(record)-8])
+		f.Add(uint8(i), false, record[:len(record)-1])
+		newer := bytes.Clone(record)
+		newer[0]++
+		f.Add(uint8(i), false, newer)
+	}
+	f.Add(uint8(0), false, []byte{})
+	f.Add(uint8(0), true, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
+	f.Fuzz(func(t *testing.T, which uint8, sound bool, data []byte) {
+		if len(data) > 1<<12 {
+			return
+		}
+		i := int(which) % len(cases)
+		c, id := cases[i], ids[i]
+		if sound {
+			data = sealShared(append(append(bytes.Clone(headers[i]), data...), make([]byte, 8)...), goldenTag)
+		}
+		store := new(store.Memory)
+		store.Records()[id] = bytes.Clone(data)
+
+		a, b := recordConverter(t, store), recordConverter(t, store)
+		next := clonedMetrics(c.md[0])
+		for _, p := range deltaPoints(next.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0)) {
+			p.dp.SetStartTimestamp(scriptTime(100))
+			p.dp.SetTimestamp(scriptTime(101))
+		}
+		var first string
+		for n, conv := range []*d2c.Converter{a, b} {
+			md := clonedMetrics(next)
+			result, err := conv.Convert(context.Background(), md)
+			if errors.Is(err, d2c.ErrVersion) && data[0] > 1 {
+				if !bytes.Equal(store.Records()[id], data) {
+					t.Fatal("the record of a newer version has changed")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if store.Aside() > 1 {
+				t.Fatalf("%d set aside", store.Aside())
+			}
+			if n == 0 {
+				first = describeMetrics(md)
+				if store.Aside() == 1 && result.Count(d2c.AddedFirst) != 1 {
+					t.Fatalf("set aside, and %s", describeResult(result))
+				}
+				continue
+			}
+			// Whatever it was, what is there now is sound, and a retry is a repeat unless the point was dropped.
+			if again := describeMetrics(md); again != first {
+				t.Fatalf("a retry elsewhere gives %s, want %s", again, first)
+			}
+		}
+		if record := store.Records()[id]; len(record) > 0 {
+			if _, err := a.ReadShared(record, id); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
