@@ -29,6 +29,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/d2c/store"
 	"github.com/deltaring/deltaring/processor/d2cprocessor/internal/metadatatest"
 )
 
@@ -356,7 +357,7 @@ type pool struct {
 }
 
 type poolStore struct {
-	d2c.MemoryStore
+	store.Memory
 	mu    sync.Mutex
 	fails error
 }
@@ -367,16 +368,27 @@ func (s *poolStore) fail(err error) {
 	s.fails = err
 }
 
-func (s *poolStore) Swap(ctx context.Context, ops []d2c.SwapOp) error {
+func (s *poolStore) failing() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fails != nil {
-		return s.fails
-	}
-	return s.MemoryStore.Swap(ctx, ops)
+	return s.fails
 }
 
-func (p *pool) SharedStore(_ context.Context, id component.ID) (d2c.SharedStore, error) {
+func (s *poolStore) Lives(ctx context.Context, proposed store.Life) ([]store.Life, error) {
+	if err := s.failing(); err != nil {
+		return nil, err
+	}
+	return s.Memory.Lives(ctx, proposed)
+}
+
+func (s *poolStore) Swap(ctx context.Context, swaps []store.Swap) ([]store.Result, error) {
+	if err := s.failing(); err != nil {
+		return nil, err
+	}
+	return s.Memory.Swap(ctx, swaps)
+}
+
+func (p *pool) SharedStore(_ context.Context, id component.ID) (store.Shared, error) {
 	if p.stores[id] == nil {
 		p.stores[id] = new(poolStore)
 	}
@@ -463,8 +475,8 @@ func TestSharedStateThatFailsIsCaughtUpWith(t *testing.T) {
 			return messages
 		}
 		sink, p := start(t, set, cfg, host)
-		store := stores[metadatatest.NewSettings(tt).ID]
-		store.fail(errors.New("connection refused"))
+		st := stores[metadatatest.NewSettings(tt).ID]
+		st.fail(errors.New("connection refused"))
 		require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 0, 10, 5})))
 		require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 10, 20, 1})))
 		assert.Equal(t, []sample{{"a", at(0), at(20), 6}}, samples(t, sink.AllMetrics()[1]))
@@ -472,17 +484,17 @@ func TestSharedStateThatFailsIsCaughtUpWith(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError}, host.reported())
-		assert.Zero(t, store.Len())
+		assert.Zero(t, st.Len())
 		assert.Equal(t, []string{"state cannot be stored, batches are given out and kept back for it"}, told())
 		for range 2 {
 			require.ErrorIs(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 20, 30, 1})), d2c.ErrOutstanding)
 		}
 		assert.Equal(t, []string{"state cannot be stored, batches are refused and may be sent again"}, told())
 
-		store.fail(nil)
+		st.fail(nil)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
-		assert.Equal(t, 1, store.Len())
+		assert.Equal(t, 1, st.Len())
 		metadatatest.AssertEqualD2cPointsOutstanding(t, tt, []metricdata.DataPoint[int64]{value[int64](0)}, ignoreTime)
 		metadatatest.AssertEqualD2cPointsMissed(t, tt, []metricdata.DataPoint[int64]{value[int64](0)}, ignoreTime)
 		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, host.reported())
@@ -490,10 +502,10 @@ func TestSharedStateThatFailsIsCaughtUpWith(t *testing.T) {
 		assert.Equal(t, []sample{{"a", at(0), at(30), 7}}, samples(t, sink.AllMetrics()[2]))
 		logs.TakeAll()
 
-		store.fail(errors.New("connection refused"))
+		st.fail(errors.New("connection refused"))
 		require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 30, 40, 1})))
-		store.MemoryStore = d2c.MemoryStore{} // comes back empty
-		store.fail(nil)
+		st.Wipe() // comes back empty
+		st.fail(nil)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		metadatatest.AssertEqualD2cPointsMissed(t, tt, []metricdata.DataPoint[int64]{value[int64](1)}, ignoreTime)
@@ -521,8 +533,8 @@ func TestSharedStateIsCaughtUpWithAtShutdown(t *testing.T) {
 			cfg := inPool()
 			cfg.State.OnError = OnErrorLocal
 			_, p := start(t, nop(), cfg, newWorker(stores))
-			store := stores[nop().ID]
-			store.fail(errors.New("connection refused"))
+			st := stores[nop().ID]
+			st.fail(errors.New("connection refused"))
 			require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 0, 10, 5})))
 			if !back {
 				err := p.Shutdown(t.Context())
@@ -531,9 +543,9 @@ func TestSharedStateIsCaughtUpWithAtShutdown(t *testing.T) {
 				require.ErrorIs(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 10, 20, 5})), d2c.ErrClosed)
 				return
 			}
-			store.fail(nil)
+			st.fail(nil)
 			require.NoError(t, p.Shutdown(t.Context()))
-			assert.Equal(t, 1, store.Len())
+			assert.Equal(t, 1, st.Len())
 		})
 	}
 }
