@@ -6,6 +6,7 @@ package ringexporter
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -164,6 +165,11 @@ func (c *Config) Validate() error {
 	if q := c.Protocol.OTLP.QueueConfig; q.HasValue() && q.Get().StorageID != nil {
 		return errors.New("protocol::otlp::sending_queue::storage: a member that leaves would leave its data on disk where no " +
 			"other finds it; set sending_queue::storage of the exporter itself, and protocol::otlp::sending_queue::enabled to false")
+	}
+	for key := range c.Protocol.OTLP.ClientConfig.Headers.Iter {
+		if strings.HasPrefix(strings.ToLower(key), ownPrefix) {
+			return fmt.Errorf("protocol::otlp::headers::%s: what begins with %s is set by the exporter", key, ownPrefix)
+		}
 	}
 	static, dns := c.Resolver.Static, c.Resolver.DNS
 	switch {

@@ -123,6 +123,7 @@ func TestBadConfigsNameTheKey(t *testing.T) {
 		{"protocol: {otlp: {sending_queue: {storage: file_storage}}}, " + anyResolver, "protocol::otlp::sending_queue::storage: "},
 		{"protocol: {otlp: {sending_queue: {num_consumers: 0}}}, " + anyResolver, "protocol::otlp::sending_queue: .*num_consumers"},
 		{"sending_queue: {num_consumers: 0}, " + anyResolver, "sending_queue: .*num_consumers"},
+		{"protocol: {otlp: {headers: {X-Deltaring-Epoch: '1'}}}, " + anyResolver, "protocol::otlp::headers::X-Deltaring-Epoch: "},
 		{"routing: service, " + anyResolver, "routing"},
 	} {
 		t.Run(tc.yaml, func(t *testing.T) {

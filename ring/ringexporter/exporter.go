@@ -152,6 +152,7 @@ func (e *ringExporter[B]) consume(ctx context.Context, data B) error {
 	parts, keyless := e.signal.split(&e.splitter, data, len(v.members), v.ring.Owner, nil)
 	e.tel.keyless(ctx, keyless)
 	errs := make([]error, len(parts))
+	ctx = withEpoch(ctx, v.ring.Epoch())
 	give := func(i int) { errs[i] = v.members[parts[i].Owner].consume(ctx, parts[i].Batch) }
 	var wg sync.WaitGroup
 	for i := range parts {

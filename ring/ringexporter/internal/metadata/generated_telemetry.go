@@ -36,6 +36,7 @@ type TelemetryBuilder struct {
 	RingMembers      metric.Int64ObservableUpDownCounter
 	RingMoved        metric.Float64Counter
 	RingMovedMinimum metric.Float64Counter
+	RingRejected     metric.Int64Counter
 	RingSendDuration metric.Float64Histogram
 	RingUnroutable   metric.Int64Counter
 }
@@ -155,6 +156,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_ring_moved_minimum",
 		metric.WithDescription("The least that ring_moved could have been. [Alpha]"),
 		metric.WithUnit("1"),
+	)
+	errs = errors.Join(errs, err)
+	builder.RingRejected, err = builder.meter.Int64Counter(
+		"otelcol_ring_rejected",
+		metric.WithDescription("Data points, spans or log records that a member rejected of requests that it took (OTLP partial success), by its reason. They are lost. [Alpha]"),
+		metric.WithUnit("{item}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.RingSendDuration, err = builder.meter.Float64Histogram(
