@@ -38,6 +38,7 @@ type ringExporter[B batch] struct {
 
 	// Only one goroutine changes current at a time: start until it returns, then the one that follows DNS, then shutdown.
 	following  sync.WaitGroup
+	resolved   bool // a lookup has brought members
 	unresolved bool // the last lookup brought no members
 	cancel     context.CancelFunc
 	retiring   sync.WaitGroup
@@ -109,11 +110,14 @@ func (e *ringExporter[B]) warnOfDisorder() {
 func (e *ringExporter[B]) looked(ctx context.Context, err error) {
 	e.tel.looked(ctx, err)
 	switch {
+	case err != nil && !e.unresolved && e.current.Load() == nil:
+		e.set.Logger.Warn("the first lookup brought no members, so none are known yet", zap.Error(err))
 	case err != nil && !e.unresolved:
 		e.set.Logger.Warn("a lookup brought no members, the last good ones are kept", zap.Error(err))
-	case err == nil && e.unresolved:
+	case err == nil && e.unresolved && e.resolved:
 		e.set.Logger.Info("lookups bring members again")
 	}
+	e.resolved = e.resolved || err == nil
 	e.unresolved = err != nil
 	if err != nil {
 		err = fmt.Errorf("resolver: %w", err)

@@ -395,7 +395,9 @@ func TestFailingLookupsKeepTheLastList(t *testing.T) {
 		}, patience, time.Millisecond)
 	}
 	require.NoError(t, g.stop())
-	assert.Len(t, g.logs.FilterMessageSnippet("last good ones are kept").All(), 1+len(answersWithoutMembers), "once each time")
+	assert.Len(t, g.logs.FilterMessageSnippet("the first lookup brought no members").All(), 1)
+	assert.Len(t, g.logs.FilterMessageSnippet("last good ones are kept").All(), len(answersWithoutMembers), "once each time")
+	assert.Len(t, g.logs.FilterMessageSnippet("bring members again").All(), len(answersWithoutMembers))
 	assert.Equal(t, len(streams)*(1+len(answersWithoutMembers)), len(workers["a"].got())+len(workers["b"].got()))
 	assert.NotZero(t, sum(t, g, "otelcol_ring_lookups", "outcome", "failed"))
 	assert.NotZero(t, sum(t, g, "otelcol_ring_lookups", "outcome", "empty"))

@@ -220,11 +220,8 @@ type nameServer struct {
 func startNameServer(t testing.TB) *nameServer {
 	t.Helper()
 	s := &nameServer{answer: func(dns.Question) (int, []dns.RR) { return dns.RcodeNameError, nil }}
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
+	tcp, udp := sameListeners(t)
 	s.address = udp.LocalAddr().String()
-	tcp, err := net.Listen("tcp", s.address)
-	require.NoError(t, err)
 	for _, server := range []*dns.Server{{PacketConn: udp, Handler: s}, {Listener: tcp, Handler: s}} {
 		started, done := make(chan struct{}), make(chan struct{})
 		server.NotifyStartedFunc = func() { close(started) }
@@ -239,6 +236,21 @@ func startNameServer(t testing.TB) *nameServer {
 		})
 	}
 	return s
+}
+
+// sameListeners listens at one port over TCP and UDP: one that is free for both.
+func sameListeners(t testing.TB) (net.Listener, net.PacketConn) {
+	t.Helper()
+	for range 20 {
+		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+		require.NoError(t, err)
+		if tcp, err := net.Listen("tcp", udp.LocalAddr().String()); err == nil {
+			return tcp, udp
+		}
+		require.NoError(t, udp.Close())
+	}
+	t.Fatal("no port is free over both TCP and UDP")
+	return nil, nil
 }
 
 func (s *nameServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
