@@ -315,6 +315,7 @@ func (e *ringExporter[B]) shutdown(ctx context.Context) error {
 		e.cancel()
 	}
 	e.following.Wait()
+	e.shared.health.close()
 	close(e.shared.closing)
 	e.retiring.Wait() // before the members to which they may reroute
 	var err error

@@ -191,18 +191,34 @@ type host struct {
 	component.Host
 	mu     sync.Mutex
 	status []componentstatus.Status
+	errs   []string // of status
 }
 
 func (h *host) Report(e *componentstatus.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.status = append(h.status, e.Status())
+	text := ""
+	if e.Err() != nil {
+		text = e.Err().Error()
+	}
+	h.errs = append(h.errs, text)
 }
 
 func (h *host) statuses() []componentstatus.Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.status)
+}
+
+// trouble returns the error of the last status.
+func (h *host) trouble() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.errs) == 0 {
+		return ""
+	}
+	return h.errs[len(h.errs)-1]
 }
 
 // gateway is a running exporter.
