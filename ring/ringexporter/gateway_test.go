@@ -4,7 +4,6 @@
 package ringexporter
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -19,7 +18,6 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/confmap"
-	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
 	"go.opentelemetry.io/collector/exporter/exportertest"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -233,13 +231,10 @@ type gateway[B batch] struct {
 }
 
 func startGateway(t testing.TB, cfg *Config) *gateway[pmetric.Metrics] {
-	return startGatewayOf(t, cfg, &metrics, runningMetrics, exporterhelper.NewMetrics)
+	return startGatewayOf(t, cfg, &metrics)
 }
 
-func startGatewayOf[B batch, E component.Component, F ~func(ctx context.Context, data B) error](
-	t testing.TB, cfg *Config, sig *signal[B], wrap func(E, error) (running[B], error),
-	create func(context.Context, exporter.Settings, component.Config, F, ...exporterhelper.Option) (E, error),
-) *gateway[B] {
+func startGatewayOf[B batch](t testing.TB, cfg *Config, sig *signal[B]) *gateway[B] {
 	t.Helper()
 	g := &gateway[B]{t: t, tel: componenttest.NewTelemetry(), host: &host{Host: componenttest.NewNopHost()}}
 	set := exportertest.NewNopSettings(metadata.Type)
@@ -249,7 +244,7 @@ func startGatewayOf[B batch, E component.Component, F ~func(ctx context.Context,
 	var err error
 	g.ring, err = newExporter(set, cfg, sig)
 	require.NoError(t, err)
-	g.running, err = wrap(create(t.Context(), set, cfg, g.ring.consume, g.ring.options()...))
+	g.running, err = g.ring.build(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, g.Start(t.Context(), g.host))
 	g.stop = sync.OnceValue(func() error { return g.Shutdown(t.Context()) })

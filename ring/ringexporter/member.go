@@ -32,6 +32,7 @@ type member[B batch] struct {
 	retry  configretry.BackOffConfig
 	count  memberTelemetry
 
+	waits    bool          // for the result: what is in the queue is handed back if it cannot be sent
 	left     chan struct{} // closed when the member is in the current view no more
 	given    atomic.Bool   // up: the member left, or the Collector stops, and it did not answer since
 	troubled atomic.Bool   // the last attempt failed
@@ -43,6 +44,10 @@ type shared[B batch] struct {
 	reroute func(context.Context, B) error
 	health  *health
 	logger  *zap.Logger
+	losses  *losses
+
+	aborted context.Context // done when the exporter has no more time to stop
+	abort   context.CancelFunc
 }
 
 // startMember starts the exporter of a member. cfg is that of all members.
@@ -63,6 +68,7 @@ func startMember[B batch](
 	if !queue.HasValue() {
 		return m, nil
 	}
+	m.waits = queue.Get().WaitForResult
 	// No two components may have one ID: it labels the telemetry of queues.
 	set.ID = component.NewIDWithName(set.ID.Type(), set.ID.Name()+"/"+e.Name)
 	m.queue, err = sig.queue(ctx, set, &cfg, m.deliver,
@@ -88,10 +94,8 @@ func (m *member[B]) consume(ctx context.Context, data B) error {
 	case err == nil:
 	case consumererror.IsPermanent(err):
 		m.refused(ctx, items, err)
-	default:
-		m.count.failed(ctx, items)
 	}
-	return err
+	return err // what is to be tried again is counted by deliver of the exporter
 }
 
 // deliver sends data from the queue, and tries until it succeeds, the member leaves or retries are used up. What a member
@@ -107,6 +111,10 @@ func (m *member[B]) deliver(ctx context.Context, data B) error {
 	err := errGivenUp
 	for {
 		items := m.signal.items(data)
+		if m.shared.aborted.Err() != nil {
+			m.dropped(ctx, items)
+			return errAborted
+		}
 		if !m.given.Load() {
 			err = m.attempt(ctx, data, items)
 			switch {
@@ -142,11 +150,11 @@ func (m *member[B]) deliver(ctx context.Context, data B) error {
 		}
 		if !m.retry.Enabled || m.stopping() && !left ||
 			m.retry.MaxElapsedTime > 0 && time.Since(began)+pause > m.retry.MaxElapsedTime {
-			m.count.failed(ctx, m.signal.items(data))
+			m.dropped(ctx, m.signal.items(data))
 			return err
 		}
 		if !m.pause(ctx, pause, left) {
-			m.count.failed(ctx, m.signal.items(data))
+			m.dropped(ctx, m.signal.items(data))
 			return context.Cause(ctx)
 		}
 	}
@@ -155,7 +163,10 @@ func (m *member[B]) deliver(ctx context.Context, data B) error {
 // maxPauseStopping is how long to wait for room in other queues while the Collector stops.
 const maxPauseStopping = 50 * time.Millisecond
 
-var errGivenUp = errors.New("the member did not answer when last tried")
+var (
+	errGivenUp = errors.New("the member did not answer when last tried")
+	errAborted = errors.New("no time is left to send data")
+)
 
 // pause waits until d has passed or the situation changes. It returns false if ctx is done.
 func (m *member[B]) pause(ctx context.Context, d time.Duration, left bool) bool {
@@ -172,6 +183,7 @@ func (m *member[B]) pause(ctx context.Context, d time.Duration, left bool) bool 
 	case <-timer.C:
 	case <-leaves:
 	case <-closing:
+	case <-m.shared.aborted.Done():
 	case <-ctx.Done():
 		return false
 	}
@@ -180,6 +192,9 @@ func (m *member[B]) pause(ctx context.Context, d time.Duration, left bool) bool 
 
 // attempt sends data once, and counts what the member took.
 func (m *member[B]) attempt(ctx context.Context, data B, items int) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.shared.aborted, cancel)()
 	began := time.Now()
 	partial, err := m.conn.send(ctx, data)
 	m.count.attempt(ctx, time.Since(began), err)
@@ -197,6 +212,19 @@ func (m *member[B]) attempt(ctx context.Context, data B, items int) error {
 		}
 	}
 	return err
+}
+
+// failed counts items that are lost.
+func (m *member[B]) failed(ctx context.Context, items int) {
+	m.count.failed(ctx, items)
+	m.shared.losses.add(m.Name, items)
+}
+
+// dropped counts items that the queue drops, unless it hands them back.
+func (m *member[B]) dropped(ctx context.Context, items int) {
+	if !m.waits {
+		m.failed(ctx, items)
+	}
 }
 
 // taken counts a request that the member took, but for what it says that it rejected. That must not be sent again.

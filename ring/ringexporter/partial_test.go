@@ -4,30 +4,27 @@
 package ringexporter
 
 import (
-	"context"
 	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/exporter/exporterhelper"
 )
 
 func TestPartialSuccessIsCounted(t *testing.T) {
 	t.Run("metrics", func(t *testing.T) {
-		testPartialSuccess(t, &metrics, runningMetrics, exporterhelper.NewMetrics, metricBatch)
+		testPartialSuccess(t, &metrics, metricBatch)
 	})
 	t.Run("traces", func(t *testing.T) {
-		testPartialSuccess(t, &traces, runningTraces, exporterhelper.NewTraces, traceBatch)
+		testPartialSuccess(t, &traces, traceBatch)
 	})
 	t.Run("logs", func(t *testing.T) {
-		testPartialSuccess(t, &logs, runningLogs, exporterhelper.NewLogs, logBatch)
+		testPartialSuccess(t, &logs, logBatch)
 	})
 }
 
-func testPartialSuccess[B batch, E component.Component, F ~func(ctx context.Context, data B) error](
-	t *testing.T, sig *signal[B], wrap func(E, error) (running[B], error), create createFunc[E, F], make func(int64, ...string) B,
+func testPartialSuccess[B batch](
+	t *testing.T, sig *signal[B], make func(int64, ...string) B,
 ) {
 	for _, queues := range []bool{true, false} {
 		workers := startWorkers(t, "a")
@@ -36,7 +33,7 @@ func testPartialSuccess[B batch, E component.Component, F ~func(ctx context.Cont
 		if !queues {
 			withoutQueues(cfg)
 		}
-		g := startGatewayOf(t, cfg, sig, wrap, create)
+		g := startGatewayOf(t, cfg, sig)
 		const items = 10
 		send := func(p partialSuccess) {
 			before := len(workers["a"].got())

@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/client"
-	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configopaque"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
@@ -36,18 +35,18 @@ func epochAmong(t *testing.T, names ...string) string {
 
 func TestRequestsSayByWhichRingToWhom(t *testing.T) {
 	t.Run("metrics", func(t *testing.T) {
-		testRequestMetadata(t, &metrics, runningMetrics, exporterhelper.NewMetrics, metricBatch)
+		testRequestMetadata(t, &metrics, metricBatch)
 	})
 	t.Run("traces", func(t *testing.T) {
-		testRequestMetadata(t, &traces, runningTraces, exporterhelper.NewTraces, traceBatch)
+		testRequestMetadata(t, &traces, traceBatch)
 	})
 	t.Run("logs", func(t *testing.T) {
-		testRequestMetadata(t, &logs, runningLogs, exporterhelper.NewLogs, logBatch)
+		testRequestMetadata(t, &logs, logBatch)
 	})
 }
 
-func testRequestMetadata[B batch, E component.Component, F ~func(ctx context.Context, data B) error](
-	t *testing.T, sig *signal[B], wrap func(E, error) (running[B], error), create createFunc[E, F], make func(int64, ...string) B,
+func testRequestMetadata[B batch](
+	t *testing.T, sig *signal[B], make func(int64, ...string) B,
 ) {
 	for _, queues := range []bool{true, false} {
 		workers := startWorkers(t, "a", "b", "c d/é%") // as it is, no gRPC metadata
@@ -57,7 +56,7 @@ func testRequestMetadata[B batch, E component.Component, F ~func(ctx context.Con
 		if !queues {
 			withoutQueues(cfg)
 		}
-		g := startGatewayOf(t, cfg, sig, wrap, create)
+		g := startGatewayOf(t, cfg, sig)
 		// What a gateway before this one may have sent is not passed on.
 		ctx := client.NewContext(t.Context(), client.Info{Metadata: client.NewMetadata(map[string][]string{
 			"X-Deltaring-Epoch": {"0123456789abcdef"}, "x-tenant": {"t"},

@@ -8,6 +8,7 @@ import (
 	"errors"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
@@ -32,6 +33,11 @@ type consumeFunc[B batch] = func(context.Context, B) error
 type running[B batch] struct {
 	component.Component
 	consume consumeFunc[B]
+}
+
+// Capabilities says that splitting moves the data.
+func (running[B]) Capabilities() consumer.Capabilities {
+	return consumer.Capabilities{MutatesData: true}
 }
 
 // signal is all that differs between metrics, traces and logs.

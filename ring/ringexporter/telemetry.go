@@ -112,6 +112,7 @@ type memberTelemetry struct {
 	builder                                    *metadata.TelemetryBuilder
 	itemsSent, itemsRerouted                   metric.MeasurementOption
 	itemsRefused, itemsFailed, itemsRejected   metric.MeasurementOption
+	itemsReturned                              metric.MeasurementOption
 	attemptSent, attemptRefused, attemptUnsent metric.MeasurementOption
 	reasons                                    *reasons
 }
@@ -157,7 +158,7 @@ func (t *telemetry) member(name string) memberTelemetry {
 	return memberTelemetry{
 		builder:   t.builder,
 		itemsSent: t.outcome("sent", m), itemsRerouted: t.outcome("rerouted", m),
-		itemsRefused: t.outcome("refused", m), itemsFailed: t.outcome("failed", m), itemsRejected: t.outcome("rejected", m),
+		itemsRefused: t.outcome("refused", m), itemsFailed: t.outcome("failed", m), itemsRejected: t.outcome("rejected", m), itemsReturned: t.outcome("returned", m),
 		attemptSent: t.outcome("sent", m), attemptRefused: t.outcome("refused", m), attemptUnsent: t.outcome("unsent", m),
 		reasons: &reasons{
 			option: func(reason string) metric.MeasurementOption { return t.with(m, attribute.String("reason", reason)) },
@@ -176,6 +177,8 @@ func (t *memberTelemetry) sent(ctx context.Context, n int)     { t.items(ctx, n,
 func (t *memberTelemetry) rerouted(ctx context.Context, n int) { t.items(ctx, n, t.itemsRerouted) }
 func (t *memberTelemetry) refused(ctx context.Context, n int)  { t.items(ctx, n, t.itemsRefused) }
 func (t *memberTelemetry) failed(ctx context.Context, n int)   { t.items(ctx, n, t.itemsFailed) }
+
+func (t *memberTelemetry) returned(ctx context.Context, n int) { t.items(ctx, n, t.itemsReturned) }
 
 // rejected counts what a member rejected of a request that it took.
 func (t *memberTelemetry) rejected(ctx context.Context, n int, message string) {

@@ -124,7 +124,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.RingItems, err = builder.meter.Int64Counter(
 		"otelcol_ring_items",
-		metric.WithDescription("Data points, spans or log records by what became of them at the member that owned them. [Alpha]"),
+		metric.WithDescription("Data points, spans or log records by what became of them in the end at the member that owned them. [Alpha]"),
 		metric.WithUnit("{item}"),
 	)
 	errs = errors.Join(errs, err)
@@ -173,7 +173,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.RingUnroutable, err = builder.meter.Int64Counter(
 		"otelcol_ring_unroutable",
-		metric.WithDescription("Data points, spans or log records handed back because no members were known. [Alpha]"),
+		metric.WithDescription("Data points, spans or log records that could not be sent yet because no members were known, counted at each attempt. [Alpha]"),
 		metric.WithUnit("{item}"),
 	)
 	errs = errors.Join(errs, err)

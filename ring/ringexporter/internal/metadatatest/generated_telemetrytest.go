@@ -54,7 +54,7 @@ func AssertEqualRingEpoch(t *testing.T, tt *componenttest.Telemetry, dps []metri
 func AssertEqualRingItems(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_ring_items",
-		Description: "Data points, spans or log records by what became of them at the member that owned them. [Alpha]",
+		Description: "Data points, spans or log records by what became of them in the end at the member that owned them. [Alpha]",
 		Unit:        "{item}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -181,7 +181,7 @@ func AssertEqualRingSendDuration(t *testing.T, tt *componenttest.Telemetry, dps 
 func AssertEqualRingUnroutable(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_ring_unroutable",
-		Description: "Data points, spans or log records handed back because no members were known. [Alpha]",
+		Description: "Data points, spans or log records that could not be sent yet because no members were known, counted at each attempt. [Alpha]",
 		Unit:        "{item}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
