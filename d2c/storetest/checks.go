@@ -727,6 +727,7 @@ func oneOfManyWins(t tester, f Fixture) {
 					t.Errorf("Swap: %d results, error %v", len(results[c]), err)
 					results[c] = make([]store.Result, streams)
 				}
+				results[c] = slices.Clone(results[c]) // valid until the next call
 			})
 		}
 		wg.Wait()

@@ -192,6 +192,7 @@ type faulty struct {
 	cache  map[streamid.ID]kept
 	broken bool
 	raced  int
+	last   []store.Result
 }
 
 func (s *faulty) is(fault string) bool { return s.fault == fault }
@@ -241,7 +242,11 @@ func (s *faulty) Swap(ctx context.Context, swaps []store.Swap) ([]store.Result, 
 	if s.broken {
 		return nil, context.Canceled
 	}
+	for i := range s.last { // which are valid until now
+		s.last[i] = store.Result{Status: 99, Tag: 99}
+	}
 	results := make([]store.Result, len(swaps))
+	s.last = results
 	for from := 0; from < len(swaps); {
 		to := from + 1
 		for to < len(swaps) && swaps[from].Unit != 0 && swaps[to].Unit == swaps[from].Unit &&
