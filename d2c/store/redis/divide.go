@@ -238,7 +238,9 @@ func (c *call) compares() bool {
 // lifeOf returns the ID of the group's life, wherever that is at this moment; zero if it has none.
 func (st *Store) lifeOf(ctx context.Context, group int) (uint64, error) {
 	cmd := goredis.NewCmd(ctx, "get", st.lifeKey(group))
-	st.server.follow(ctx, cmd)
+	if err := guarded(func() error { st.server.follow(ctx, cmd); return nil }); err != nil {
+		return 0, err
+	}
 	answer, err := cmd.Result()
 	if errors.Is(err, goredis.Nil) {
 		return 0, nil

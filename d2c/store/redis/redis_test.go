@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -476,17 +475,4 @@ func TestOptions(t *testing.T) {
 	if !errors.Is(err, errUnit) {
 		t.Errorf("a unit of two groups: error %v", err)
 	}
-}
-
-func startReplica(t *testing.T, master *redistest.Server) *redistest.Server {
-	t.Helper()
-	host, port, _ := net.SplitHostPort(master.Addr)
-	replica := redistest.Start(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
-	redistest.Eventually(t, "the replica follows", func() error {
-		if state := replica.Info("replication", "master_link_status"); state != "up" {
-			return errors.New(state)
-		}
-		return nil
-	})
-	return replica
 }

@@ -84,7 +84,11 @@ func (m many) readTimeout() time.Duration                    { return m.client.O
 func (m many) address() string                               { return strings.Join(m.client.Options().Addrs, ",") }
 
 func (m many) node(ctx context.Context, key string) (*goredis.Client, error) {
-	node, err := m.client.MasterForKey(ctx, key)
+	var node *goredis.Client
+	err := guarded(func() (err error) {
+		node, err = m.client.MasterForKey(ctx, key)
+		return err
+	})
 	if err == nil && node == nil {
 		err = errAnswer
 	}
@@ -284,7 +288,10 @@ func (s *server) exec(ctx context.Context, node *goredis.Client, calls []*call) 
 		replicas = goredis.NewIntCmd(ctx, "wait", s.waitReplicas, s.waitTimeout.Milliseconds())
 		_ = pipe.Process(ctx, replicas)
 	}
-	_, err := pipe.Exec(ctx)
+	err := guarded(func() error {
+		_, err := pipe.Exec(ctx)
+		return err
+	})
 	for i, c := range calls {
 		c.answer, c.err = answerOf(cmds[i])
 		if c.err == nil && c.answer == nil {
@@ -298,6 +305,17 @@ func (s *server) exec(ctx context.Context, node *goredis.Client, calls []*call) 
 		}
 	}
 	return err
+}
+
+// guarded returns an error where the client panics. It makes room for whatever length a server announces, and panics if there
+// is no such length.
+func guarded(call func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w (%v)", errAnswer, p)
+		}
+	}()
+	return call()
 }
 
 // answerOf returns what came back. No script of ours answers nil: a server that does is another one.
@@ -328,7 +346,9 @@ func (s *server) stray(ctx context.Context, c *call) {
 		return
 	}
 	cmd := c.command(ctx)
-	s.follow(ctx, cmd)
+	if c.err = guarded(func() error { s.follow(ctx, cmd); return nil }); c.err != nil {
+		return
+	}
 	if c.answer, c.err = answerOf(cmd); c.err == nil && c.answer == nil {
 		c.err = errAnswer
 	}

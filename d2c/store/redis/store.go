@@ -39,6 +39,8 @@ type Options struct {
 	WaitReplicas int
 	// WaitTimeout is how long they may take. The client's ReadTimeout must be longer. Default 500ms.
 	WaitTimeout time.Duration
+	// Server is what errors call the servers. Default their addresses.
+	Server string
 	// Observer is told of each call, if not nil.
 	Observer Observer
 
@@ -142,13 +144,16 @@ func New(client goredis.UniversalClient, opts Options) (*Store, error) {
 	case opts.WaitReplicas > 0 && read > 0 && read <= opts.WaitTimeout:
 		return nil, fmt.Errorf("redis: wait timeout: must be shorter than the client's read timeout, %v, got %v", read, opts.WaitTimeout)
 	}
+	if opts.Server == "" {
+		opts.Server = servers.address()
+	}
 	if err := ValidatePrefix(opts.Prefix); err != nil {
 		return nil, fmt.Errorf("redis: prefix: %w", err)
 	}
 	st := &Store{
 		server: &server{
 			topology:     servers,
-			name:         servers.address(),
+			name:         opts.Server,
 			timeout:      opts.Timeout,
 			maxRetries:   opts.MaxRetries,
 			waitReplicas: opts.WaitReplicas,
@@ -221,6 +226,9 @@ func (st *Store) Lives(ctx context.Context, proposed store.Life) ([]store.Life, 
 	lives := make([]store.Life, groups)
 	for _, c := range done {
 		life, ok := parseLife(c.answer)
+		if _, text := c.answer.(string); !text {
+			return nil, st.server.explain("lives", errAnswer)
+		}
 		if !ok {
 			return nil, st.server.explain("lives", fmt.Errorf("what is under %q is no life: delete it", c.key))
 		}
