@@ -2,7 +2,7 @@
 
 BUILDER     := go.opentelemetry.io/collector/cmd/builder@v0.160.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-MODULES     := . $(patsubst %/go.mod,%,$(wildcard processor/*/*/go.mod ring/*/go.mod examples/*/go.mod))
+MODULES     := . $(patsubst %/go.mod,%,$(wildcard d2c/store/*/go.mod processor/*/*/go.mod ring/*/go.mod examples/*/go.mod))
 FUZZTIME    ?= 10s
 SUDO        := $(if $(filter 0,$(shell id -u)),,sudo)
 
