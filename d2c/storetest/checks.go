@@ -31,7 +31,7 @@ func (f Fixture) open(t tester) *client {
 	return c
 }
 
-func newLife() store.Life { return store.Life{ID: newTag(), Floor: rand.Int64()} }
+func newLife() store.Life { return store.Life{ID: newTag(), From: -rand.Int64(), Floor: rand.Int64()} }
 
 // newTag is never zero.
 func newTag() uint64 { return rand.Uint64() | 1 }
@@ -147,7 +147,7 @@ func show(r store.Result) string {
 func livesAreAgreed(t tester, f Fixture) {
 	a, b := f.Open(), f.Open()
 	ca, cb := &client{t: t, st: a}, &client{t: t, st: b}
-	first, second := store.Life{ID: 1<<63 | 5, Floor: -12345}, store.Life{ID: 9, Floor: 1 << 62}
+	first, second := store.Life{ID: 1<<63 | 5, From: -99999, Floor: -12345}, store.Life{ID: 9, From: 1, Floor: 1 << 62}
 	got := ca.ask(first)
 	for g, life := range got {
 		if life != first {

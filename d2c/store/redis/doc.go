@@ -16,7 +16,7 @@
 //
 //	<prefix>:{<slot group>}:<name>:2<identity, 16 bytes>
 //
-// The lives are strings of 16 bytes that never expire, one for each of 64 slot groups of a Cluster, one in all for one server:
+// The lives are strings of 24 bytes that never expire, one for each of 64 slot groups of a Cluster, one in all for one server:
 //
 //	<prefix>:{<slot group>}:_life:<name>:2
 //

@@ -105,7 +105,7 @@ const (
 	probeTTL = time.Minute
 
 	tagSize  = 8
-	lifeSize = 16
+	lifeSize = 24
 
 	// keptSwaps and keptBytes bound the working memory that is kept for the next call.
 	keptSwaps = 1 << 14
@@ -211,6 +211,7 @@ func (st *Store) Lives(ctx context.Context, proposed store.Life) ([]store.Life, 
 	ctx, cancel := context.WithTimeout(ctx, st.server.timeout)
 	defer cancel()
 	value := binary.LittleEndian.AppendUint64(make([]byte, 0, lifeSize), proposed.ID)
+	value = binary.LittleEndian.AppendUint64(value, uint64(proposed.From))
 	value = binary.LittleEndian.AppendUint64(value, uint64(proposed.Floor))
 	groups := st.server.groups()
 	calls, byKey := make([]*call, groups), make(map[string]int, groups)
@@ -244,7 +245,8 @@ func parseLife(answer any) (store.Life, bool) {
 	}
 	life := store.Life{
 		ID:    binary.LittleEndian.Uint64([]byte(text[:8])),
-		Floor: int64(binary.LittleEndian.Uint64([]byte(text[8:]))),
+		From:  int64(binary.LittleEndian.Uint64([]byte(text[8:]))),
+		Floor: int64(binary.LittleEndian.Uint64([]byte(text[16:]))),
 	}
 	return life, life.ID != 0
 }

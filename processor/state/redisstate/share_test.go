@@ -1,8 +1,6 @@
 // Copyright The deltaring Authors
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build coreapi
-
 package redisstate
 
 import (
@@ -17,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/deltaring/deltaring/d2c"
 	"github.com/deltaring/deltaring/d2c/store"
 	"github.com/deltaring/deltaring/d2c/store/redis"
 	"github.com/deltaring/deltaring/d2c/store/redis/redistest"
@@ -193,7 +192,7 @@ func TestForeignBytesAreSetAside(t *testing.T) {
 		t.Fatalf("%d streams", len(broken))
 	}
 	var troubles []error
-	conv, err := d2c.Share(d2c.DefaultConfig(), d2c.Shared{
+	conv, err := d2c.OpenShared(context.Background(), d2c.DefaultConfig(), d2c.SharedConfig{
 		Store: st, Owner: testProcessor.String(),
 		Trouble: func(_ streamid.ID, err error) { troubles = append(troubles, err) },
 	})
