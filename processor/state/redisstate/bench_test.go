@@ -16,7 +16,6 @@ import (
 
 	"github.com/deltaring/deltaring/d2c"
 	"github.com/deltaring/deltaring/d2c/store"
-	"github.com/deltaring/deltaring/d2c/store/redis"
 	"github.com/deltaring/deltaring/d2c/store/redis/redistest"
 )
 
@@ -107,7 +106,7 @@ func BenchmarkShare(b *testing.B) {
 			b.Run(fmt.Sprintf("servers=%d/batch=%d", servers, points), func(b *testing.B) {
 				cfg, nodes := testConfig(single.Addr), []*redistest.Server{single}
 				if servers > 1 {
-					cfg, nodes = testConfig(three[0].addr), three
+					cfg, nodes = testConfig(three[0].Addr), three
 					cfg.Mode = ModeCluster
 				}
 				cfg.Prefix = "bench" + strconv.Itoa(points)
@@ -149,7 +148,7 @@ func processorTime(servers []*redistest.Server) (used time.Duration) {
 		for _, field := range []string{"used_cpu_user", "used_cpu_sys"} {
 			d, err := time.ParseDuration(s.Info("cpu", field) + "s")
 			if err != nil {
-				s.t.Fatal(err)
+				panic(err)
 			}
 			used += d
 		}
@@ -160,7 +159,7 @@ func processorTime(servers []*redistest.Server) (used time.Duration) {
 // BenchmarkLatency is how long a batch of 1000 takes if 100 of them come each second.
 func BenchmarkLatency(b *testing.B) {
 	const points, streams, interval = 1000, 20_000, 10 * time.Millisecond
-	conv := share(b, openStore(b, testConfig(redistest.Start(b).addr)))
+	conv := share(b, openStore(b, testConfig(redistest.Start(b).Addr)))
 	l := newLoad(points, false)
 	var took []time.Duration
 	tick := time.NewTicker(interval)

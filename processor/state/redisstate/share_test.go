@@ -6,7 +6,9 @@ package redisstate
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,7 +19,6 @@ import (
 
 	"github.com/deltaring/deltaring/d2c"
 	"github.com/deltaring/deltaring/d2c/store"
-	"github.com/deltaring/deltaring/d2c/store/redis"
 	"github.com/deltaring/deltaring/d2c/store/redis/redistest"
 	"github.com/deltaring/deltaring/streamid"
 )
@@ -161,14 +162,13 @@ func TestThreeWorkersCountExactly(t *testing.T) {
 // Whatever else is under a key is set aside, and the stream begins.
 func TestForeignBytesAreSetAside(t *testing.T) {
 	server := redistest.Start(t)
-	st := openStore(t, testConfig(server.Addr)).(*store)
+	st := openStore(t, testConfig(server.Addr))
 	f := newShareTest(t, 6, st)
 	f.round(1)
-	keys := redisKeys(t, server, 0)
 	var broken []string
-	for _, key := range keys {
-		if len(key) != len(st.appendKey(nil, streamid.ID{})) {
-			continue // of a probe
+	for _, key := range keysOf(server) {
+		if strings.Contains(key, ":_") {
+			continue // of a probe, or a life
 		}
 		value := server.Do("get", key).(string)
 		switch len(broken) {
@@ -194,7 +194,7 @@ func TestForeignBytesAreSetAside(t *testing.T) {
 	var troubles []error
 	conv, err := d2c.OpenShared(context.Background(), d2c.DefaultConfig(), d2c.SharedConfig{
 		Store: st, Owner: testProcessor.String(),
-		Trouble: func(_ streamid.ID, err error) { troubles = append(troubles, err) },
+		OnDamaged: func(_ streamid.ID, err error) { troubles = append(troubles, err) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -203,18 +203,26 @@ func TestForeignBytesAreSetAside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(troubles) != 5 || r.Points[d2c.AddedFirst] != 5 || r.Points[d2c.AddedAligned] != 1 {
-		t.Errorf("troubles %v, outcomes %v", troubles, fmt.Sprint(r.Points))
+	if len(troubles) != 5 || r.Count(d2c.AddedFirst) != 5 || r.Count(d2c.AddedAligned) != 1 {
+		t.Errorf("troubles %v, outcomes %v", troubles, maps.Collect(r.Counts()))
 	}
 	kept := 0
-	for _, key := range redisKeys(t, server, 0) {
-		if len(key) > 50 {
+	for _, key := range keysOf(server) {
+		if strings.Contains(key, ":_damaged:") {
 			kept++
 		}
 	}
 	if kept != 5 {
 		t.Errorf("%d values are kept, want 5", kept)
 	}
+}
+
+// keysOf lists all keys of a server.
+func keysOf(server *redistest.Server) (keys []string) {
+	for _, key := range server.Do("keys", "*").([]any) {
+		keys = append(keys, key.(string))
+	}
+	return keys
 }
 
 // redis-cli moves slots while a Converter works.
