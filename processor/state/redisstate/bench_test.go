@@ -16,8 +16,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/deltaring/deltaring/d2c"
 	"github.com/deltaring/deltaring/d2c/store"
-	"github.com/deltaring/deltaring/d2c/store/redis"
 	"github.com/deltaring/deltaring/d2c/store/redis/redistest"
 )
 
@@ -89,7 +89,7 @@ func (l *load) next(first int, from time.Time) pmetric.Metrics {
 // share returns a Converter on the store.
 func share(t testing.TB, st store.Shared) *d2c.Converter {
 	t.Helper()
-	conv, err := d2c.Share(d2c.DefaultConfig(), d2c.Shared{Store: st, Owner: testProcessor.String()})
+	conv, err := d2c.OpenShared(context.Background(), d2c.DefaultConfig(), d2c.SharedConfig{Store: st, Owner: testProcessor.String()})
 	if err != nil {
 		t.Fatal(err)
 	}
