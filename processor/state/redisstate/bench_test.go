@@ -108,7 +108,7 @@ func BenchmarkShare(b *testing.B) {
 			b.Run(fmt.Sprintf("servers=%d/batch=%d", servers, points), func(b *testing.B) {
 				cfg, nodes := testConfig(single.Addr), []*redistest.Server{single}
 				if servers > 1 {
-					cfg, nodes = testConfig(three[0].addr), three
+					cfg, nodes = testConfig(three[0].Addr), three
 					cfg.Mode = ModeCluster
 				}
 				cfg.Prefix = "bench" + strconv.Itoa(points)
@@ -130,12 +130,12 @@ func BenchmarkShare(b *testing.B) {
 				convert()
 				n := 0
 				busy = 0
-				before := processorTime(nodes)
+				before := processorTime(b, nodes)
 				for b.Loop() {
 					convert()
 					n += streams
 				}
-				b.ReportMetric(float64((processorTime(nodes)-before).Nanoseconds())/1000/float64(n), "server-µs/point")
+				b.ReportMetric(float64((processorTime(b, nodes)-before).Nanoseconds())/1000/float64(n), "server-µs/point")
 				b.ReportMetric(float64(n)/busy.Seconds(), "points/s")
 				b.ReportMetric(float64(busy.Microseconds())/float64(n/points), "µs/batch")
 				b.ReportMetric(0, "ns/op")
@@ -145,12 +145,12 @@ func BenchmarkShare(b *testing.B) {
 }
 
 // processorTime is what the servers have used so far.
-func processorTime(servers []*redistest.Server) (used time.Duration) {
+func processorTime(b *testing.B, servers []*redistest.Server) (used time.Duration) {
 	for _, s := range servers {
 		for _, field := range []string{"used_cpu_user", "used_cpu_sys"} {
 			d, err := time.ParseDuration(s.Info("cpu", field) + "s")
 			if err != nil {
-				s.t.Fatal(err)
+				b.Fatal(err)
 			}
 			used += d
 		}
@@ -161,7 +161,7 @@ func processorTime(servers []*redistest.Server) (used time.Duration) {
 // BenchmarkLatency is how long a batch of 1000 takes if 100 of them come each second.
 func BenchmarkLatency(b *testing.B) {
 	const points, streams, interval = 1000, 20_000, 10 * time.Millisecond
-	conv := share(b, openStore(b, testConfig(redistest.Start(b).addr)))
+	conv := share(b, openStore(b, testConfig(redistest.Start(b).Addr)))
 	l := newLoad(points, false)
 	var took []time.Duration
 	tick := time.NewTicker(interval)

@@ -166,7 +166,7 @@ func TestForeignBytesAreSetAside(t *testing.T) {
 	st := openStore(t, testConfig(server.Addr))
 	f := newShareTest(t, 6, st)
 	f.round(1)
-	keys := redisKeys(t, server, 0)
+	keys := redisKeys(t, server)
 	var broken []string
 	for _, key := range keys {
 		if strings.Contains(key, "}:_") {
@@ -209,7 +209,7 @@ func TestForeignBytesAreSetAside(t *testing.T) {
 		t.Errorf("troubles %v, outcomes %v", troubles, r)
 	}
 	kept := 0
-	for _, key := range redisKeys(t, server, 0) {
+	for _, key := range redisKeys(t, server) {
 		if strings.Contains(key, "}:_damaged:") {
 			kept++
 		}
@@ -249,4 +249,13 @@ func clusterConfig(nodes []*redistest.Server) *Config {
 	cfg := testConfig(nodes[0].Addr)
 	cfg.Mode = ModeCluster
 	return cfg
+}
+
+func redisKeys(t testing.TB, server *redistest.Server) []string {
+	t.Helper()
+	keys, err := server.Admin.Keys(context.Background(), "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
 }
