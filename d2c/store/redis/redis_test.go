@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -480,5 +481,40 @@ func TestOptions(t *testing.T) {
 	_, err := st.Swap(context.Background(), []store.Swap{{ID: streamid.ID{Hi: 0}, Unit: 1}, {ID: streamid.ID{Hi: 1 << 63}, Unit: 1}})
 	if !errors.Is(err, errUnit) {
 		t.Errorf("a unit of two groups: error %v", err)
+	}
+}
+
+// What a record costs in the server beyond its own bytes, key, expiry and all.
+func TestBytesPerRecord(t *testing.T) {
+	const streams, size, limit = 100_000, 88, 260
+	server := redistest.Start(t)
+	te := openTester(t, connect(t, "standalone", server.Addr), testOptions())
+	memory := func() (n int) {
+		for field, sign := range map[string]int{"used_memory_dataset": 1, "used_memory_overhead": 1, "mem_clients_normal": -1} {
+			v, err := strconv.Atoi(server.Info("memory", field))
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += sign * v
+		}
+		return n
+	}
+	before := memory()
+	swaps := make([]store.Swap, 1000)
+	for round := range 2 {
+		for from := 0; from < streams; from += len(swaps) {
+			for i := range swaps {
+				swaps[i] = store.Swap{
+					ID:   streamid.ID{Hi: uint64(from+i) * 0x9e3779b97f4a7c15, Lo: uint64(from + i)},
+					Base: uint64(round), Tag: uint64(round + 1), Record: make([]byte, size),
+				}
+			}
+			te.must(swaps...)
+		}
+	}
+	per := float64(memory()-before) / streams
+	t.Logf("%.1f bytes for a record of %d, at most %v", per, size, limit)
+	if per > limit {
+		t.Errorf("%.1f bytes for a record of %d, want at most %v", per, size, limit)
 	}
 }

@@ -110,7 +110,9 @@ func unknownCommand(err error, name string) bool {
 }
 
 // notSentinel reports whether what was asked as a Sentinel is none. The client wraps what it was told in words of its own.
-func notSentinel(err error) bool { return unknownCommand(err, "sentinel") }
+func notSentinel(err error) bool {
+	return unknownCommand(err, "sentinel") || errors.Is(err, errNoSentinel)
+}
 
 func errorText(err error) string {
 	if err == nil {

@@ -128,12 +128,12 @@ func BenchmarkShare(b *testing.B) {
 				convert()
 				n := 0
 				busy = 0
-				before := processorTime(nodes)
+				before := processorTime(b, nodes)
 				for b.Loop() {
 					convert()
 					n += streams
 				}
-				b.ReportMetric(float64((processorTime(nodes)-before).Nanoseconds())/1000/float64(n), "server-µs/point")
+				b.ReportMetric(float64((processorTime(b, nodes)-before).Nanoseconds())/1000/float64(n), "server-µs/point")
 				b.ReportMetric(float64(n)/busy.Seconds(), "points/s")
 				b.ReportMetric(float64(busy.Microseconds())/float64(n/points), "µs/batch")
 				b.ReportMetric(0, "ns/op")
@@ -143,12 +143,12 @@ func BenchmarkShare(b *testing.B) {
 }
 
 // processorTime is what the servers have used so far.
-func processorTime(servers []*redistest.Server) (used time.Duration) {
+func processorTime(b *testing.B, servers []*redistest.Server) (used time.Duration) {
 	for _, s := range servers {
 		for _, field := range []string{"used_cpu_user", "used_cpu_sys"} {
 			d, err := time.ParseDuration(s.Info("cpu", field) + "s")
 			if err != nil {
-				panic(err)
+				b.Fatal(err)
 			}
 			used += d
 		}

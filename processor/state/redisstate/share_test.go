@@ -6,7 +6,6 @@ package redisstate
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -165,9 +164,10 @@ func TestForeignBytesAreSetAside(t *testing.T) {
 	st := openStore(t, testConfig(server.Addr))
 	f := newShareTest(t, 6, st)
 	f.round(1)
+	keys := redisKeys(t, server)
 	var broken []string
-	for _, key := range keysOf(server) {
-		if strings.Contains(key, ":_") {
+	for _, key := range keys {
+		if strings.Contains(key, "}:_") {
 			continue // of a probe, or a life
 		}
 		value := server.Do("get", key).(string)
@@ -204,25 +204,17 @@ func TestForeignBytesAreSetAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(troubles) != 5 || r.Count(d2c.AddedFirst) != 5 || r.Count(d2c.AddedAligned) != 1 {
-		t.Errorf("troubles %v, outcomes %v", troubles, maps.Collect(r.Counts()))
+		t.Errorf("troubles %v, outcomes %v", troubles, r)
 	}
 	kept := 0
-	for _, key := range keysOf(server) {
-		if strings.Contains(key, ":_damaged:") {
+	for _, key := range redisKeys(t, server) {
+		if strings.Contains(key, "}:_damaged:") {
 			kept++
 		}
 	}
 	if kept != 5 {
 		t.Errorf("%d values are kept, want 5", kept)
 	}
-}
-
-// keysOf lists all keys of a server.
-func keysOf(server *redistest.Server) (keys []string) {
-	for _, key := range server.Do("keys", "*").([]any) {
-		keys = append(keys, key.(string))
-	}
-	return keys
 }
 
 // redis-cli moves slots while a Converter works.
@@ -255,4 +247,13 @@ func clusterConfig(nodes []*redistest.Server) *Config {
 	cfg := testConfig(nodes[0].Addr)
 	cfg.Mode = ModeCluster
 	return cfg
+}
+
+func redisKeys(t testing.TB, server *redistest.Server) []string {
+	t.Helper()
+	keys, err := server.Admin.Keys(context.Background(), "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
 }

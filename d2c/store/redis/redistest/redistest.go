@@ -98,6 +98,7 @@ func free(port int) bool {
 	return l.Close() == nil
 }
 
+// Port is that of its address.
 func (s *Server) Port() string {
 	_, port, _ := net.SplitHostPort(s.Addr)
 	return port
@@ -123,6 +124,7 @@ func (s *Server) Answers() {
 	})
 }
 
+// Run starts the process with these arguments alone.
 func (s *Server) Run(args ...string) {
 	s.t.Helper()
 	s.Cmd = exec.Command(binary(s.t), args...)
