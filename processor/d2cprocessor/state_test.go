@@ -16,12 +16,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.uber.org/zap"
@@ -455,6 +457,60 @@ func testSharedStateThatFailsRefuses(t *testing.T, fails error) {
 	assert.Equal(t, []sample{{"a", at(0), at(10), 5}}, samples(t, sink.AllMetrics()[0]))
 	assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, host.reported())
 	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// A batch without deltas says nothing of the store: neither that it is well again, nor how long it takes.
+func TestBatchesWithoutDeltasDoNotSpeakForTheStore(t *testing.T) {
+	stores := map[component.ID]*poolStore{}
+	host := newWorker(stores)
+	tt := newTestTelemetry(t)
+	set := metadatatest.NewSettings(tt)
+	core, logs := observer.New(zapcore.InfoLevel)
+	set.Logger = zap.New(core)
+	sink, p := start(t, set, inPool(), host)
+	st := stores[set.ID]
+	st.fail(errors.New("connection refused"))
+	gauge := func() pmetric.Metrics {
+		md := pmetric.NewMetrics()
+		m := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+		m.SetName("gauge")
+		m.SetEmptyGauge().DataPoints().AppendEmpty().SetIntValue(1)
+		return md
+	}
+	for range 10 {
+		require.Error(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 0, 10, 5})))
+		require.NoError(t, p.ConsumeMetrics(t.Context(), gauge()))
+	}
+	assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError}, host.reported())
+	assert.Equal(t, 1, logs.FilterMessageSnippet("state cannot be stored").Len())
+	assert.Zero(t, logs.FilterMessageSnippet("can be stored again").Len())
+	assert.Len(t, sink.AllMetrics(), 10)
+	_, err := tt.GetMetric("otelcol_d2c_commit_duration")
+	require.Error(t, err, "nothing was committed")
+
+	st.fail(nil)
+	require.NoError(t, p.ConsumeMetrics(t.Context(), gauge()))
+	assert.Len(t, host.reported(), 1)
+	require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 0, 10, 5})))
+	assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, host.reported())
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// What a gateway says of its ring and of the member reaches the converter, and what makes no sense does not.
+func TestRoutesOfGateways(t *testing.T) {
+	with := func(epoch, member []string) context.Context {
+		return client.NewContext(t.Context(), client.Info{Metadata: client.NewMetadata(map[string][]string{
+			"X-Deltaring-Epoch": epoch, "x-deltaring-member": member,
+		})})
+	}
+	want := d2c.WithRoute(t.Context(), d2c.Route{Epoch: 0xabc, Member: "worker-1"})
+	assert.Equal(t, fmt.Sprint(d2c.RouteOf(want)), fmt.Sprint(d2c.RouteOf(routed(with([]string{"0000000000000abc"}, []string{"worker-1"})))))
+	for _, ctx := range []context.Context{
+		t.Context(), with(nil, []string{"w"}), with([]string{"1"}, nil), with([]string{"x"}, []string{"w"}),
+		with([]string{"1", "2"}, []string{"w"}), with([]string{"11111111111111111"}, []string{"w"}),
+	} {
+		assert.Zero(t, d2c.RouteOf(routed(ctx)))
+	}
 }
 
 func TestSharedStateThatFailsIsCaughtUpWith(t *testing.T) {
