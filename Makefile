@@ -53,6 +53,7 @@ unit: /usr/bin/prometheus /usr/bin/redis-server
 	$(call in-modules,go test -race -count=1 ./...)
 	go test ./streamid ./ring ./d2c/... # again: allocations and bytes are exact only without the race detector
 	go test -short -tags purego ./streamid # splitting by the exported methods of pdata alone
+	go test -short -tags purego -run 'Histories|Row' ./d2c # and so for points
 
 .PHONY: long
 long: /usr/bin/prometheus /usr/bin/redis-server

@@ -1,6 +1,8 @@
 // Copyright The deltaring Authors
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build !purego
+
 package points
 
 // CopySlices has counts and bounds copied, as where their layout is not known, until restore is called.

@@ -1,6 +1,8 @@
 // Copyright The deltaring Authors
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build !purego
+
 package points
 
 import (
