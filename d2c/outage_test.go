@@ -337,7 +337,7 @@ func TestOutageMissesNothingThatIsInTheTotal(t *testing.T) {
 			a := openTroubled(t, st, 100)
 			expect(t, a.at(2000).add(1000, 2000, 1), "first (1000, 2000] 1")
 			st.away()
-			expect(t, a.at(2020).convert(delta{"requests", 0, 2010, 10, false}, delta{"requests", 0, 2020, 10, false}),
+			expect(t, a.at(2020).convert(delta{"requests", 2010, 2010, 10, false}, delta{"requests", 2020, 2020, 10, false}),
 				"2 no_start (1000, 2010] 11 (1000, 2020] 21")
 			for _, try := range tries {
 				if try == 'r' {
