@@ -2,7 +2,7 @@
 
 BUILDER     := go.opentelemetry.io/collector/cmd/builder@v0.160.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-MODULES     := . $(patsubst %/go.mod,%,$(wildcard processor/*/*/go.mod ring/*/go.mod examples/*/go.mod))
+MODULES     := . $(patsubst %/go.mod,%,$(wildcard d2c/store/*/go.mod processor/*/*/go.mod ring/*/go.mod examples/*/go.mod))
 FUZZTIME    ?= 10s
 SUDO        := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -51,7 +51,7 @@ lint:
 .PHONY: unit
 unit: /usr/bin/prometheus /usr/bin/redis-server
 	$(call in-modules,go test -race -count=1 ./...)
-	go test ./streamid ./ring ./d2c # again: allocations and bytes are exact only without the race detector
+	go test ./streamid ./ring ./d2c/... # again: allocations and bytes are exact only without the race detector
 	go test -short -tags purego ./streamid # splitting by the exported methods of pdata alone
 
 .PHONY: long
@@ -65,9 +65,9 @@ long: /usr/bin/prometheus /usr/bin/redis-server
 .PHONY: cross
 ifeq ($(shell go env GOHOSTARCH),amd64)
 cross: /usr/bin/qemu-s390x-static
-	CGO_ENABLED=0 GOARCH=386 go test -short ./streamid ./ring ./d2c
-	CGO_ENABLED=0 GOARCH=s390x go test -short -exec qemu-s390x-static ./streamid ./ring ./d2c
-	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static ./streamid ./ring ./d2c
+	CGO_ENABLED=0 GOARCH=386 go test -short ./streamid ./ring ./d2c/...
+	CGO_ENABLED=0 GOARCH=s390x go test -short -exec qemu-s390x-static ./streamid ./ring ./d2c/...
+	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static ./streamid ./ring ./d2c/...
 else
 cross:
 	@echo "cross: runs on amd64 only"

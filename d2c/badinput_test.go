@@ -147,7 +147,7 @@ func TestBadPoint(t *testing.T) {
 				for _, o := range want {
 					wantResult.Note(o, 1)
 				}
-				if result != wantResult {
+				if result.Points() != wantResult {
 					t.Errorf("got %s, want %s", describeResult(result), describeResult(wantResult))
 				}
 				if !sameMetrics(in, out) {
@@ -206,7 +206,7 @@ func TestOddPoint(t *testing.T) {
 				in := batch(p)
 				out, wantResult := m.convert(in)
 				result := convert(conv, in)
-				if result != wantResult || result.Count(want) != 1 {
+				if result.Points() != wantResult || result.Count(want) != 1 {
 					t.Errorf("got %s, want %v", describeResult(result), want)
 				}
 				if !sameMetrics(in, out) {
@@ -261,7 +261,7 @@ func TestEmptyAtEveryLevel(t *testing.T) {
 	conv := newConverter(t, d2c.DefaultConfig())
 	check := func(what string) {
 		t.Helper()
-		if result := convert(conv, md); result != (d2c.Result{}) {
+		if result := convert(conv, md); result.Points() != (d2c.Result{}) {
 			t.Errorf("%s: got %s", what, describeResult(result))
 		}
 	}
@@ -317,7 +317,7 @@ func TestOneStreamManyTimes(t *testing.T) {
 			var want d2c.Result
 			want.Note(d2c.AddedFirst, 1)
 			want.Note(d2c.AddedAligned, n-1)
-			if result != want {
+			if result.Points() != want {
 				t.Fatalf("got %s, want %s", describeResult(result), describeResult(want))
 			}
 			wants := pmetric.NewMetrics()

@@ -93,6 +93,9 @@ func (c Config) Validate() error {
 	return nil
 }
 
+// newKey is replaced by tests that want streams in the same places each time.
+var newKey = table.NewKey
+
 // apply makes p, which is new, what the configuration says.
 func (c Config) apply(p *commit.Pipeline) {
 	if c.Now == nil {
@@ -101,7 +104,7 @@ func (c Config) apply(p *commit.Pipeline) {
 	if c.MaxBuckets == 0 {
 		c.MaxBuckets = defaultMaxBuckets
 	}
-	p.Table = table.New(table.NewKey())
+	p.Table = table.New(newKey())
 	p.Rules = fold.Rules{Gap: c.Gap, Overlap: c.Overlap, LateWindow: c.LateWindow}
 	p.Seed, p.MaxStreams, p.MaxBuckets, p.MaxStale = streamid.Seed(c.Seed), c.MaxStreams, c.MaxBuckets, c.MaxStale
 	p.Time, p.Epoch = c.Now, c.Now()

@@ -194,7 +194,7 @@ func (a *aftermath) convert(points []point, tooLate bool) error {
 	want, wantResult := a.m.convert(known)
 	wantResult.Note(d2c.DroppedTooLate, late)
 	gots, wants := allPoints(got), allPoints(want)
-	if len(gots) != len(wants) || result != wantResult {
+	if len(gots) != len(wants) || result.Points() != wantResult {
 		return fmt.Errorf("%v:\n got %v %s\nwant %v %s",
 			lines(in), lines(got), describeResult(result), lines(want), describeResult(wantResult))
 	}
@@ -336,7 +336,7 @@ func (l *ledger) mayLose(key string, at int) []string {
 	case parts[0] == "s":
 		shard, _ := strconv.ParseUint(parts[1], 16, 8)
 		return l.shardStreams(int(shard))
-	case at < 80:
+	case at < headerSize:
 		return l.shardStreams(3, 7, 11)
 	default:
 		shards := binary.LittleEndian.Uint64(l.values[key][64:])
@@ -384,7 +384,7 @@ func (l *ledger) harms() (hs []harm) {
 			flipped[at] ^= bit
 			hs = append(hs, l.harmed(key, fmt.Sprintf("with %08b flipped at %d", bit, at), flipped, at))
 		}
-		for _, size := range []int{0, 1, 16, 79, 80, len(value) - 1} {
+		for _, size := range []int{0, 1, 16, headerSize - 1, headerSize, len(value) - 1} {
 			if size < len(value) && key != l.lastEntry() {
 				hs = append(hs, l.harmed(key, fmt.Sprintf("cut to %d", size), append([]byte{}, value[:size]...), 0))
 			}
@@ -524,7 +524,7 @@ func TestDamageAndCrash(t *testing.T) {
 	ledgers(t, func(t *testing.T, l *ledger) {
 		var hs []harm
 		for _, h := range l.harmsOf(func(key string) bool { return isCheckpoint(key) }) {
-			if !strings.HasSuffix(h.name, "cut to 80") && !strings.HasSuffix(h.name, "zeros") {
+			if !strings.HasSuffix(h.name, fmt.Sprint("cut to ", headerSize)) && !strings.HasSuffix(h.name, "zeros") {
 				continue
 			}
 			rec, _, err := l.suffer(h)
@@ -614,7 +614,7 @@ func TestFloorWithoutEntries(t *testing.T) {
 func ofVersion(value []byte, version byte) []byte {
 	value = bytes.Clone(value)
 	value[0] = version
-	binary.LittleEndian.PutUint64(value[72:], xxh3.Hash(value[:72]))
+	binary.LittleEndian.PutUint64(value[checksumAt:], xxh3.Hash(value[:checksumAt]))
 	return value
 }
 
@@ -830,8 +830,25 @@ func TestMarkerOfLostStream(t *testing.T) {
 // entryOf returns the key of the entry with that number.
 func entryOf(seq int) string { return fmt.Sprintf("j/%016x", seq) }
 
-// orphaned returns what is stored after a journal of 40 entries has lost so many that what comes after them is not found.
-// The next process takes the fourth for the last one, and sends so many batches with deltas of so many seconds.
+// takeOut removes entries, and returns a copy of the recorder without them and a function that brings some of them back: what
+// a store does that was restored from an old copy and later finds the newer files again, or that hides more entries than
+// recovery looks past.
+func takeOut(rec *recorder, first, last int) (without *recorder, bringBack func(to *recorder, first, last int)) {
+	was := rec.values
+	without = &recorder{values: maps.Clone(was)}
+	for seq := first; seq <= last; seq++ {
+		delete(without.values, entryOf(seq))
+	}
+	return without, func(to *recorder, first, last int) {
+		to.values = maps.Clone(to.values)
+		for seq := first; seq <= last; seq++ {
+			to.values[entryOf(seq)] = was[entryOf(seq)]
+		}
+	}
+}
+
+// orphaned returns what is stored after a journal of 40 entries was set back to the fourth, a process has gone on from there
+// with so many batches, of deltas of so many seconds, and the entries from the 23rd on have come back.
 func orphaned(t *testing.T, batches int, seconds float64) (*recorder, *d2c.Converter) {
 	t.Helper()
 	ctx := context.Background()
@@ -857,15 +874,13 @@ func orphaned(t *testing.T, batches int, seconds float64) (*recorder, *d2c.Conve
 		send(conv, float64(10*i), float64(10*i+10), 1)
 	}
 	closeTest(t, conv)
-	rec = &recorder{values: maps.Clone(rec.values)}
-	for seq := 5; seq <= 22; seq++ {
-		delete(rec.values, entryOf(seq))
-	}
+	rec, bringBack := takeOut(rec, 5, 40)
 	conv = open(rec)
 	for i := range batches {
 		send(conv, 50+seconds*float64(i), 50+seconds*float64(i+1), 1000)
 	}
 	closeTest(t, conv)
+	bringBack(rec, 23, 40)
 	return rec, conv
 }
 
@@ -956,10 +971,7 @@ func TestEarlierJournalAndHeadLost(t *testing.T) {
 	}
 	conv, _ := begin(40)
 	closeTest(t, conv)
-	rec = &recorder{values: maps.Clone(rec.values)}
-	for seq := 6; seq <= 25; seq++ {
-		delete(rec.values, entryOf(seq))
-	}
+	rec, bringBack := takeOut(rec, 6, 45)
 	conv, _ = begin(0)
 	if err := conv.Checkpoint(ctx); err != nil {
 		t.Fatal(err)
@@ -967,6 +979,7 @@ func TestEarlierJournalAndHeadLost(t *testing.T) {
 	closeTest(t, conv)
 	rec = &recorder{values: rec.values.with([]operation{{"m/head", []byte{1}}})}
 	conv, recovery := begin(19)
+	bringBack(rec, 26, 45)
 	if len(recovery.Damaged) != 1 || rec.values[entryOf(24)] == nil || rec.values[entryOf(25)] != nil || rec.values[entryOf(26)] == nil {
 		t.Fatalf("%+v, %d values", recovery, len(rec.values))
 	}

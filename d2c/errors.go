@@ -36,5 +36,5 @@ var (
 // StoreError reports whether err comes from the store rather than from the batch: whatever comes next will fare no better
 // until the store is well again.
 func StoreError(err error) bool {
-	return errors.As(err, new(commit.StoreError))
+	return errors.As(err, new(commit.StoreError)) || errors.Is(err, ErrOutstanding)
 }

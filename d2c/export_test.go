@@ -86,11 +86,13 @@ func SetChunkSize(n int) (restore func()) {
 // StopBackground ends the goroutine that writes checkpoints, so that Checkpoint alone does.
 func (c *Converter) StopBackground() { c.journal.Stop() }
 
-// ShardOf is the shard of a stream.
-func (c *Converter) ShardOf(id streamid.ID) int { return c.pipeline.Table.ShardOf(id) }
+// TestKey says where in their tables the streams of all tests are.
+var TestKey = table.Key{0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9}
 
-// Rekey gives a Converter without streams the key that all tests have: shards are what they were.
-func (c *Converter) Rekey(key [2]uint64) { c.pipeline.Table.Rekey(key) }
+func init() { newKey = func() table.Key { return TestKey } }
+
+// ShardOf is the shard of a stream in a test.
+func ShardOf(id streamid.ID) int { return table.New(TestKey).ShardOf(id) }
 
 // Floor is the time up to which streams of a shard may have been lost.
 func (c *Converter) Floor(shard int) int64 { return c.pipeline.Table.Shards[shard].Floor }
@@ -174,7 +176,7 @@ func (c *Converter) ReadShared(data []byte, tag uint64, id streamid.ID) (SharedS
 
 // Cached returns what a Converter that shares its state remembers of a stream.
 func (c *Converter) Cached(id streamid.ID) (SharedState, bool) {
-	sh := &c.pipeline.Table.Shards[c.ShardOf(id)]
+	sh := &c.pipeline.Table.Shards[c.pipeline.Table.ShardOf(id)]
 	sh.Lock()
 	defer sh.Unlock()
 	s, n := sh.Seek(id)
@@ -188,7 +190,7 @@ func (c *Converter) Cached(id streamid.ID) (SharedState, bool) {
 
 // AddSum makes a sum stream under any identity, as a forged record does.
 func (c *Converter) AddSum(id streamid.ID) {
-	c.pipeline.Table.Shards[c.ShardOf(id)].Put(&table.Record{
+	c.pipeline.Table.Shards[c.pipeline.Table.ShardOf(id)].Put(&table.Record{
 		ID: id, Kind: KindSum, Timeline: fold.Timeline{Start: 1, Last: 2, Emitted: 2}, Number: fold.IntNumber(1 << 40),
 	})
 	c.pipeline.Live.Add(1)
@@ -201,4 +203,17 @@ func (r *Result) Note(o Outcome, n uint64) { r.counts[o] += n }
 func (c *Converter) Stored() (journal, checkpoints int64) {
 	s := c.Stats()
 	return s.JournalBytes, s.CheckpointBytes
+}
+
+// Points is what a result says of points, and not of the store.
+func (r Result) Points() Result {
+	r.Stored, r.Outstanding = false, false
+	return r
+}
+
+// AddBroken makes a histogram stream under id whose value is nowhere: to fold a point into it panics.
+func (c *Converter) AddBroken(id streamid.ID) {
+	sh := &c.pipeline.Table.Shards[c.pipeline.Table.ShardOf(id)]
+	sh.Add(id, KindHistogram).Break()
+	c.pipeline.Live.Add(1)
 }

@@ -123,7 +123,7 @@ func FuzzExponential(f *testing.F) {
 				}
 			}
 			want, wantResult := m.convert(in)
-			if result != wantResult || !sameMetrics(got, want) {
+			if result.Points() != wantResult || !sameMetrics(got, want) {
 				t.Fatalf("delta %d %v:\n got %v %s\nwant %v %s", i, lines(in),
 					lines(got), describeResult(result), lines(want), describeResult(wantResult))
 			}

@@ -24,6 +24,7 @@ import (
 
 // model is the oracle: the package comment of d2c read aloud, one plain map, nothing shared with the real thing.
 type model struct {
+	given   map[string]bool // streams of which the batch has a sample
 	cfg     d2c.Config
 	streams map[string]*modelStream
 	result  d2c.Result // of the batch being converted
@@ -65,6 +66,7 @@ const maxGaps = 8
 
 // modelPoint is one delta point of a batch.
 type modelPoint struct {
+	silent      bool // it gets no sample
 	dp          dataPoint
 	start, time uint64 // as they came
 	key         string
@@ -98,6 +100,7 @@ func (m *model) convert(md pmetric.Metrics) (pmetric.Metrics, d2c.Result) {
 	out := pmetric.NewMetrics()
 	md.CopyTo(out)
 	m.result = d2c.Result{}
+	m.given = map[string]bool{}
 
 	points := m.collect(out)
 	inTime := slices.Clone(points)
@@ -105,6 +108,7 @@ func (m *model) convert(md pmetric.Metrics) (pmetric.Metrics, d2c.Result) {
 	for _, p := range inTime {
 		if p.outcome == d2c.Passed {
 			p.outcome = m.fold(p)
+			m.given[p.key] = m.given[p.key] || !p.outcome.Dropped()
 		}
 		m.result.Note(p.outcome, 1)
 	}
@@ -183,7 +187,7 @@ func deltaPoints(metric pmetric.Metric) (points []*modelPoint) {
 func removeDropped(md pmetric.Metrics, points []*modelPoint) {
 	dropped := map[any]bool{}
 	for _, p := range points {
-		if p.outcome.Dropped() {
+		if p.outcome.Dropped() || p.silent {
 			dropped[p.dp] = true
 		}
 	}
@@ -272,6 +276,7 @@ func (m *model) first(p *modelPoint) d2c.Outcome {
 
 func (m *model) repeat(s *modelStream, p *modelPoint) d2c.Outcome {
 	s.seen = m.now()
+	p.silent = m.given[p.key] && !s.marker // the latest sample is in the batch already
 	if s.marker {
 		s.emitted += nudge
 		s.marker = false

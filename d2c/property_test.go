@@ -169,7 +169,7 @@ func playHistory(src source, open func(d2c.Config) (subject, error)) (total d2c.
 			return total, err
 		}
 		want, wantResult := m.convert(in)
-		if !sameMetrics(got, want) || result != wantResult {
+		if !sameMetrics(got, want) || result.Points() != wantResult {
 			return total, g.explain(inputs, got, want, result, wantResult)
 		}
 		if _, shared := s.(*fleet); !shared && conv.Len() != len(m.streams) {

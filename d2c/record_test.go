@@ -326,7 +326,7 @@ func TestGoldenStateIsRead(t *testing.T) {
 		if key == "m/head" { // it counts how often the journal has been opened
 			want = bytes.Clone(want)
 			want[28]++
-			binary.LittleEndian.PutUint64(want[72:], xxh3.Hash(want[:72]))
+			binary.LittleEndian.PutUint64(want[checksumAt:], xxh3.Hash(want[:checksumAt]))
 		}
 		if got := read.values[key]; !bytes.Equal(got, want) {
 			t.Errorf("%s, written after all\n got %x\nwant %x", key, got, want)
@@ -393,14 +393,14 @@ func TestSumByHand(t *testing.T) {
 	le := binary.LittleEndian
 	record := le.AppendUint64(nil, id.Hi)
 	record = le.AppendUint64(record, id.Lo)
-	record = append(record, 0)                                    // an int sum, nothing else
-	record = binary.AppendVarint(record, 1_700_000_000)           // seen
-	record = binary.AppendVarint(record, 10e9)                    // start
-	record = binary.AppendVarint(record, 20e9)                    // last
-	record = binary.AppendVarint(record, 1<<40+5)                 // value
-	section := append([]byte{0}, record...)                       // no bounds
-	entry := []byte{1, 'j', 0, 0}                                 // version, kind, shard, parity
-	entry = le.AppendUint32(entry, uint32(80+12+len(section)+16)) // size
+	record = append(record, 0)                                            // an int sum, nothing else
+	record = binary.AppendVarint(record, 1_700_000_000)                   // seen
+	record = binary.AppendVarint(record, 10e9)                            // start
+	record = binary.AppendVarint(record, 20e9)                            // last
+	record = binary.AppendVarint(record, 1<<40+5)                         // value
+	section := append([]byte{0}, record...)                               // no bounds
+	entry := []byte{1, 'j', 0, 0}                                         // version, kind, shard, parity
+	entry = le.AppendUint32(entry, uint32(headerSize+12+len(section)+16)) // size
 	entry = le.AppendUint64(entry, d2c.IdentityOf(0, "golden"))
 	entry = le.AppendUint64(entry, 1)         // seq
 	entry = append(entry, make([]byte, 4)...) // index
@@ -408,9 +408,11 @@ func TestSumByHand(t *testing.T) {
 	entry = append(entry, make([]byte, 8)...) // oldest
 	entry = le.AppendUint64(entry, 0)         // of the entry before
 	checksum := xxh3.HashSeed(section, 1*64+0x2a) ^ uint64(len(section))
-	entry = le.AppendUint64(entry, checksum)         // of the content
-	entry = le.AppendUint64(entry, 20e9)             // high
-	entry = le.AppendUint64(entry, 1<<0x2a)          // shards
+	entry = le.AppendUint64(entry, checksum)       // of the content
+	entry = le.AppendUint64(entry, 20e9)           // high
+	entry = le.AppendUint64(entry, 1<<0x2a)        // shards
+	entry = le.AppendUint64(entry, d2c.TestKey[0]) // key
+	entry = le.AppendUint64(entry, d2c.TestKey[1])
 	entry = le.AppendUint64(entry, xxh3.Hash(entry)) // of the header
 	entry = le.AppendUint32(entry, uint32(len(section)))
 	entry = le.AppendUint64(entry, checksum)
@@ -459,7 +461,7 @@ func TestBytesPerRecord(t *testing.T) {
 		if e, c := (manyEntry-oneEntry)/(streams-1), (manyChunk-oneChunk)/(streams-1); e != want || c != want {
 			t.Errorf("%d gaps: %d bytes in an entry, %d in a chunk, want %d", gaps, e, c, want)
 		}
-		if e, c := oneEntry-want, oneChunk-want; e != 80+12+1+alone+16 || c != 80+12+1+alone {
+		if e, c := oneEntry-want, oneChunk-want; e != headerSize+12+1+alone+16 || c != headerSize+12+1+alone {
 			t.Errorf("%d gaps: %d bytes in an entry and %d in a chunk besides records", gaps, e, c)
 		}
 	}

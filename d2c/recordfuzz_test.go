@@ -24,7 +24,8 @@ import (
 
 // The places of a frame, as frame.go describes them.
 const (
-	headerSize  = 80
+	headerSize  = 96
+	checksumAt  = 88 // of the header
 	sectionSize = 12 // before what is in it
 	trailerSize = 16
 )
@@ -85,7 +86,7 @@ func seal(key string, frame []byte) {
 		t := frame[len(frame)-trailerSize:]
 		binary.LittleEndian.PutUint64(t[8:], xxh3.HashSeed(t[:8], seq))
 	}
-	binary.LittleEndian.PutUint64(frame[72:], xxh3.Hash(frame[:72]))
+	binary.LittleEndian.PutUint64(frame[checksumAt:], xxh3.Hash(frame[:checksumAt]))
 }
 
 // FuzzSection reads any bytes as a section. What is read is put into a table, and what is written from there reads the same.
@@ -144,8 +145,8 @@ const (
 	mutations
 )
 
-// entriesSeen is how many entries Open looks at in the golden storage if there is neither a head nor a manifest. What is further
-// ahead it meets when the journal gets there.
+// entriesSeen is up to which entry of the golden storage mutate puts values. Open looks farther ahead than that if there is neither
+// a head nor a manifest.
 const entriesSeen = 17
 
 // mutate does to values what program says, and reports whether anything was forged.
@@ -193,7 +194,7 @@ func mutate(values stored, program []byte) (forged bool) {
 			if len(value) < headerSize {
 				continue
 			}
-			value[at%72] = by
+			value[at%checksumAt] = by
 			tame(value)
 			seal(key, value)
 			forged = true
@@ -212,7 +213,7 @@ func chain(values stored) {
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		if entry := values[key]; strings.HasPrefix(key, "j/") && len(entry) >= headerSize {
 			if before != nil {
-				copy(entry[40:48], before[72:])
+				copy(entry[40:48], before[checksumAt:])
 				tame(entry)
 				seal(key, entry)
 			}

@@ -87,7 +87,8 @@ func WithRoute(ctx context.Context, r Route) context.Context {
 	return context.WithValue(ctx, routeKey{}, xxh3.HashStringSeed(r.Member, r.Epoch)|1)
 }
 
-func routeOf(ctx context.Context) uint64 {
+// RouteOf returns a number that is equal for equal routes, and zero if ctx tells none.
+func RouteOf(ctx context.Context) uint64 {
 	route, _ := ctx.Value(routeKey{}).(uint64)
 	return route
 }

@@ -99,7 +99,9 @@ const (
 // Result is what became of a swap.
 type Result struct {
 	Status Status
-	// Tag and Record are what is there where Status is Changed: zero and nil if there is nothing. Record is the caller's.
+	// Tag and Record are what is there where Status is Changed: zero and nil if there is nothing. Record is the caller's. Tag may be
+	// the swap's own, where the store has sent it twice: then it was done. Tag is zero, and Record not nil, where something is there
+	// that no Converter has written; SetAside takes that away as well.
 	Tag    uint64
 	Record []byte
 }

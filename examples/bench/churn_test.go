@@ -38,7 +38,7 @@ func TestChurnReplacesATenth(t *testing.T) {
 	c := churner{ager: ager{name: nameOurs, converts: true}, b: b, n: n, aging: &aging{
 		consume: func(md pmetric.Metrics) error {
 			r, err := conv.Convert(context.Background(), md)
-			for o, n := range r.Points {
+			for o, n := range r.Counts() {
 				points[o] += n
 			}
 			return err

@@ -78,7 +78,7 @@ func counting(points *[d2c.NumOutcomes]uint64, show func(*d2c.Converter)) side {
 		show(conv)
 		return func(md pmetric.Metrics) error {
 			r, err := conv.Convert(context.Background(), md)
-			for o, n := range r.Points {
+			for o, n := range r.Counts() {
 				points[o] += n
 			}
 			return err

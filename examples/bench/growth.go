@@ -92,4 +92,6 @@ func growth(streams, runs int) (growthRow, *d2c.Converter, error) {
 	return row, conv, nil
 }
 
-func bytesPerStream(c *d2c.Converter) float64 { return float64(c.Bytes()) / float64(c.Len()) }
+func bytesPerStream(c *d2c.Converter) float64 {
+	return float64(c.Stats().MemoryBytes) / float64(c.Len())
+}

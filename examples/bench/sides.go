@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime"
 	"time"
 
@@ -82,14 +83,14 @@ func convertTo(conv *d2c.Converter, md pmetric.Metrics, allowed []d2c.Outcome) e
 		return err
 	}
 	var others uint64
-	for _, n := range r.Points {
+	for _, n := range r.Counts() {
 		others += n
 	}
 	for _, o := range allowed {
-		others -= r.Points[o]
+		others -= r.Count(o)
 	}
 	if others != 0 {
-		return fmt.Errorf("outcomes are %v, want none but %v", r.Points, allowed)
+		return fmt.Errorf("outcomes are %v, want none but %v", maps.Collect(r.Counts()), allowed)
 	}
 	return nil
 }

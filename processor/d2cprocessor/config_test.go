@@ -41,36 +41,36 @@ func TestConfig(t *testing.T) {
 	}{
 		"nothing": {
 			yaml: "",
-			want: Config{MaxStale: time.Hour, MaxStreams: 10_000_000, LateWindow: 5 * time.Minute, State: state},
+			want: Config{MaxStale: time.Hour, MaxStreams: 10_000_000, MaxBuckets: 4096, LateWindow: 5 * time.Minute, State: state},
 		},
 		"the defaults, spelled out": {
 			yaml: "{max_stale: 1h, max_streams: 10000000, gap: continue, overlap: add, late_window: 5m}",
-			want: Config{MaxStale: time.Hour, MaxStreams: 10_000_000, LateWindow: 5 * time.Minute, State: state},
+			want: Config{MaxStale: time.Hour, MaxStreams: 10_000_000, MaxBuckets: 4096, LateWindow: 5 * time.Minute, State: state},
 		},
 		"everything else": {
 			yaml: "{max_stale: 90s, max_streams: 7, gap: restart, overlap: drop, late_window: 1m30s}",
 			want: Config{
-				MaxStale: 90 * time.Second, MaxStreams: 7,
+				MaxStale: 90 * time.Second, MaxStreams: 7, MaxBuckets: 4096,
 				Gap: d2c.GapRestart, Overlap: d2c.OverlapDrop, LateWindow: 90 * time.Second, State: state,
 			},
 		},
 		"interpolate": {
 			yaml: "overlap: interpolate",
 			want: Config{
-				MaxStale: time.Hour, MaxStreams: 10_000_000,
+				MaxStale: time.Hour, MaxStreams: 10_000_000, MaxBuckets: 4096,
 				Overlap: d2c.OverlapInterpolate, LateWindow: 5 * time.Minute, State: state,
 			},
 		},
 		"local on error": {
 			yaml: "state: {shared: redis_state/a, on_error: local, max_outstanding: 5}",
 			want: Config{
-				MaxStale: time.Hour, MaxStreams: 10_000_000, LateWindow: 5 * time.Minute,
+				MaxStale: time.Hour, MaxStreams: 10_000_000, MaxBuckets: 4096, LateWindow: 5 * time.Minute,
 				State: StateConfig{Shared: &redis, OnError: OnErrorLocal, MaxOutstanding: 5},
 			},
 		},
 		"zeros switch off": {
 			yaml: "{max_stale: 0s, max_streams: 0, late_window: 0s}",
-			want: Config{State: state},
+			want: Config{MaxBuckets: 4096, State: state},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

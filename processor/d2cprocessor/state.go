@@ -20,8 +20,8 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// client is a storage extension's client as d2c wants it.
-type client struct {
+// storageClient is a storage extension's client as d2c wants it.
+type storageClient struct {
 	storage.Client
 	spaced bool
 }
@@ -36,7 +36,7 @@ var fileStorage = component.MustNewType("file_storage")
 // spacedFrom is the size of a value that gets spacers: a page.
 const spacedFrom = 4096
 
-func (c client) Get(ctx context.Context, keys []string) ([][]byte, error) {
+func (c storageClient) Get(ctx context.Context, keys []string) ([][]byte, error) {
 	ops := make([]*storage.Operation, len(keys))
 	for i, key := range keys {
 		ops[i] = storage.GetOperation(key)
@@ -51,7 +51,7 @@ func (c client) Get(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-func (c client) Put(ctx context.Context, values []store.KeyValue, deletes []string) error {
+func (c storageClient) Put(ctx context.Context, values []store.KeyValue, deletes []string) error {
 	ops := make([]*storage.Operation, 0, len(values)+len(deletes))
 	for _, v := range values {
 		ops = append(ops, storage.SetOperation(v.Key, v.Value))
@@ -205,7 +205,7 @@ func (p *d2cProcessor) openStorage(ctx context.Context, ext component.Component)
 	}
 	started, told := time.Now(), time.Now()
 	conv, found, err := d2c.OpenDurable(ctx, p.cfg.converter(), d2c.DurableConfig{
-		Storage: client{c, p.cfg.State.Storage.Type() == fileStorage},
+		Storage: storageClient{c, p.cfg.State.Storage.Type() == fileStorage},
 		Owner:   p.id.String(),
 		Progress: func(r d2c.Recovery) {
 			if time.Since(told) < progressInterval {

@@ -16,12 +16,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.uber.org/zap"
@@ -29,6 +31,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/d2c/store"
 	"github.com/deltaring/deltaring/processor/d2cprocessor/internal/metadatatest"
 )
 
@@ -356,7 +359,7 @@ type pool struct {
 }
 
 type poolStore struct {
-	d2c.MemoryStore
+	store.Memory
 	mu    sync.Mutex
 	fails error
 }
@@ -367,16 +370,27 @@ func (s *poolStore) fail(err error) {
 	s.fails = err
 }
 
-func (s *poolStore) Swap(ctx context.Context, ops []d2c.SwapOp) error {
+func (s *poolStore) failing() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fails != nil {
-		return s.fails
-	}
-	return s.MemoryStore.Swap(ctx, ops)
+	return s.fails
 }
 
-func (p *pool) SharedStore(_ context.Context, id component.ID) (d2c.SharedStore, error) {
+func (s *poolStore) Lives(ctx context.Context, proposed store.Life) ([]store.Life, error) {
+	if err := s.failing(); err != nil {
+		return nil, err
+	}
+	return s.Memory.Lives(ctx, proposed)
+}
+
+func (s *poolStore) Swap(ctx context.Context, swaps []store.Swap) ([]store.Result, error) {
+	if err := s.failing(); err != nil {
+		return nil, err
+	}
+	return s.Memory.Swap(ctx, swaps)
+}
+
+func (p *pool) SharedStore(_ context.Context, id component.ID) (store.Shared, error) {
 	if p.stores[id] == nil {
 		p.stores[id] = new(poolStore)
 	}
@@ -445,6 +459,60 @@ func testSharedStateThatFailsRefuses(t *testing.T, fails error) {
 	require.NoError(t, p.Shutdown(t.Context()))
 }
 
+// A batch without deltas says nothing of the store: neither that it is well again, nor how long it takes.
+func TestBatchesWithoutDeltasDoNotSpeakForTheStore(t *testing.T) {
+	stores := map[component.ID]*poolStore{}
+	host := newWorker(stores)
+	tt := newTestTelemetry(t)
+	set := metadatatest.NewSettings(tt)
+	core, logs := observer.New(zapcore.InfoLevel)
+	set.Logger = zap.New(core)
+	sink, p := start(t, set, inPool(), host)
+	st := stores[set.ID]
+	st.fail(errors.New("connection refused"))
+	gauge := func() pmetric.Metrics {
+		md := pmetric.NewMetrics()
+		m := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+		m.SetName("gauge")
+		m.SetEmptyGauge().DataPoints().AppendEmpty().SetIntValue(1)
+		return md
+	}
+	for range 10 {
+		require.Error(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 0, 10, 5})))
+		require.NoError(t, p.ConsumeMetrics(t.Context(), gauge()))
+	}
+	assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError}, host.reported())
+	assert.Equal(t, 1, logs.FilterMessageSnippet("state cannot be stored").Len())
+	assert.Zero(t, logs.FilterMessageSnippet("can be stored again").Len())
+	assert.Len(t, sink.AllMetrics(), 10)
+	_, err := tt.GetMetric("otelcol_d2c_commit_duration")
+	require.Error(t, err, "nothing was committed")
+
+	st.fail(nil)
+	require.NoError(t, p.ConsumeMetrics(t.Context(), gauge()))
+	assert.Len(t, host.reported(), 1)
+	require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 0, 10, 5})))
+	assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, host.reported())
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// What a gateway says of its ring and of the member reaches the converter, and what makes no sense does not.
+func TestRoutesOfGateways(t *testing.T) {
+	with := func(epoch, member []string) context.Context {
+		return client.NewContext(t.Context(), client.Info{Metadata: client.NewMetadata(map[string][]string{
+			"X-Deltaring-Epoch": epoch, "x-deltaring-member": member,
+		})})
+	}
+	want := d2c.WithRoute(t.Context(), d2c.Route{Epoch: 0xabc, Member: "worker-1"})
+	assert.Equal(t, fmt.Sprint(d2c.RouteOf(want)), fmt.Sprint(d2c.RouteOf(routed(with([]string{"0000000000000abc"}, []string{"worker-1"})))))
+	for _, ctx := range []context.Context{
+		t.Context(), with(nil, []string{"w"}), with([]string{"1"}, nil), with([]string{"x"}, []string{"w"}),
+		with([]string{"1", "2"}, []string{"w"}), with([]string{"11111111111111111"}, []string{"w"}),
+	} {
+		assert.Zero(t, d2c.RouteOf(routed(ctx)))
+	}
+}
+
 func TestSharedStateThatFailsIsCaughtUpWith(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stores := map[component.ID]*poolStore{}
@@ -463,8 +531,8 @@ func TestSharedStateThatFailsIsCaughtUpWith(t *testing.T) {
 			return messages
 		}
 		sink, p := start(t, set, cfg, host)
-		store := stores[metadatatest.NewSettings(tt).ID]
-		store.fail(errors.New("connection refused"))
+		st := stores[metadatatest.NewSettings(tt).ID]
+		st.fail(errors.New("connection refused"))
 		require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 0, 10, 5})))
 		require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 10, 20, 1})))
 		assert.Equal(t, []sample{{"a", at(0), at(20), 6}}, samples(t, sink.AllMetrics()[1]))
@@ -472,17 +540,17 @@ func TestSharedStateThatFailsIsCaughtUpWith(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError}, host.reported())
-		assert.Zero(t, store.Len())
+		assert.Zero(t, st.Len())
 		assert.Equal(t, []string{"state cannot be stored, batches are given out and kept back for it"}, told())
 		for range 2 {
 			require.ErrorIs(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 20, 30, 1})), d2c.ErrOutstanding)
 		}
 		assert.Equal(t, []string{"state cannot be stored, batches are refused and may be sent again"}, told())
 
-		store.fail(nil)
+		st.fail(nil)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
-		assert.Equal(t, 1, store.Len())
+		assert.Equal(t, 1, st.Len())
 		metadatatest.AssertEqualD2cPointsOutstanding(t, tt, []metricdata.DataPoint[int64]{value[int64](0)}, ignoreTime)
 		metadatatest.AssertEqualD2cPointsMissed(t, tt, []metricdata.DataPoint[int64]{value[int64](0)}, ignoreTime)
 		assert.Equal(t, []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}, host.reported())
@@ -490,10 +558,10 @@ func TestSharedStateThatFailsIsCaughtUpWith(t *testing.T) {
 		assert.Equal(t, []sample{{"a", at(0), at(30), 7}}, samples(t, sink.AllMetrics()[2]))
 		logs.TakeAll()
 
-		store.fail(errors.New("connection refused"))
+		st.fail(errors.New("connection refused"))
 		require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 30, 40, 1})))
-		store.MemoryStore = d2c.MemoryStore{} // comes back empty
-		store.fail(nil)
+		st.Wipe() // comes back empty
+		st.fail(nil)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		metadatatest.AssertEqualD2cPointsMissed(t, tt, []metricdata.DataPoint[int64]{value[int64](1)}, ignoreTime)
@@ -521,8 +589,8 @@ func TestSharedStateIsCaughtUpWithAtShutdown(t *testing.T) {
 			cfg := inPool()
 			cfg.State.OnError = OnErrorLocal
 			_, p := start(t, nop(), cfg, newWorker(stores))
-			store := stores[nop().ID]
-			store.fail(errors.New("connection refused"))
+			st := stores[nop().ID]
+			st.fail(errors.New("connection refused"))
 			require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 0, 10, 5})))
 			if !back {
 				err := p.Shutdown(t.Context())
@@ -531,9 +599,9 @@ func TestSharedStateIsCaughtUpWithAtShutdown(t *testing.T) {
 				require.ErrorIs(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 10, 20, 5})), d2c.ErrClosed)
 				return
 			}
-			store.fail(nil)
+			st.fail(nil)
 			require.NoError(t, p.Shutdown(t.Context()))
-			assert.Equal(t, 1, store.Len())
+			assert.Equal(t, 1, st.Len())
 		})
 	}
 }

@@ -169,10 +169,11 @@ func TestRecordDoesNotAllocate(t *testing.T) {
 	tt := newTestTelemetry(t)
 	tel, err := newTelemetry(metadatatest.NewSettings(tt))
 	require.NoError(t, err)
-	result := d2c.Result{GapOpened: time.Second, GapFilled: time.Second}
-	for o := range result.Points {
-		result.Points[o] = 1000
-	}
+	conv, err := d2c.New(d2c.DefaultConfig())
+	require.NoError(t, err)
+	result, err := conv.Convert(t.Context(), batch(delta{"a", 0, 10, 5}, delta{"a", 20, 30, 5}, delta{"a", 0, 10, 5}, delta{"a", 0, 5, -1}))
+	require.NoError(t, err)
+	result.GapFilled = time.Second
 	assert.Zero(t, testing.AllocsPerRun(100, func() { tel.record(t.Context(), &result) }))
 }
 

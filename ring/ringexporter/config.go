@@ -6,6 +6,8 @@ package ringexporter
 import (
 	"errors"
 	"fmt"
+	"reflect"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -106,10 +108,10 @@ type DNSConfig struct {
 	// Port is that of members found by A and AAAA records. Default 4317. SRV records have their own.
 	Port string `mapstructure:"port"`
 
-	// Interval is the time between lookups. Default 5s.
+	// Interval is the time between lookups, 100ms at least. Default 5s.
 	Interval time.Duration `mapstructure:"interval"`
 
-	// Timeout bounds a lookup. Default 1s.
+	// Timeout bounds a lookup, 100ms at least. Default 1s.
 	Timeout time.Duration `mapstructure:"timeout"`
 
 	// Debounce is how long an answer must stay the same before it changes the ring. Answers that never do are taken as
@@ -155,6 +157,9 @@ func createDefaultConfig() component.Config {
 
 // Validate reports the first setting that cannot be, by its key.
 func (c *Config) Validate() error {
+	if err := checkUnits("", reflect.ValueOf(c)); err != nil {
+		return err
+	}
 	if _, err := streamid.ParseKey(c.RoutingKey, c.RoutingAttributes); err != nil {
 		if len(c.RoutingAttributes) > 0 {
 			return fmt.Errorf("routing_key, routing_attributes: %w", err)
@@ -164,6 +169,11 @@ func (c *Config) Validate() error {
 	if q := c.Protocol.OTLP.QueueConfig; q.HasValue() && q.Get().StorageID != nil {
 		return errors.New("protocol::otlp::sending_queue::storage: a member that leaves would leave its data on disk where no " +
 			"other finds it; set sending_queue::storage of the exporter itself, and protocol::otlp::sending_queue::enabled to false")
+	}
+	for key := range c.Protocol.OTLP.ClientConfig.Headers.Iter {
+		if strings.HasPrefix(strings.ToLower(key), ownPrefix) {
+			return fmt.Errorf("protocol::otlp::headers::%s: what begins with %s is set by the exporter", key, ownPrefix)
+		}
 	}
 	static, dns := c.Resolver.Static, c.Resolver.DNS
 	switch {
@@ -212,6 +222,9 @@ func (c *StaticConfig) endpoints() ([]endpoint, error) {
 	return list, nil
 }
 
+// shortestLookup bounds the load on the DNS server, and the time it has to answer.
+const shortestLookup = 100 * time.Millisecond
+
 func (c *DNSConfig) validate() error {
 	switch {
 	case c.Hostname == "":
@@ -220,8 +233,12 @@ func (c *DNSConfig) validate() error {
 		return errors.New("resolver::dns::port: SRV records have their own ports")
 	case c.Interval <= 0:
 		return fmt.Errorf("resolver::dns::interval: must be positive, got %v", c.Interval)
+	case c.Interval < shortestLookup:
+		return fmt.Errorf("resolver::dns::interval: must be %v at least, got %v; is there a unit missing?", shortestLookup, c.Interval)
 	case c.Timeout <= 0:
 		return fmt.Errorf("resolver::dns::timeout: must be positive, got %v", c.Timeout)
+	case c.Timeout < shortestLookup:
+		return fmt.Errorf("resolver::dns::timeout: must be %v at least, got %v; is there a unit missing?", shortestLookup, c.Timeout)
 	case c.Debounce < 0:
 		return fmt.Errorf("resolver::dns::debounce: must not be negative, got %v", c.Debounce)
 	case c.MaxMembers < 1 || c.MaxMembers > ringLimit:

@@ -29,6 +29,8 @@ type ringExporter[B batch] struct {
 	tel      *telemetry
 	host     component.Host
 	shared   shared[B]
+	retries  running[B]      // around attempt
+	nobody   memberTelemetry // for items that no member is known for
 
 	// parallel has the parts of a batch handed over at the same time, as handing over takes as long as the member does.
 	// No stream is in two parts, so this changes no order. Queues that take over at once need no goroutines.
@@ -38,6 +40,7 @@ type ringExporter[B batch] struct {
 
 	// Only one goroutine changes current at a time: start until it returns, then the one that follows DNS, then shutdown.
 	following  sync.WaitGroup
+	resolved   bool // a lookup has brought members
 	unresolved bool // the last lookup brought no members
 	cancel     context.CancelFunc
 	retiring   sync.WaitGroup
@@ -59,6 +62,9 @@ func newExporter[B batch](set exporter.Settings, cfg *Config, sig *signal[B]) (*
 	}
 	e := &ringExporter[B]{signal: sig, cfg: cfg, set: set, tel: tel, parallel: true}
 	e.splitter.Key = key
+	e.nobody = tel.member("")
+	e.shared = shared[B]{closing: make(chan struct{}), reroute: e.consume, logger: set.Logger, losses: &losses{}}
+	e.shared.aborted, e.shared.abort = context.WithCancel(context.Background())
 	if q := cfg.Protocol.OTLP.QueueConfig; q.HasValue() {
 		e.parallel = q.Get().WaitForResult || q.Get().BlockOnOverflow
 	}
@@ -67,7 +73,7 @@ func newExporter[B batch](set exporter.Settings, cfg *Config, sig *signal[B]) (*
 
 func (e *ringExporter[B]) start(ctx context.Context, host component.Host) error {
 	e.host = host
-	e.shared = shared[B]{closing: make(chan struct{}), reroute: e.consume, health: newHealth(host), logger: e.set.Logger}
+	e.shared.health = newHealth(host)
 	e.warnOfDisorder()
 	if err := e.tel.observe(e.ring); err != nil {
 		return err
@@ -109,11 +115,14 @@ func (e *ringExporter[B]) warnOfDisorder() {
 func (e *ringExporter[B]) looked(ctx context.Context, err error) {
 	e.tel.looked(ctx, err)
 	switch {
+	case err != nil && !e.unresolved && e.current.Load() == nil:
+		e.set.Logger.Warn("the first lookup brought no members, so none are known yet", zap.Error(err))
 	case err != nil && !e.unresolved:
 		e.set.Logger.Warn("a lookup brought no members, the last good ones are kept", zap.Error(err))
-	case err == nil && e.unresolved:
+	case err == nil && e.unresolved && e.resolved:
 		e.set.Logger.Info("lookups bring members again")
 	}
+	e.resolved = e.resolved || err == nil
 	e.unresolved = err != nil
 	if err != nil {
 		err = fmt.Errorf("resolver: %w", err)
@@ -141,9 +150,18 @@ func (e *ringExporter[B]) acquire() *view[B] {
 
 // consume hands each part of a batch to its owner. If some could not be, the error has exactly that data and the rest is
 // taken over; if it is permanent, that data is dropped.
-func (e *ringExporter[B]) consume(ctx context.Context, data B) error {
+func (e *ringExporter[B]) consume(ctx context.Context, data B) error { return e.hand(ctx, data, nil) }
+
+// hand is consume that notes in t, if there is one, what was refused for good and what was not taken over.
+func (e *ringExporter[B]) hand(ctx context.Context, data B, t *tally[B]) error {
+	if t != nil {
+		t.unsent, t.homeless = map[*member[B]]int{}, 0
+	}
 	v := e.acquire()
 	if v == nil {
+		if t != nil {
+			t.homeless = e.signal.items(data)
+		}
 		e.tel.unroutable(ctx, e.signal.items(data))
 		return e.signal.unsent(errNoMembers, data)
 	}
@@ -152,6 +170,7 @@ func (e *ringExporter[B]) consume(ctx context.Context, data B) error {
 	parts, keyless := e.signal.split(&e.splitter, data, len(v.members), v.ring.Owner, nil)
 	e.tel.keyless(ctx, keyless)
 	errs := make([]error, len(parts))
+	ctx = withEpoch(ctx, v.ring.Epoch())
 	give := func(i int) { errs[i] = v.members[parts[i].Owner].consume(ctx, parts[i].Batch) }
 	var wg sync.WaitGroup
 	for i := range parts {
@@ -162,11 +181,11 @@ func (e *ringExporter[B]) consume(ctx context.Context, data B) error {
 		}
 	}
 	wg.Wait()
-	return e.join(parts, errs)
+	return e.join(v, parts, errs, t)
 }
 
 // join makes one error of those of all parts.
-func (e *ringExporter[B]) join(parts []streamid.Part[B], errs []error) error {
+func (e *ringExporter[B]) join(v *view[B], parts []streamid.Part[B], errs []error, t *tally[B]) error {
 	var temporary, permanent []error
 	var unsent B
 	for i, err := range errs {
@@ -181,6 +200,9 @@ func (e *ringExporter[B]) join(parts []streamid.Part[B], errs []error) error {
 		if !ok {
 			rest = parts[i].Batch
 		}
+		if t != nil {
+			t.unsent[v.members[parts[i].Owner]] += e.signal.items(rest)
+		}
 		if temporary == nil {
 			unsent = rest
 		} else {
@@ -188,11 +210,18 @@ func (e *ringExporter[B]) join(parts []streamid.Part[B], errs []error) error {
 		}
 		temporary = append(temporary, err)
 	}
-	if temporary == nil {
-		return errors.Join(permanent...)
+	refused := errors.Join(permanent...)
+	if t != nil {
+		t.refused = append(t.refused, permanent...)
 	}
-	// Permanent errors are logged and counted by their members; among these they would end the retries of the rest.
-	return e.signal.unsent(errors.Join(temporary...), unsent)
+	if temporary == nil {
+		return refused
+	}
+	err := errors.Join(temporary...)
+	if refused != nil && t == nil {
+		err = fmt.Errorf("%w; and for good: %v", err, refused) // not wrapped, or the rest would not be tried again
+	}
+	return e.signal.unsent(err, unsent)
 }
 
 // apply makes list the members. If that fails, all stays as it is.
@@ -300,8 +329,9 @@ func shutdownAll[B batch](ctx context.Context, members []*member[B]) error {
 	return errors.Join(errs...)
 }
 
-// shutdown sends what is in the queues, each batch once, and stops everything.
+// shutdown sends what is in the queues of members, each batch once, and stops everything; see stop.
 func (e *ringExporter[B]) shutdown(ctx context.Context) error {
+	defer e.shared.abort() // frees the context
 	if e.host == nil {
 		e.tel.shutdown()
 		return nil // not started
@@ -310,7 +340,7 @@ func (e *ringExporter[B]) shutdown(ctx context.Context) error {
 		e.cancel()
 	}
 	e.following.Wait()
-	close(e.shared.closing)
+	e.shared.health.close()
 	e.retiring.Wait() // before the members to which they may reroute
 	var err error
 	if v := e.current.Swap(nil); v != nil {

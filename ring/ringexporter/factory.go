@@ -7,9 +7,10 @@ import (
 	"context"
 
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/exporter"
-	"go.opentelemetry.io/collector/exporter/exporterhelper"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/deltaring/deltaring/ring/ringexporter/internal/metadata"
 )
@@ -30,7 +31,8 @@ func createMetrics(ctx context.Context, set exporter.Settings, cfg component.Con
 	if err != nil {
 		return nil, err
 	}
-	return exporterhelper.NewMetrics(ctx, set, cfg, e.consume, e.options()...)
+	r, err := e.build(ctx)
+	return metricsExporter{r}, err
 }
 
 func createTraces(ctx context.Context, set exporter.Settings, cfg component.Config) (exporter.Traces, error) {
@@ -38,7 +40,8 @@ func createTraces(ctx context.Context, set exporter.Settings, cfg component.Conf
 	if err != nil {
 		return nil, err
 	}
-	return exporterhelper.NewTraces(ctx, set, cfg, e.consume, e.options()...)
+	r, err := e.build(ctx)
+	return tracesExporter{r}, err
 }
 
 func createLogs(ctx context.Context, set exporter.Settings, cfg component.Config) (exporter.Logs, error) {
@@ -46,18 +49,24 @@ func createLogs(ctx context.Context, set exporter.Settings, cfg component.Config
 	if err != nil {
 		return nil, err
 	}
-	return exporterhelper.NewLogs(ctx, set, cfg, e.consume, e.options()...)
+	r, err := e.build(ctx)
+	return logsExporter{r}, err
 }
 
-// options has exporterhelper retry, and queue if asked for, in front of consume. It tries again only the data that an
-// error of consume carries.
-func (e *ringExporter[B]) options() []exporterhelper.Option {
-	return []exporterhelper.Option{
-		exporterhelper.WithCapabilities(consumer.Capabilities{MutatesData: true}), // splitting moves it
-		exporterhelper.WithTimeout(e.cfg.TimeoutConfig),
-		exporterhelper.WithRetry(e.cfg.RetryConfig),
-		exporterhelper.WithQueue(e.cfg.QueueConfig),
-		exporterhelper.WithStart(e.start),
-		exporterhelper.WithShutdown(e.shutdown),
-	}
+type metricsExporter struct{ running[pmetric.Metrics] }
+
+func (e metricsExporter) ConsumeMetrics(ctx context.Context, data pmetric.Metrics) error {
+	return e.consume(ctx, data)
+}
+
+type tracesExporter struct{ running[ptrace.Traces] }
+
+func (e tracesExporter) ConsumeTraces(ctx context.Context, data ptrace.Traces) error {
+	return e.consume(ctx, data)
+}
+
+type logsExporter struct{ running[plog.Logs] }
+
+func (e logsExporter) ConsumeLogs(ctx context.Context, data plog.Logs) error {
+	return e.consume(ctx, data)
 }

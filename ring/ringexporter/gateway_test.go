@@ -4,7 +4,6 @@
 package ringexporter
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -19,7 +18,6 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/confmap"
-	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
 	"go.opentelemetry.io/collector/exporter/exportertest"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -178,10 +176,12 @@ func withoutQueues(cfg *Config) *Config {
 // dnsConfig routes by stream to what the server has, and asks it all the time.
 func dnsConfig(t testing.TB, s *nameServer) *Config {
 	t.Helper()
-	return config(t, fmt.Sprintf(`
+	cfg := config(t, fmt.Sprintf(`
 routing_key: streamID
 resolver:
-  dns: {hostname: _otlp._tcp.workers.test, srv: true, server: %q, interval: 5ms, debounce: 0s}`, s.address))
+  dns: {hostname: _otlp._tcp.workers.test, srv: true, server: %q, debounce: 0s}`, s.address))
+	cfg.Resolver.DNS.Get().Interval = 5 * time.Millisecond // more often than is accepted
+	return cfg
 }
 
 // host collects what the exporter says of its status.
@@ -189,18 +189,34 @@ type host struct {
 	component.Host
 	mu     sync.Mutex
 	status []componentstatus.Status
+	errs   []string // of status
 }
 
 func (h *host) Report(e *componentstatus.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.status = append(h.status, e.Status())
+	text := ""
+	if e.Err() != nil {
+		text = e.Err().Error()
+	}
+	h.errs = append(h.errs, text)
 }
 
 func (h *host) statuses() []componentstatus.Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.status)
+}
+
+// trouble returns the error of the last status.
+func (h *host) trouble() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.errs) == 0 {
+		return ""
+	}
+	return h.errs[len(h.errs)-1]
 }
 
 // gateway is a running exporter.
@@ -215,13 +231,10 @@ type gateway[B batch] struct {
 }
 
 func startGateway(t testing.TB, cfg *Config) *gateway[pmetric.Metrics] {
-	return startGatewayOf(t, cfg, &metrics, runningMetrics, exporterhelper.NewMetrics)
+	return startGatewayOf(t, cfg, &metrics)
 }
 
-func startGatewayOf[B batch, E component.Component, F ~func(ctx context.Context, data B) error](
-	t testing.TB, cfg *Config, sig *signal[B], wrap func(E, error) (running[B], error),
-	create func(context.Context, exporter.Settings, component.Config, F, ...exporterhelper.Option) (E, error),
-) *gateway[B] {
+func startGatewayOf[B batch](t testing.TB, cfg *Config, sig *signal[B]) *gateway[B] {
 	t.Helper()
 	g := &gateway[B]{t: t, tel: componenttest.NewTelemetry(), host: &host{Host: componenttest.NewNopHost()}}
 	set := exportertest.NewNopSettings(metadata.Type)
@@ -231,7 +244,7 @@ func startGatewayOf[B batch, E component.Component, F ~func(ctx context.Context,
 	var err error
 	g.ring, err = newExporter(set, cfg, sig)
 	require.NoError(t, err)
-	g.running, err = wrap(create(t.Context(), set, cfg, g.ring.consume, g.ring.options()...))
+	g.running, err = g.ring.build(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, g.Start(t.Context(), g.host))
 	g.stop = sync.OnceValue(func() error { return g.Shutdown(t.Context()) })

@@ -17,32 +17,43 @@ import (
 type health struct {
 	host component.Host
 
-	mu    sync.Mutex
-	wrong map[string]error // by what it is about
+	mu     sync.Mutex
+	wrong  map[string]error // by what it is about
+	closed bool
 }
 
 func newHealth(host component.Host) *health {
 	return &health{host: host, wrong: map[string]error{}}
 }
 
-// report says that something is wrong, or with a nil error that it is no longer.
+// report says that something is wrong, or with a nil error that it is no longer. The status names all that is wrong now,
+// so it is reported whenever the set of these changes.
 func (h *health) report(about string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	was := len(h.wrong)
+	_, was := h.wrong[about]
 	if err == nil {
 		delete(h.wrong, about)
 	} else {
 		h.wrong[about] = err
 	}
-	switch {
-	case len(h.wrong) > was:
-		all := make([]error, 0, len(h.wrong))
-		for _, about := range slices.Sorted(maps.Keys(h.wrong)) {
-			all = append(all, h.wrong[about])
-		}
-		componentstatus.ReportStatus(h.host, componentstatus.NewRecoverableErrorEvent(errors.Join(all...)))
-	case len(h.wrong) == 0 && was > 0:
-		componentstatus.ReportStatus(h.host, componentstatus.NewEvent(componentstatus.StatusOK))
+	if was == (err != nil) || h.closed {
+		return
 	}
+	if len(h.wrong) == 0 {
+		componentstatus.ReportStatus(h.host, componentstatus.NewEvent(componentstatus.StatusOK))
+		return
+	}
+	all := make([]error, 0, len(h.wrong))
+	for _, about := range slices.Sorted(maps.Keys(h.wrong)) {
+		all = append(all, h.wrong[about])
+	}
+	componentstatus.ReportStatus(h.host, componentstatus.NewRecoverableErrorEvent(errors.Join(all...)))
+}
+
+// close ends reporting: a component that stops is not OK any more.
+func (h *health) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
 }

@@ -12,31 +12,27 @@ import (
 
 	"github.com/cenkalti/backoff/v7"
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/config/configretry"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
 	"go.opentelemetry.io/collector/exporter/otlpexporter"
-	"go.opentelemetry.io/otel/metric/noop"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc/status"
 )
 
-// member is one of those who share the data: an OTLP exporter and, unless configured away, a queue in front of it. The
+// member is one of those who share the data: an OTLP connection and, unless configured away, a queue in front of it. The
 // queue is exporterhelper's, but retrying is done here, because a retry must end when the member leaves, and not lose
 // what it was about to send.
 type member[B batch] struct {
 	endpoint
 	signal *signal[B]
 	shared *shared[B]
-	otlp   running[B]
+	conn   *connection[B]
 	queue  running[B] // zero if there is none
 	retry  configretry.BackOffConfig
 	count  memberTelemetry
 
+	waits    bool          // for the result: what is in the queue is handed back if it cannot be sent
 	left     chan struct{} // closed when the member is in the current view no more
 	given    atomic.Bool   // up: the member left, or the Collector stops, and it did not answer since
 	troubled atomic.Bool   // the last attempt failed
@@ -48,6 +44,10 @@ type shared[B batch] struct {
 	reroute func(context.Context, B) error
 	health  *health
 	logger  *zap.Logger
+	losses  *losses
+
+	aborted context.Context // done when the exporter has no more time to stop
+	abort   context.CancelFunc
 }
 
 // startMember starts the exporter of a member. cfg is that of all members.
@@ -59,40 +59,26 @@ func startMember[B batch](
 		endpoint: e, signal: sig, shared: sh, retry: cfg.RetryConfig,
 		count: tel.member(e.Name), left: make(chan struct{}),
 	}
-	queue := cfg.QueueConfig
-	cfg.ClientConfig.Endpoint = e.address
-	cfg.QueueConfig = configoptional.None[exporterhelper.QueueBatchConfig]()
-	cfg.RetryConfig.Enabled = false
-
 	set.Logger = set.Logger.With(zap.String("member", e.Name))
-	// No two components may have one ID: it labels the telemetry of queues.
-	name := set.ID.Name() + "/" + e.Name
-	own := set
-	own.ID = component.NewIDWithName(set.ID.Type(), name)
-	own.TelemetrySettings.Logger = set.Logger
-	inner := own
-	inner.ID = component.NewIDWithName(otlpexporter.NewFactory().Type(), set.ID.String()+"/"+e.Name)
-	inner.Logger = set.Logger.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return reportedCore{c} }))
-	inner.MeterProvider = noop.NewMeterProvider() // would count everything once more
-
 	var err error
-	if m.otlp, err = sig.otlp(ctx, inner, &cfg); err != nil {
+	if m.conn, err = dial(ctx, host, set, cfg, e, sig); err != nil {
 		return nil, fmt.Errorf("member %q: %w", e.Name, err)
 	}
-	if err = m.otlp.Start(ctx, host); err != nil {
-		return nil, errors.Join(fmt.Errorf("member %q: %w", e.Name, err), m.otlp.Shutdown(ctx))
-	}
+	queue := apartByEpoch(cfg.QueueConfig)
 	if !queue.HasValue() {
 		return m, nil
 	}
-	m.queue, err = sig.queue(ctx, own, &cfg, m.deliver,
-		exporterhelper.WithTimeout(exporterhelper.TimeoutConfig{}), // the OTLP exporter's is for each attempt
+	m.waits = queue.Get().WaitForResult
+	// No two components may have one ID: it labels the telemetry of queues.
+	set.ID = component.NewIDWithName(set.ID.Type(), set.ID.Name()+"/"+e.Name)
+	m.queue, err = sig.queue(ctx, set, &cfg, m.deliver,
+		exporterhelper.WithTimeout(exporterhelper.TimeoutConfig{}), // that of the connection is for each attempt
 		exporterhelper.WithQueue(queue))
 	if err == nil {
 		err = m.queue.Start(ctx, host)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("member %q: %w", e.Name, err), m.otlp.Shutdown(ctx))
+		return nil, errors.Join(fmt.Errorf("member %q: %w", e.Name, err), m.conn.close())
 	}
 	return m, nil
 }
@@ -103,16 +89,13 @@ func (m *member[B]) consume(ctx context.Context, data B) error {
 		return m.queue.consume(ctx, data)
 	}
 	items := m.signal.items(data)
-	err := m.attempt(ctx, data)
+	err := m.attempt(ctx, data, items)
 	switch {
 	case err == nil:
-		m.count.sent(ctx, items)
 	case consumererror.IsPermanent(err):
 		m.refused(ctx, items, err)
-	default:
-		m.count.failed(ctx, items)
 	}
-	return err
+	return err // what is to be tried again is counted by deliver of the exporter
 }
 
 // deliver sends data from the queue, and tries until it succeeds, the member leaves or retries are used up. What a member
@@ -128,11 +111,14 @@ func (m *member[B]) deliver(ctx context.Context, data B) error {
 	err := errGivenUp
 	for {
 		items := m.signal.items(data)
+		if m.shared.aborted.Err() != nil {
+			m.dropped(ctx, items)
+			return errAborted
+		}
 		if !m.given.Load() {
-			err = m.attempt(ctx, data)
+			err = m.attempt(ctx, data, items)
 			switch {
 			case err == nil:
-				m.count.sent(ctx, items)
 				return nil
 			case consumererror.IsPermanent(err):
 				m.refused(ctx, items, err)
@@ -164,11 +150,11 @@ func (m *member[B]) deliver(ctx context.Context, data B) error {
 		}
 		if !m.retry.Enabled || m.stopping() && !left ||
 			m.retry.MaxElapsedTime > 0 && time.Since(began)+pause > m.retry.MaxElapsedTime {
-			m.count.failed(ctx, m.signal.items(data))
+			m.dropped(ctx, m.signal.items(data))
 			return err
 		}
 		if !m.pause(ctx, pause, left) {
-			m.count.failed(ctx, m.signal.items(data))
+			m.dropped(ctx, m.signal.items(data))
 			return context.Cause(ctx)
 		}
 	}
@@ -177,7 +163,10 @@ func (m *member[B]) deliver(ctx context.Context, data B) error {
 // maxPauseStopping is how long to wait for room in other queues while the Collector stops.
 const maxPauseStopping = 50 * time.Millisecond
 
-var errGivenUp = errors.New("the member did not answer when last tried")
+var (
+	errGivenUp = errors.New("the member did not answer when last tried")
+	errAborted = errors.New("no time is left to send data")
+)
 
 // pause waits until d has passed or the situation changes. It returns false if ctx is done.
 func (m *member[B]) pause(ctx context.Context, d time.Duration, left bool) bool {
@@ -194,17 +183,24 @@ func (m *member[B]) pause(ctx context.Context, d time.Duration, left bool) bool 
 	case <-timer.C:
 	case <-leaves:
 	case <-closing:
+	case <-m.shared.aborted.Done():
 	case <-ctx.Done():
 		return false
 	}
 	return true
 }
 
-// attempt sends data once.
-func (m *member[B]) attempt(ctx context.Context, data B) error {
+// attempt sends data once, and counts what the member took.
+func (m *member[B]) attempt(ctx context.Context, data B, items int) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.shared.aborted, cancel)()
 	began := time.Now()
-	err := m.otlp.consume(ctx, data)
+	partial, err := m.conn.send(ctx, data)
 	m.count.attempt(ctx, time.Since(began), err)
+	if err == nil {
+		m.taken(ctx, items, partial)
+	}
 	// A refusal is an answer.
 	if trouble := err != nil && !consumererror.IsPermanent(err); trouble != m.troubled.Load() && m.troubled.CompareAndSwap(!trouble, trouble) {
 		if trouble {
@@ -216,6 +212,34 @@ func (m *member[B]) attempt(ctx context.Context, data B) error {
 		}
 	}
 	return err
+}
+
+// failed counts items that are lost.
+func (m *member[B]) failed(ctx context.Context, items int) {
+	m.count.failed(ctx, items)
+	m.shared.losses.add(m.Name, items)
+}
+
+// dropped counts items that the queue drops, unless it hands them back.
+func (m *member[B]) dropped(ctx context.Context, items int) {
+	if !m.waits {
+		m.failed(ctx, items)
+	}
+}
+
+// taken counts a request that the member took, but for what it says that it rejected. That must not be sent again.
+func (m *member[B]) taken(ctx context.Context, items int, partial partialSuccess) {
+	rejected := int(min(max(partial.rejected, 0), int64(items)))
+	m.count.sent(ctx, items-rejected)
+	switch {
+	case rejected > 0:
+		m.count.rejected(ctx, rejected, partial.message)
+		m.shared.logger.Error("a member rejected a part of its data, which is lost",
+			zap.String("member", m.Name), zap.Int("items", rejected), zap.String("reason", partial.message))
+	case partial.message != "":
+		m.shared.logger.Warn("a member took its data with a warning",
+			zap.String("member", m.Name), zap.String("warning", partial.message))
+	}
 }
 
 func (m *member[B]) refused(ctx context.Context, items int, err error) {
@@ -246,34 +270,12 @@ func (m *member[B]) shutdown(ctx context.Context) error {
 	if m.queue.Component != nil {
 		err = m.queue.Shutdown(ctx)
 	}
-	err = errors.Join(err, m.otlp.Shutdown(ctx))
+	err = errors.Join(err, m.conn.close())
 	m.shared.health.report(m.Name+" at "+m.address, nil)
 	return err
 }
 
 // requestedDelay returns how long the server asked to wait, or zero.
 func requestedDelay(err error) time.Duration {
-	if s, ok := status.FromError(err); ok {
-		for _, detail := range s.Details() {
-			if info, ok := detail.(*errdetails.RetryInfo); ok {
-				return info.GetRetryDelay().AsDuration()
-			}
-		}
-	}
-	return 0
-}
-
-// reportedCore keeps exporterhelper from logging each failed attempt with advice that is wrong here: to enable the queue
-// and the retries that the member has in front of it.
-type reportedCore struct{ zapcore.Core }
-
-func (c reportedCore) With(fields []zapcore.Field) zapcore.Core {
-	return reportedCore{c.Core.With(fields)}
-}
-
-func (c reportedCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if e.Level == zapcore.ErrorLevel {
-		return ce
-	}
-	return c.Core.Check(e, ce)
+	return retryInfoOf(err).GetRetryDelay().AsDuration()
 }

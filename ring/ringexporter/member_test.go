@@ -5,12 +5,15 @@ package ringexporter
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/exporter/exportertest"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -84,4 +87,47 @@ func TestMemberThatCannotStart(t *testing.T) {
 	}, patience, time.Millisecond, "it is tried again")
 	assert.Empty(t, g.members())
 	require.NoError(t, g.stop())
+}
+
+// TestStatusNamesMembersInTroubleNow has three members fail and recover one by one.
+func TestStatusNamesMembersInTroubleNow(t *testing.T) {
+	names := []string{"a", "b", "c"}
+	workers := startWorkers(t, names...)
+	g := startGateway(t, staticConfig(t, workers))
+	refuse := func(context.Context) error { return errUnavailable }
+	await := func(want ...string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			text := g.host.trouble()
+			for _, name := range names {
+				if strings.Contains(text, `member "`+name+`"`) != slices.Contains(want, name) {
+					return false
+				}
+			}
+			return true
+		}, patience, time.Millisecond, "%v in trouble, and no others: %s", want, g.host.trouble())
+	}
+	for _, w := range workers {
+		w.setBefore(refuse)
+	}
+	require.NoError(t, g.consume(t.Context(), metricBatch(0, streamNames(50)...)))
+	await("a", "b", "c")
+	workers["b"].setBefore(nil)
+	await("a", "c")
+	workers["a"].setBefore(nil)
+	await("c")
+	workers["b"].setBefore(refuse)
+	require.NoError(t, g.consume(t.Context(), metricBatch(1, streamNames(50)...)))
+	await("b", "c")
+	workers["b"].setBefore(nil)
+	workers["c"].setBefore(nil)
+	await()
+	all := g.host.statuses()
+	assert.Equal(t, componentstatus.StatusOK, all[len(all)-1])
+	reported := len(all)
+	for _, w := range workers {
+		w.kill()
+	}
+	require.NoError(t, g.stop())
+	assert.Len(t, g.host.statuses(), reported, "one that has stopped is not OK")
 }

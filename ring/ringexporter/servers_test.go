@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -83,6 +84,16 @@ type worker struct {
 	items    []item
 	// before, if set, is called before a request is accepted; an error refuses it.
 	before func(context.Context) error
+	// taken has the accepted requests.
+	taken []request
+	// partial, if set, is the partial success of every response.
+	partial partialSuccess
+}
+
+// request is what came with items.
+type request struct {
+	metadata metadata.MD
+	items    []item
 }
 
 // startWorker serves at an address, which may have port 0.
@@ -116,20 +127,33 @@ func (w *worker) kill() {
 	<-w.serving
 }
 
-func (w *worker) take(ctx context.Context, items []item) error {
+func (w *worker) take(ctx context.Context, items []item) (partialSuccess, error) {
 	w.mu.Lock()
 	before := w.before
 	w.mu.Unlock()
 	if before != nil {
 		if err := before(ctx); err != nil {
-			return err
+			return partialSuccess{}, err
 		}
 	}
+	md, _ := metadata.FromIncomingContext(ctx)
+	var partial partialSuccess
 	w.change(func() {
 		w.requests++
 		w.items = append(w.items, items...)
+		w.taken = append(w.taken, request{md, items})
+		partial = w.partial
 	})
-	return nil
+	return partial, nil
+}
+
+func (w *worker) setPartial(p partialSuccess) { w.change(func() { w.partial = p }) }
+
+// gotRequests returns the requests that were accepted.
+func (w *worker) gotRequests() []request {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.taken)
 }
 
 func (w *worker) setBefore(f func(context.Context) error) { w.change(func() { w.before = f }) }
@@ -150,7 +174,11 @@ func (w *worker) streams() map[string]bool {
 }
 
 func (w *worker) Export(ctx context.Context, r pmetricotlp.ExportRequest) (pmetricotlp.ExportResponse, error) {
-	return pmetricotlp.NewExportResponse(), w.take(ctx, metricItems(r.Metrics()))
+	partial, err := w.take(ctx, metricItems(r.Metrics()))
+	response := pmetricotlp.NewExportResponse()
+	response.PartialSuccess().SetRejectedDataPoints(partial.rejected)
+	response.PartialSuccess().SetErrorMessage(partial.message)
+	return response, err
 }
 
 type traceWorker struct {
@@ -159,7 +187,11 @@ type traceWorker struct {
 }
 
 func (w *traceWorker) Export(ctx context.Context, r ptraceotlp.ExportRequest) (ptraceotlp.ExportResponse, error) {
-	return ptraceotlp.NewExportResponse(), w.take(ctx, traceItems(r.Traces()))
+	partial, err := w.take(ctx, traceItems(r.Traces()))
+	response := ptraceotlp.NewExportResponse()
+	response.PartialSuccess().SetRejectedSpans(partial.rejected)
+	response.PartialSuccess().SetErrorMessage(partial.message)
+	return response, err
 }
 
 type logWorker struct {
@@ -168,7 +200,11 @@ type logWorker struct {
 }
 
 func (w *logWorker) Export(ctx context.Context, r plogotlp.ExportRequest) (plogotlp.ExportResponse, error) {
-	return plogotlp.NewExportResponse(), w.take(ctx, logItems(r.Logs()))
+	partial, err := w.take(ctx, logItems(r.Logs()))
+	response := plogotlp.NewExportResponse()
+	response.PartialSuccess().SetRejectedLogRecords(partial.rejected)
+	response.PartialSuccess().SetErrorMessage(partial.message)
+	return response, err
 }
 
 var errUnavailable = status.Error(codes.Unavailable, "as the test wants")
@@ -184,11 +220,8 @@ type nameServer struct {
 func startNameServer(t testing.TB) *nameServer {
 	t.Helper()
 	s := &nameServer{answer: func(dns.Question) (int, []dns.RR) { return dns.RcodeNameError, nil }}
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
+	tcp, udp := sameListeners(t)
 	s.address = udp.LocalAddr().String()
-	tcp, err := net.Listen("tcp", s.address)
-	require.NoError(t, err)
 	for _, server := range []*dns.Server{{PacketConn: udp, Handler: s}, {Listener: tcp, Handler: s}} {
 		started, done := make(chan struct{}), make(chan struct{})
 		server.NotifyStartedFunc = func() { close(started) }
@@ -203,6 +236,21 @@ func startNameServer(t testing.TB) *nameServer {
 		})
 	}
 	return s
+}
+
+// sameListeners listens at one port over TCP and UDP: one that is free for both.
+func sameListeners(t testing.TB) (net.Listener, net.PacketConn) {
+	t.Helper()
+	for range 20 {
+		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+		require.NoError(t, err)
+		if tcp, err := net.Listen("tcp", udp.LocalAddr().String()); err == nil {
+			return tcp, udp
+		}
+		require.NoError(t, udp.Close())
+	}
+	t.Fatal("no port is free over both TCP and UDP")
+	return nil, nil
 }
 
 func (s *nameServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {

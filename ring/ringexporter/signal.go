@@ -8,13 +8,17 @@ import (
 	"errors"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
-	"go.opentelemetry.io/collector/exporter/otlpexporter"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
+	"google.golang.org/grpc"
 
 	"github.com/deltaring/deltaring/streamid"
 )
@@ -31,6 +35,11 @@ type running[B batch] struct {
 	consume consumeFunc[B]
 }
 
+// Capabilities says that splitting moves the data.
+func (running[B]) Capabilities() consumer.Capabilities {
+	return consumer.Capabilities{MutatesData: true}
+}
+
 // signal is all that differs between metrics, traces and logs.
 type signal[B batch] struct {
 	id    streamid.Signal
@@ -40,9 +49,9 @@ type signal[B batch] struct {
 	// unsent returns an error that has the data that is to be tried again, which rest returns.
 	unsent func(error, B) error
 	rest   func(error) (B, bool)
-	// otlp makes an exporter by the Collector's own factory, queue makes a queue in front of push.
-	otlp  func(context.Context, exporter.Settings, *otlpexporter.Config) (running[B], error)
-	queue func(context.Context, exporter.Settings, component.Config, consumeFunc[B], ...exporterhelper.Option) (running[B], error)
+	// export makes a way to send over a connection, queue makes a queue in front of push.
+	export func(*grpc.ClientConn) exportFunc[B]
+	queue  func(context.Context, exporter.Settings, component.Config, consumeFunc[B], ...exporterhelper.Option) (running[B], error)
 }
 
 var metrics = signal[pmetric.Metrics]{
@@ -58,8 +67,15 @@ var metrics = signal[pmetric.Metrics]{
 		}
 		return data, ok
 	},
-	otlp: func(ctx context.Context, set exporter.Settings, cfg *otlpexporter.Config) (running[pmetric.Metrics], error) {
-		return runningMetrics(otlpexporter.NewFactory().CreateMetrics(ctx, set, cfg))
+	export: func(conn *grpc.ClientConn) exportFunc[pmetric.Metrics] {
+		c := pmetricotlp.NewGRPCClient(conn)
+		return func(ctx context.Context, data pmetric.Metrics, opts ...grpc.CallOption) (partialSuccess, error) {
+			r, err := c.Export(ctx, pmetricotlp.NewExportRequestFromMetrics(data), opts...)
+			if err != nil {
+				return partialSuccess{}, err
+			}
+			return partialSuccess{r.PartialSuccess().RejectedDataPoints(), r.PartialSuccess().ErrorMessage()}, nil
+		}
 	},
 	queue: func(
 		ctx context.Context, set exporter.Settings, cfg component.Config, push consumeFunc[pmetric.Metrics], opts ...exporterhelper.Option,
@@ -88,8 +104,15 @@ var traces = signal[ptrace.Traces]{
 		}
 		return data, ok
 	},
-	otlp: func(ctx context.Context, set exporter.Settings, cfg *otlpexporter.Config) (running[ptrace.Traces], error) {
-		return runningTraces(otlpexporter.NewFactory().CreateTraces(ctx, set, cfg))
+	export: func(conn *grpc.ClientConn) exportFunc[ptrace.Traces] {
+		c := ptraceotlp.NewGRPCClient(conn)
+		return func(ctx context.Context, data ptrace.Traces, opts ...grpc.CallOption) (partialSuccess, error) {
+			r, err := c.Export(ctx, ptraceotlp.NewExportRequestFromTraces(data), opts...)
+			if err != nil {
+				return partialSuccess{}, err
+			}
+			return partialSuccess{r.PartialSuccess().RejectedSpans(), r.PartialSuccess().ErrorMessage()}, nil
+		}
 	},
 	queue: func(
 		ctx context.Context, set exporter.Settings, cfg component.Config, push consumeFunc[ptrace.Traces], opts ...exporterhelper.Option,
@@ -118,8 +141,15 @@ var logs = signal[plog.Logs]{
 		}
 		return data, ok
 	},
-	otlp: func(ctx context.Context, set exporter.Settings, cfg *otlpexporter.Config) (running[plog.Logs], error) {
-		return runningLogs(otlpexporter.NewFactory().CreateLogs(ctx, set, cfg))
+	export: func(conn *grpc.ClientConn) exportFunc[plog.Logs] {
+		c := plogotlp.NewGRPCClient(conn)
+		return func(ctx context.Context, data plog.Logs, opts ...grpc.CallOption) (partialSuccess, error) {
+			r, err := c.Export(ctx, plogotlp.NewExportRequestFromLogs(data), opts...)
+			if err != nil {
+				return partialSuccess{}, err
+			}
+			return partialSuccess{r.PartialSuccess().RejectedLogRecords(), r.PartialSuccess().ErrorMessage()}, nil
+		}
 	},
 	queue: func(
 		ctx context.Context, set exporter.Settings, cfg component.Config, push consumeFunc[plog.Logs], opts ...exporterhelper.Option,

@@ -4,8 +4,11 @@
 package ringexporter
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
@@ -13,8 +16,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
-	"github.com/deltaring/deltaring/ring/ringexporter/internal/metadata"
 	"github.com/deltaring/deltaring/ring"
+	"github.com/deltaring/deltaring/ring/ringexporter/internal/metadata"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -108,8 +111,46 @@ func (t *telemetry) unroutable(ctx context.Context, items int) {
 type memberTelemetry struct {
 	builder                                    *metadata.TelemetryBuilder
 	itemsSent, itemsRerouted                   metric.MeasurementOption
-	itemsRefused, itemsFailed                  metric.MeasurementOption
+	itemsRefused, itemsFailed, itemsRejected   metric.MeasurementOption
+	itemsReturned                              metric.MeasurementOption
 	attemptSent, attemptRefused, attemptUnsent metric.MeasurementOption
+	reasons                                    *reasons
+}
+
+// reasons has an option for each reason for which a member rejected items. Members word them as they like, so their
+// number is bounded: it is that of series.
+type reasons struct {
+	option func(reason string) metric.MeasurementOption
+	mu     sync.Mutex
+	known  map[string]metric.MeasurementOption
+}
+
+const (
+	maxReasons      = 16
+	maxReasonLength = 120
+	otherReason     = "other"
+	noReason        = "none given"
+)
+
+func (r *reasons) of(message string) metric.MeasurementOption {
+	reason := cmp.Or(strings.Join(strings.Fields(message), " "), noReason)
+	if len(reason) > maxReasonLength {
+		reason = reason[:maxReasonLength]
+	}
+	reason = strings.ToValidUTF8(reason, "") // it may have been cut within a character
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o, ok := r.known[reason]; ok {
+		return o
+	}
+	if len(r.known) >= maxReasons {
+		reason = otherReason
+	}
+	o := r.option(reason)
+	if reason != otherReason {
+		r.known[reason] = o
+	}
+	return o
 }
 
 func (t *telemetry) member(name string) memberTelemetry {
@@ -117,8 +158,12 @@ func (t *telemetry) member(name string) memberTelemetry {
 	return memberTelemetry{
 		builder:   t.builder,
 		itemsSent: t.outcome("sent", m), itemsRerouted: t.outcome("rerouted", m),
-		itemsRefused: t.outcome("refused", m), itemsFailed: t.outcome("failed", m),
+		itemsRefused: t.outcome("refused", m), itemsFailed: t.outcome("failed", m), itemsRejected: t.outcome("rejected", m), itemsReturned: t.outcome("returned", m),
 		attemptSent: t.outcome("sent", m), attemptRefused: t.outcome("refused", m), attemptUnsent: t.outcome("unsent", m),
+		reasons: &reasons{
+			option: func(reason string) metric.MeasurementOption { return t.with(m, attribute.String("reason", reason)) },
+			known:  map[string]metric.MeasurementOption{},
+		},
 	}
 }
 
@@ -132,6 +177,14 @@ func (t *memberTelemetry) sent(ctx context.Context, n int)     { t.items(ctx, n,
 func (t *memberTelemetry) rerouted(ctx context.Context, n int) { t.items(ctx, n, t.itemsRerouted) }
 func (t *memberTelemetry) refused(ctx context.Context, n int)  { t.items(ctx, n, t.itemsRefused) }
 func (t *memberTelemetry) failed(ctx context.Context, n int)   { t.items(ctx, n, t.itemsFailed) }
+
+func (t *memberTelemetry) returned(ctx context.Context, n int) { t.items(ctx, n, t.itemsReturned) }
+
+// rejected counts what a member rejected of a request that it took.
+func (t *memberTelemetry) rejected(ctx context.Context, n int, message string) {
+	t.items(ctx, n, t.itemsRejected)
+	t.builder.RingRejected.Add(ctx, int64(n), t.reasons.of(message))
+}
 
 func (t *memberTelemetry) attempt(ctx context.Context, took time.Duration, err error) {
 	o := t.attemptSent

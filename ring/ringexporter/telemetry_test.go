@@ -4,16 +4,12 @@
 package ringexporter
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/exporter"
-	"go.opentelemetry.io/collector/exporter/exporterhelper"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
@@ -21,9 +17,6 @@ import (
 type (
 	question = dns.Question
 	rr       = dns.RR
-
-	createFunc[E component.Component, F any] = func(
-		context.Context, exporter.Settings, component.Config, F, ...exporterhelper.Option) (E, error)
 )
 
 // answersWithoutMembers are all the ways of DNS to have none.

@@ -42,7 +42,6 @@ type Pipeline struct {
 func (p *Pipeline) Keep(k Keeper, expired func(shard, left int)) {
 	p.keeper, p.expired = k, expired
 	p.queue.work = p.work
-	p.queue.ctx, p.queue.cancel = context.WithCancel(context.Background())
 }
 
 // Clock returns the seconds since Epoch.

@@ -51,8 +51,6 @@ type queue struct {
 	closed  bool
 	ended   chan struct{} // closed once no transaction follows
 	work    func()        // p.work, bound once
-	cancel  context.CancelFunc
-	ctx     context.Context // of all calls of the store, because they serve several callers
 }
 
 // commit returns when the batch is folded and kept, or with an error when it is not to be given out. It waits no longer than
@@ -176,7 +174,8 @@ func (p *Pipeline) keep(tx *Tx) (err error) {
 			tx.cancel()
 		}
 	}()
-	if err := p.keeper.Keep(p.queue.ctx, tx); err != nil {
+	// A context of its own, because it serves several callers.
+	if err := p.keeper.Keep(context.Background(), tx); err != nil {
 		return err
 	}
 	tx.publish()
@@ -198,7 +197,7 @@ func (p *Pipeline) Waiting() int {
 }
 
 // Close refuses what comes from now on, and what waits. It returns when no transaction is under way any more, or with ctx's
-// error; then calls of the store end with their context.
+// error.
 func (p *Pipeline) Close(ctx context.Context) error {
 	q := &p.queue
 	q.mu.Lock()
@@ -214,7 +213,6 @@ func (p *Pipeline) Close(ctx context.Context) error {
 	case <-q.ended:
 		return nil
 	case <-ctx.Done():
-		q.cancel()
 		return fmt.Errorf("d2c: waiting for the store: %w", ctx.Err())
 	}
 }

@@ -206,9 +206,9 @@ func (tx *Tx) locate(it *points.Item, sh *table.Shard, shard int) {
 		return
 	default:
 		if tx.held {
-			it.Slot = tx.copies.Add(it.ID, it.Kind)
+			it.Slot = tx.copies.Add(it.ID, original.Kind())
 		} else {
-			it.Slot = tx.copies.Append(it.ID, it.Kind)
+			it.Slot = tx.copies.Append(it.ID, original.Kind())
 			tx.copyAt[number] = int32(tx.copies.N)
 		}
 		tx.copies.CopyFrom(it.Slot, sh, original)

@@ -7,8 +7,8 @@ import "math/bits"
 
 // Distribution is what both kinds of histogram have besides buckets.
 type Distribution struct {
-	Count         uint64
-	Sum, Min, Max float64
+	Count         uint64  // of observations
+	Sum, Min, Max float64 // zero where absent
 	Has           Presence
 	// Wide is set in a total that is kept with two words per bucket.
 	Wide bool
@@ -17,9 +17,13 @@ type Distribution struct {
 // Presence says which optional fields a distribution has.
 type Presence uint8
 
+// The optional fields of a distribution.
 const (
+	// HasSum says that there is a sum.
 	HasSum Presence = 1 << iota
+	// HasMin says that there is a minimum.
 	HasMin
+	// HasMax says that there is a maximum.
 	HasMax
 )
 

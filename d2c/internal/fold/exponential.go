@@ -13,6 +13,7 @@ const (
 	// MaxBuckets bounds the buckets of each sign, as the SDKs' default of 160 does at the source.
 	MaxBuckets = 160
 
+	// MinScale and MaxScale are the scales that a delta may have.
 	MinScale, MaxScale = -10, 20
 
 	// No float64 but zero is as small as 2^minExponent, none as large as 2^maxExponent.
@@ -69,6 +70,7 @@ func (e *ExponentialTotal) add() (Outcome, bool) {
 	return 0, true
 }
 
+// Complete unpacks the counts that are still narrow.
 func (e *ExponentialTotal) Complete() {
 	for i := range e.Ranges {
 		unpackNarrow(e.Ranges[i].Counts, e.Narrow[i])

@@ -88,6 +88,7 @@ func unpackNarrow(counts []uint64, narrow []uint32) {
 	}
 }
 
+// Complete unpacks the counts that are still narrow.
 func (h *HistogramTotal) Complete() {
 	unpackNarrow(h.Counts, h.Narrow)
 	h.Narrow = nil
@@ -96,6 +97,7 @@ func (h *HistogramTotal) Complete() {
 // share leaves a histogram whole: nothing says which observations fell into which part of the interval.
 func (h *HistogramTotal) share(_, _ int64) {}
 
+// Restart makes the delta the total, under bounds of its own.
 func (h *HistogramTotal) Restart() {
 	h.Distribution = h.Delta.Distribution
 	h.Bounds = slices.Clone(h.Delta.Bounds)

@@ -6,7 +6,7 @@ package fold
 // Outcome says what became of one data point. Every point of a batch has exactly one.
 type Outcome uint8
 
-// The outcomes, in the order of the classification table in the package comment.
+// The outcomes, in the order of the classification table in the package comment of d2c.
 const (
 	// Passed points belong to gauges, summaries and metrics that are not delta; they are not touched.
 	Passed Outcome = iota

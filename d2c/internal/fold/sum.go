@@ -14,9 +14,13 @@ type Number struct {
 	Double bool
 }
 
-func IntNumber(v int64) Number      { return Number{Bits: uint64(v)} }
+// IntNumber returns v as a number.
+func IntNumber(v int64) Number { return Number{Bits: uint64(v)} }
+
+// DoubleNumber returns v as a number.
 func DoubleNumber(v float64) Number { return Number{Bits: math.Float64bits(v), Double: true} }
 
+// Int returns the value of a number that is no double.
 func (n Number) Int() int64 { return int64(n.Bits) }
 
 // Float returns the value as a float64; exact for integers below 2^53.
@@ -73,6 +77,8 @@ func (s *SumTotal) share(part, whole int64) {
 	s.Reduced = IntNumber(int64(quotient))
 }
 
+// Restart makes the delta the total.
 func (s *SumTotal) Restart() { s.Number = s.Delta }
 
+// Complete does nothing: a sum is read whole.
 func (s *SumTotal) Complete() {}

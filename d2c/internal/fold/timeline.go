@@ -28,7 +28,7 @@ type GapSet struct {
 	// Horizon is the end of the latest gap that was forgotten for want of room. Whether time before it was covered is no
 	// longer known.
 	Horizon int64
-	N       int
+	N       int // of Gaps
 	Gaps    [MaxGaps]Interval
 }
 
@@ -131,7 +131,7 @@ type Timeline struct {
 	Gaps   GapSet
 }
 
-// Classify says what is to become of p by the table in the package comment. It changes nothing but what it forgets.
+// Classify says what is to become of p by the table in the package comment of d2c. It changes nothing but what it forgets.
 func (t *Timeline) Classify(p Interval, rules *Rules) Outcome {
 	if p.Time > t.Last {
 		switch {

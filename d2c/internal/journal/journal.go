@@ -55,11 +55,11 @@ const (
 // one that is missing is known to be lost. An entry that could not be stored, or was but nobody knows, is overwritten by the
 // next: it takes the same number.
 type Journal struct {
-	p        *commit.Pipeline
-	storage  store.Storage
-	identity uint64
-	trouble  func(error)
-	minimum  int64
+	p       *commit.Pipeline
+	storage store.Storage
+	owner   owner
+	trouble func(error)
+	minimum int64
 
 	entry  []byte // scratch space of append, as is writer; copier is that of capture
 	writer table.RecordWriter
@@ -111,7 +111,7 @@ func (j *Journal) Keep(ctx context.Context, tx *commit.Tx) error {
 	}
 	tx.Fold()
 	ahead := j.p.Time().Add(maxAhead).UnixNano()
-	b := f.begin(j.entry[:0])
+	b := beginFrame(j.entry[:0])
 	copies := tx.Copies()
 	for at := 0; at < tx.Len(); {
 		shard := tx.Shard(at)
@@ -148,7 +148,7 @@ func (j *Journal) Keep(ctx context.Context, tx *commit.Tx) error {
 }
 
 // next begins the next entry, unless the journal is too long.
-func (j *Journal) next() (f frame, err error) {
+func (j *Journal) next() (f entryFrame, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.bytes > 4*j.limit()+maxOvershoot {
@@ -158,11 +158,11 @@ func (j *Journal) next() (f frame, err error) {
 		}
 		return f, commit.StoreError{Err: fmt.Errorf("d2c: journal is full at %d bytes: %w", j.bytes, err)}
 	}
-	return frame{kind: frameEntry, identity: j.identity, key: j.p.Table.Key(), seq: j.last + 1, first: j.chain, count: j.opened, high: j.high}, nil
+	return entryFrame{owner: j.owner, seq: j.last + 1, opened: j.opened, before: j.chain, high: j.high}, nil
 }
 
 // appended notes that an entry is stored.
-func (j *Journal) appended(f *frame, b []byte) {
+func (j *Journal) appended(f *entryFrame, b []byte) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.last, j.chain, j.high = f.seq, checksumOf(b), f.high
@@ -385,12 +385,9 @@ func (j *Journal) copy(shards []int) *round {
 		is := checkpointed{seq: j.last, changed: was.changed, parity: was.parity ^ 1, left: was.left, streams: sh.N}
 		w := &j.copier
 		chunk := func() {
-			f := frame{
-				kind: frameChunk, shard: uint8(i), parity: is.parity, identity: j.identity, key: j.p.Table.Key(), seq: is.seq, index: is.chunks,
-			}
+			f := chunkFrame{owner: j.owner, seq: is.seq, shard: uint8(i), parity: is.parity, place: is.chunks}
 			from := len(chunks)
-			chunks = f.section(f.begin(chunks), i, w)
-			f.end(chunks[from:])
+			chunks = f.append(chunks, w)
 			r.chunks = append(r.chunks, store.KeyValue{Key: KeyChunk(i, is.parity, is.chunks)})
 			ends = append(ends, len(chunks))
 			is.chunks++
@@ -407,11 +404,11 @@ func (j *Journal) copy(shards []int) *round {
 		}
 		sh.Unlock()
 		is.left[is.parity] = max(is.left[is.parity], is.chunks)
-		f := frame{
-			kind: frameManifest, shard: uint8(i), parity: is.parity, identity: j.identity, key: j.p.Table.Key(), seq: is.seq,
-			count: is.chunks, index: max(is.left[0], is.left[1]), oldest: j.headed, first: r.first, floor: sh.Floor, high: j.high,
+		f := manifestFrame{
+			owner: j.owner, seq: is.seq, shard: uint8(i), parity: is.parity, chunks: is.chunks,
+			left: max(is.left[0], is.left[1]), oldest: j.headed, first: r.first, floor: sh.Floor, high: j.high,
 		}
-		r.manifests = append(r.manifests, store.KeyValue{Key: KeyManifest(i), Value: f.end(f.begin(nil))})
+		r.manifests = append(r.manifests, store.KeyValue{Key: KeyManifest(i), Value: f.value()})
 		r.after = append(r.after, is)
 	}
 	from := 0
@@ -459,13 +456,13 @@ func (j *Journal) settle(r *round) (head store.KeyValue, deletes []string) {
 
 // head is called with j.mu held.
 func (j *Journal) head() store.KeyValue {
-	f := frame{kind: frameHead, identity: j.identity, key: j.p.Table.Key(), seq: j.last, count: j.opened, oldest: j.oldest, first: j.first, high: j.high}
+	f := headFrame{owner: j.owner, last: j.last, opened: j.opened, oldest: j.oldest, first: j.first, high: j.high}
 	for i := range j.shards {
 		if j.shards[i].stored {
-			f.shards |= 1 << i
+			f.manifests |= 1 << i
 		}
 	}
-	return store.KeyValue{Key: KeyHead, Value: f.end(f.begin(nil))}
+	return store.KeyValue{Key: KeyHead, Value: f.value()}
 }
 
 // delete deletes what a round has made superfluous. What it cannot delete is deleted by the next round.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/deltaring/deltaring/d2c/internal/commit"
 	"github.com/deltaring/deltaring/d2c/internal/table"
@@ -56,7 +57,7 @@ type Damage struct {
 // Open brings back the state of p, whose table is empty, and returns its Journal.
 func Open(ctx context.Context, p *commit.Pipeline, cfg Config) (*Journal, Recovery, error) {
 	j := &Journal{
-		p: p, storage: cfg.Storage, identity: cfg.Identity, trouble: cfg.Trouble, minimum: cfg.Size, wake: make(chan struct{}, 1),
+		p: p, storage: cfg.Storage, owner: owner{identity: cfg.Identity}, trouble: cfg.Trouble, minimum: cfg.Size, wake: make(chan struct{}, 1),
 	}
 	r := recovery{p: p, journal: j, progress: cfg.Progress}
 	if err := r.run(ctx); err != nil {
@@ -72,30 +73,39 @@ const (
 	entriesAtOnce = 16
 	chunksAtOnce  = 16
 
+	// maxHole is how many entries in a row may be missing without those behind them being missed too. To look past that many
+	// takes 64 reads of keys that are not there, once per recovery.
+	maxHole = 1024
+
 	// maxLostChunks bounds the chunks to be deleted where a manifest is lost: those of a shard in 25 million streams.
 	maxLostChunks = 64
 )
 
-// recovery brings the state back. It reads each checkpoint, and what the journal has that is newer.
+// recovery brings the state back: see the package comment.
 type recovery struct {
 	Recovery
 	p        *commit.Pipeline
 	journal  *Journal
-	keyed    bool // the table has the key of what is in storage
 	progress func(Recovery)
 
 	record    table.Record
-	wounded   uint64 // shards of which something is lost
-	newest    uint32 // latest time a stream was seen
+	suspects  [table.ShardCount]slotSet // streams, by slot, that a lost entry may have changed
+	wounded   uint64                    // shards of which something is lost
+	newest    uint32                    // latest time a stream was seen
 	first     uint64
 	manifests uint64 // shards that must have one
 	opened    uint32 // how often the journal had been opened when the latest entry was written
-	counted   uint64 // the latest entry when the head was written: none after it is of an earlier opening
-	headRead  bool
-	headLost  bool
-	deleted   uint64   // if headLost, entries before this one may be missing because they are no longer needed
-	highLost  bool     // the latest time given out is in an entry that is lost
-	asides    [][]byte // the values that are damaged, by place in Damaged
+	// ahead is the first entry there is behind the one at hand, seq 0 if there is none, and how far was looked for it.
+	ahead struct {
+		looked, seq uint64
+		value       []byte
+	}
+	counted  uint64 // the latest entry when the head was written: none after it is of an earlier opening
+	headRead bool
+	headLost bool
+	deleted  uint64   // if headLost, entries before this one may be missing because they are no longer needed
+	highLost bool     // the latest time given out is in an entry that is lost
+	asides   [][]byte // the values that are damaged, by place in Damaged
 
 	// What there is behind the end of the journal.
 	damagedBehind, readBehind []string
@@ -161,18 +171,12 @@ func (r *recovery) leftovers() (keys []string) {
 	return keys
 }
 
-// read reads a frame. The first that can be read tells the key of the table.
-func (r *recovery) read(b []byte, want frame) (frame, []byte, error) {
-	f, sections, err := readFrame(b, want)
-	switch {
-	case err != nil:
-	case !r.keyed:
-		r.p.Table.Rekey(f.key)
-		r.keyed = true
-	case f.key != r.p.Table.Key():
-		return frame{}, nil, errDamaged
+// belongs notes the key of the table, which the first frame that can be read tells.
+func (r *recovery) belongs(o owner) {
+	if r.journal.owner.key == (table.Key{}) {
+		r.journal.owner.key = o.key
+		r.p.Table.Rekey(o.key)
 	}
-	return f, sections, err
 }
 
 func (r *recovery) get(ctx context.Context, keys ...string) ([][]byte, error) {
@@ -247,15 +251,16 @@ func (r *recovery) head(ctx context.Context) error {
 	if err != nil || values[0] == nil {
 		return err
 	}
-	f, _, err := r.read(values[0], frame{kind: frameHead, identity: r.journal.identity})
+	f, err := readHead(values[0], r.journal.owner)
 	if err != nil {
 		r.headLost = true
 		return r.damaged(KeyHead, values[0], err)
 	}
+	r.belongs(f.owner)
 	r.first, r.journal.oldest = f.first, f.oldest
-	r.journal.high, r.journal.opened = f.high, f.count
-	r.manifests = f.shards
-	r.counted, r.headRead = f.seq, true
+	r.journal.high, r.journal.opened = f.high, f.opened
+	r.manifests = f.manifests
+	r.counted, r.headRead = f.last, true
 	return nil
 }
 
@@ -276,7 +281,7 @@ func (r *recovery) checkpoints(ctx context.Context) error {
 			r.journal.shards[i].left[1] = 8
 			continue
 		}
-		f, _, err := r.read(value, frame{kind: frameManifest, shard: uint8(i), identity: r.journal.identity})
+		f, err := readManifest(value, r.journal.owner, i)
 		if value == nil {
 			err = errMissing
 		}
@@ -289,6 +294,7 @@ func (r *recovery) checkpoints(ctx context.Context) error {
 			}
 			continue
 		}
+		r.belongs(f.owner)
 		oldest, deleted = max(oldest, f.oldest), max(deleted, f.first)
 		if err := r.shard(ctx, i, &f); err != nil {
 			return err
@@ -309,12 +315,12 @@ func (r *recovery) checkpoints(ctx context.Context) error {
 }
 
 // shard loads the checkpoint of one shard.
-func (r *recovery) shard(ctx context.Context, i int, manifest *frame) error {
+func (r *recovery) shard(ctx context.Context, i int, manifest *manifestFrame) error {
 	s := &r.journal.shards[i]
 	*s = checkpointed{
-		seq: manifest.seq, changed: manifest.seq, stored: true, parity: manifest.parity & 1, chunks: manifest.count,
+		seq: manifest.seq, changed: manifest.seq, stored: true, parity: manifest.parity, chunks: manifest.chunks,
 	}
-	s.left[s.parity], s.left[s.parity^1] = max(s.chunks, manifest.index), manifest.index
+	s.left[s.parity], s.left[s.parity^1] = max(s.chunks, manifest.left), manifest.left
 	r.p.Table.Shards[i].Floor = manifest.floor
 	r.journal.high = max(r.journal.high, manifest.high)
 	for from := uint32(0); from < s.chunks; from += chunksAtOnce {
@@ -328,8 +334,8 @@ func (r *recovery) shard(ctx context.Context, i int, manifest *frame) error {
 		}
 		for n, value := range values {
 			s.bytes += int64(len(value))
-			want := frame{
-				kind: frameChunk, identity: r.journal.identity, shard: uint8(i), parity: s.parity, index: from + uint32(n), seq: s.seq,
+			want := chunkFrame{
+				owner: r.journal.owner, seq: s.seq, shard: uint8(i), parity: s.parity, place: from + uint32(n),
 			}
 			if err := r.chunk(value, want); err != nil {
 				// Entries may still have what the chunk had.
@@ -349,19 +355,34 @@ func (r *recovery) shard(ctx context.Context, i int, manifest *frame) error {
 	return nil
 }
 
+// slotSet is a set of slots, by number.
+type slotSet []uint64
+
+// setAll adds the numbers below n.
+func (b *slotSet) setAll(n int) {
+	*b = slices.Grow((*b)[:0], (n+63)/64)[:(n+63)/64]
+	for i := range *b {
+		(*b)[i] = math.MaxUint64
+	}
+}
+
+func (b slotSet) clear(n int) {
+	if n/64 < len(b) {
+		b[n/64] &^= 1 << (n % 64)
+	}
+}
+
+func (b slotSet) has(n int) bool { return n/64 < len(b) && b[n/64]>>(n%64)&1 != 0 }
+
 var errMissing = errors.New("missing")
 
-func (r *recovery) chunk(value []byte, want frame) error {
+func (r *recovery) chunk(value []byte, want chunkFrame) error {
 	if value == nil {
 		return errMissing
 	}
-	f, sections, err := r.read(value, want)
+	section, err := readChunk(value, want)
 	if err != nil {
 		return err
-	}
-	section, _ := nextSection(sections, f.seq, int(want.shard))
-	if section == nil {
-		return errDamaged
 	}
 	return r.load(int(want.shard), section)
 }
@@ -374,7 +395,9 @@ func (r *recovery) load(shard int, section []byte) error {
 		if r.p.Table.ShardOf(r.record.ID) != shard {
 			return fmt.Errorf("%w: stream %v is not of this shard", errDamaged, r.record.ID)
 		}
-		sh.Put(&r.record)
+		if n := sh.Put(&r.record); n >= 0 {
+			r.suspects[shard].clear(n)
+		}
 		r.newest = max(r.newest, r.record.Seen)
 	}
 	return reader.Err
@@ -390,63 +413,74 @@ func (r *recovery) entries(ctx context.Context) error {
 	}
 	j.first, j.last = r.first, r.first-1
 	for seq := r.first; ; seq += entriesAtOnce {
-		// One more than is replayed, to know the last one.
-		var keys []string
-		for n := range uint64(entriesAtOnce + 1) {
-			keys = append(keys, KeyEntry(seq+n))
-		}
-		values, err := r.get(ctx, keys...)
+		keys, values, err := r.window(ctx, seq)
 		if err != nil {
 			return err
 		}
-		present := len(values)
-		for present > 0 && values[present-1] == nil {
-			present--
-		}
-		if seq <= known {
-			present = max(present, int(min(known-seq+1, entriesAtOnce+1)))
-		}
-		for n, value := range values[:min(present, entriesAtOnce)] {
-			if value == nil && seq+uint64(n) > known && r.remnants(values[n:], seq+uint64(n)) {
-				return r.behind(ctx)
-			}
-			last := n == present-1 && seq+uint64(n) > known
-			cut, err := r.entry(keys[n], seq+uint64(n), known, value, last)
-			if err != nil {
+		for n, value := range values {
+			if ended, err := r.entry(ctx, keys[n], seq+uint64(n), known, value); err != nil {
 				return err
-			}
-			if cut {
+			} else if ended && value == nil && r.ahead.seq == 0 {
+				return nil // there is nothing behind
+			} else if ended {
 				return r.behind(ctx)
 			}
 		}
 		r.tell()
-		if present <= entriesAtOnce {
-			return nil
-		}
 	}
 }
 
-// behind sees to what there is behind the end of the journal, so that nobody meets it again: what is damaged there could not
-// be told from a damaged entry of this journal later.
-func (r *recovery) behind(ctx context.Context) error {
-	const atOnce = entriesAtOnce + 1 // as far as entries looks
-	for seq, some := r.journal.last+1, true; some; seq += atOnce {
-		var keys []string
-		for n := range uint64(atOnce) {
-			keys = append(keys, KeyEntry(seq+n))
+// window reads the entries from seq on, as many as are read at once.
+func (r *recovery) window(ctx context.Context, seq uint64) (keys []string, values [][]byte, err error) {
+	for n := range uint64(entriesAtOnce) {
+		keys = append(keys, KeyEntry(seq+n))
+	}
+	values, err = r.get(ctx, keys...)
+	return keys, values, err
+}
+
+// ends reports whether the journal ends with the entry seq: there is nothing behind, as far as a hole is looked past, or the
+// first thing there is of an earlier journal.
+func (r *recovery) ends(ctx context.Context, seq uint64) (bool, error) {
+	for r.ahead.seq <= seq && r.ahead.looked < seq+maxHole {
+		from := max(r.ahead.looked, seq) + 1
+		_, values, err := r.window(ctx, from)
+		if err != nil {
+			return false, err
 		}
-		values, err := r.get(ctx, keys...)
+		for n, value := range values {
+			if r.ahead.looked = from + uint64(n); value != nil {
+				r.ahead.seq, r.ahead.value = r.ahead.looked, value
+				break
+			}
+		}
+	}
+	if r.ahead.seq <= seq {
+		r.ahead.seq = 0
+		return true, nil
+	}
+	f, _, err := readEntry(r.ahead.value, r.journal.owner, r.ahead.seq)
+	return err == nil && r.remnant(&f), nil
+}
+
+// behind sees to what there is behind the end of the journal, so that nobody meets it again: what is damaged there could not
+// be told from a damaged entry of this journal later. It looks as far as entries does, or the next recovery would look
+// farther than this one has cleared.
+func (r *recovery) behind(ctx context.Context) error {
+	end := r.journal.last + maxHole + entriesAtOnce
+	for seq := r.journal.last + 1; seq <= end; seq += entriesAtOnce {
+		keys, values, err := r.window(ctx, seq)
 		if err != nil {
 			return err
 		}
-		some = false
 		for n, value := range values {
 			if value == nil {
 				continue
 			}
-			some = true
-			_, _, err := r.read(value, frame{kind: frameEntry, identity: r.journal.identity, seq: seq + uint64(n)})
-			if err == nil || r.Torn && seq+uint64(n) == r.journal.last+1 {
+			at := seq + uint64(n)
+			end = at + maxHole + entriesAtOnce
+			_, _, err := readEntry(value, r.journal.owner, at)
+			if err == nil || r.Torn && at == r.journal.last+1 {
 				r.readBehind = append(r.readBehind, keys[n])
 				continue
 			}
@@ -460,50 +494,48 @@ func (r *recovery) behind(ctx context.Context) error {
 }
 
 // remnant reports whether an entry is of an earlier journal than the one before it, or than the head.
-func (r *recovery) remnant(f *frame) bool {
-	return f.count < r.opened || f.seq > r.counted && f.count < r.journal.opened
+func (r *recovery) remnant(f *entryFrame) bool {
+	return f.opened < r.opened || f.seq > r.counted && f.opened < r.journal.opened
 }
 
-// remnants reports whether the first entry there is among values is of an earlier journal: then the journal ends before.
-func (r *recovery) remnants(values [][]byte, seq uint64) bool {
-	for n, value := range values {
-		if value != nil {
-			f, _, err := r.read(value, frame{kind: frameEntry, identity: r.journal.identity, seq: seq + uint64(n)})
-			return err == nil && r.remnant(&f)
+// entry replays one entry, or reports that the journal ends before it. An entry that was not written to its end and is the
+// last one was never acknowledged: nobody knows of it, and it is cut off.
+func (r *recovery) entry(ctx context.Context, key string, seq, known uint64, value []byte) (ended bool, err error) {
+	j := r.journal
+	var f entryFrame
+	var sections []byte
+	if value != nil {
+		if f, sections, err = readEntry(value, j.owner, seq); err == nil {
+			r.belongs(f.owner)
 		}
 	}
-	return false
-}
-
-// entry replays one entry. If it is the last one and was not written to its end, nobody knows of it and it is cut off.
-func (r *recovery) entry(key string, seq, known uint64, value []byte, last bool) (cut bool, err error) {
-	j := r.journal
-	var f frame
-	var sections []byte
+	if seq > known && (value == nil || errors.Is(err, errTorn)) {
+		if ended, err := r.ends(ctx, seq); ended || err != nil {
+			r.Torn = value != nil && err == nil
+			return ended, err
+		}
+	}
 	if value == nil {
 		if seq >= r.deleted {
 			err = errMissing
 			// Entries are deleted only once there is a head.
 			r.headLost = r.headLost || !r.headRead && seq <= known
 		}
-	} else if f, sections, err = r.read(value, frame{kind: frameEntry, identity: j.identity, seq: seq}); last && errors.Is(err, errTorn) {
-		r.Torn = true
-		return true, nil
-	} else if err == nil && (j.chain != 0 && f.first != j.chain || j.chain == 0 && r.remnant(&f)) {
+	} else if err == nil && (j.chain != 0 && f.before != j.chain || j.chain == 0 && r.remnant(&f)) {
 		// It does not follow on the entry before, or that is lost and it was written before that.
 		if seq > known && r.remnant(&f) {
 			return true, nil // of an earlier journal that had come farther
 		}
 		err = errDamaged // it, or the one before, is not what was stored last
 	}
-	j.last, j.chain, r.opened = seq, 0, max(r.opened, f.count)
+	j.last, j.chain, r.opened = seq, 0, max(r.opened, f.opened)
 	if err == nil && value != nil {
 		j.chain = checksumOf(value)
 	}
 	j.sizes = append(j.sizes, uint32(len(value)))
 	j.bytes += int64(len(value))
 	if value != nil || err != nil {
-		high, ok := f.high, f.kind == frameEntry
+		high, ok := f.high, f.seq == seq
 		if !ok { // the header cannot be read
 			high, ok = readTrailer(value, seq)
 		}
@@ -556,9 +588,7 @@ func (r *recovery) suspect(seq, shards uint64) bool {
 		any = true
 		r.wounded |= 1 << i
 		sh := &r.p.Table.Shards[i]
-		for n := range sh.N {
-			sh.Slot(n).Meta |= table.FlagTouched
-		}
+		r.suspects[i].setAll(sh.N)
 	}
 	return any
 }
@@ -566,6 +596,7 @@ func (r *recovery) suspect(seq, shards uint64) bool {
 // finish forgets what is suspect or has expired, and sets the clock of the rest.
 func (r *recovery) finish() {
 	p, j := r.p, r.journal
+	r.belongs(owner{key: p.Table.Key()})
 	j.opened = max(j.opened, r.opened) + 1
 	if r.headLost {
 		// The head knew of openings that no entry may be left of. There were not so many.
@@ -591,7 +622,7 @@ func (r *recovery) finish() {
 		}
 		if r.wounded>>i&1 != 0 {
 			sh.Floor = max(sh.Floor, j.high)
-			r.Forgotten += sh.Remove(func(s *table.Slot) bool { return s.Meta&table.FlagTouched != 0 })
+			r.Forgotten += sh.Remove(func(n int, _ *table.Slot) bool { return r.suspects[i].has(n) })
 		}
 		for n := range sh.N {
 			s := sh.Slot(n)

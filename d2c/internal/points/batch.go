@@ -103,7 +103,7 @@ func (b *Batch) Reset() {
 
 // Identify finds the stream of every delta point and sets malformed points aside. It changes nothing in md.
 func (b *Batch) Identify(md pmetric.Metrics, seed streamid.Seed, maxBuckets int) {
-	b.maxBuckets, b.direct = maxBuckets, true
+	b.maxBuckets, b.direct, b.spare = maxBuckets, true, spareAtFirst
 	rms := md.ResourceMetrics()
 	for i := range rms.Len() {
 		rm := rms.At(i)
@@ -362,8 +362,10 @@ func (b *Batch) Afford(buckets int) bool {
 	return true
 }
 
-// Each point may have this many bucket counts of samples that could be left out, and sparePerBucket more for each that it has.
+// Of samples that could be left out a batch may have this many bucket counts, and these more for each of its points and
+// buckets.
 const (
+	spareAtFirst   = 1 << 16
 	sparePerPoint  = 16
 	sparePerBucket = 4
 )

@@ -368,9 +368,10 @@ func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Sw
 		if k.adopt(tx, n, there, &r) {
 			return nil
 		}
-		there = false
+		// What the store has must continue what was given out, which it cannot.
+		s.known = lineage{known: true, start: s.given.Start, emitted: s.given.Time}
 	}
-	lost := s.own || s.known.known && (!there || !r.continues(&s.known, k.record.Kind != table.KindSum || tx.Monotonic(n)))
+	lost := s.known.known && (!there || !r.continues(&s.known, k.record.Kind != table.KindSum || tx.Monotonic(n)))
 	if lost && !s.renewed && (!there || r.start == s.known.start && r.emitted < s.known.emitted) && k.unbroken(tx, n) {
 		return nil // the copy stands, on another base
 	}

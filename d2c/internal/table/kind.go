@@ -8,7 +8,10 @@ type Kind uint8
 
 // The kinds of streams.
 const (
+	// KindSum streams add up numbers.
 	KindSum Kind = iota
+	// KindHistogram streams have explicit bounds.
 	KindHistogram
+	// KindExponentialHistogram streams have a scale.
 	KindExponentialHistogram
 )

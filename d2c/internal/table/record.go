@@ -50,6 +50,7 @@ var errRecord = errors.New("malformed record")
 
 // RecordWriter writes the records of one section.
 type RecordWriter struct {
+	// Records has those written since the last Reset.
 	Records []byte
 	// bounds of histograms are written once per section.
 	bounds [][]float64
@@ -57,6 +58,7 @@ type RecordWriter struct {
 	seen, start, last int64
 }
 
+// Reset begins another section.
 func (w *RecordWriter) Reset() {
 	w.Records = w.Records[:0]
 	clear(w.bounds)
@@ -64,7 +66,7 @@ func (w *RecordWriter) Reset() {
 	w.seen, w.start, w.last = 0, 0, 0
 }
 
-// Add writes the stream in slot s of sh; epoch is the Unix time of the clock that s.seen counts from.
+// Add writes the stream in slot s of sh; epoch is the Unix time of the clock that s.Seen counts from.
 func (w *RecordWriter) Add(sh *Shard, s *Slot, epoch int64) {
 	flags := byte(s.Kind())
 	if s.Meta&flagDouble != 0 {
@@ -220,13 +222,14 @@ type Record struct {
 // RecordReader reads the records of one section. It takes any bytes: what it returns is what a Converter could have
 // written, or errRecord, and it allocates no more than a small multiple of what it reads.
 type RecordReader struct {
-	Rest   []byte
+	Rest   []byte // not read yet
 	bounds [][]float64
-	Err    error
+	Err    error // what ended it, nil at the end of the section
 	// Those of the record before.
 	seen, start, last int64
 }
 
+// ReadSection begins to read a section.
 func ReadSection(b []byte) RecordReader {
 	r := RecordReader{Rest: b}
 	n := r.count(1)
@@ -420,15 +423,17 @@ func (r *RecordReader) count(size int) int {
 	return int(n)
 }
 
-// Put gives the record a slot, its own or a new one, unless the shard is full.
-func (sh *Shard) Put(rec *Record) {
-	s := sh.Find(rec.ID)
+// Put gives the record a slot, its own or a new one, and returns its number; -1 if the shard is full.
+func (sh *Shard) Put(rec *Record) (number int) {
+	s, n := sh.Seek(rec.ID)
 	if s == nil {
 		if s = sh.Add(rec.ID, rec.Kind); s == nil {
-			return
+			return -1
 		}
+		n = int32(sh.N - 1)
 	}
 	sh.Set(s, rec)
+	return int(n)
 }
 
 // Set makes the stream in slot s what the record says.
@@ -446,7 +451,7 @@ func (sh *Shard) Set(s *Slot, rec *Record) {
 	case KindExponentialHistogram:
 		sh.SetExponential(s, &rec.Exponential)
 	}
-	s.Meta &^= FlagFresh | FlagTouched
+	s.Meta &^= FlagFresh
 	s.Seen = rec.Seen
 	sh.SetTimeline(s, &rec.Timeline)
 }

@@ -27,6 +27,7 @@ const (
 
 	// An index entry has the number of a slot, +1, below a tag of hash bits that saves most looks at the wrong slot.
 	tagShift = 24
+	// MaxSlots is the number of streams that a shard has room for.
 	MaxSlots = 1<<tagShift - 1
 
 	minIndex = 16
@@ -145,8 +146,8 @@ type Shard struct {
 	sync.Mutex
 	key    Key
 	index  []uint32 // open addressing, linear probing, at most 3/4 full; rebuilt rather than deleted from
-	N      int
-	chunks [][]Slot // n slots in use, dense
+	N      int      // streams
+	chunks [][]Slot // N slots in use, dense
 	room   int      // slots in all chunks
 	asides []aside
 	free   []uint32 // asides not in use
@@ -154,7 +155,7 @@ type Shard struct {
 	bounds boundsTable
 	// Tags has those of shared records, by slot; empty unless tagged.
 	Tags   []uint64
-	Tagged bool
+	Tagged bool // state is shared
 	// Floor is the time up to which streams of this shard may have been lost: none opens at or before it.
 	Floor int64
 	// Moves counts the removals that gave streams other numbers.
@@ -172,6 +173,7 @@ func chunkOf(slot int) (chunk, at, size int) {
 	return doubling*chunksPerSize + slot>>shift, slot & (1<<shift - 1), 1 << shift
 }
 
+// Slot returns the slot with that number, which is below N.
 func (sh *Shard) Slot(i int) *Slot {
 	chunk, at, _ := chunkOf(i)
 	return &sh.chunks[chunk][at]
@@ -256,15 +258,16 @@ func (sh *Shard) reindex(size int) {
 
 // Expire forgets the streams last seen more than age before now.
 func (sh *Shard) Expire(now, age uint32) (expired int) {
-	return sh.Remove(func(s *Slot) bool { return now > s.Seen && now-s.Seen > age })
+	return sh.Remove(func(_ int, s *Slot) bool { return now > s.Seen && now-s.Seen > age })
 }
 
-// Remove forgets the streams that gone is true for, and gives back the memory that this frees.
-func (sh *Shard) Remove(gone func(*Slot) bool) (removed int) {
-	for i := 0; i < sh.N; {
+// Remove forgets the streams that gone is true for, and gives back the memory that this frees. It goes from the last slot to
+// the first: what takes the place of a stream that goes has been asked about, and gone is given the number that each slot
+// had before.
+func (sh *Shard) Remove(gone func(number int, s *Slot) bool) (removed int) {
+	for i := sh.N - 1; i >= 0; i-- {
 		s := sh.Slot(i)
-		if !gone(s) {
-			i++
+		if !gone(i, s) {
 			continue
 		}
 		sh.dropValue(s)
@@ -347,6 +350,7 @@ func (sh *Shard) Memory() int64 {
 		8*int64(cap(sh.Tags)) + sh.blocks.bytes + sh.bounds.bytes
 }
 
+// Kind returns the kind of the stream.
 func (s *Slot) Kind() Kind { return Kind(s.Meta & flagKind) }
 
 // Timeline unpacks what classification needs.
@@ -403,10 +407,12 @@ func (sh *Shard) dropAside(s *Slot) {
 	}
 }
 
+// Number returns the total of a sum.
 func (s *Slot) Number() fold.Number {
 	return fold.Number{Bits: s.value, Double: s.Meta&flagDouble != 0}
 }
 
+// SetNumber sets the total of a sum.
 func (s *Slot) SetNumber(n fold.Number) {
 	s.value = n.Bits
 	s.Meta &^= flagDouble
@@ -447,4 +453,10 @@ func (sh *Shard) Empty(s *Slot) {
 		sh.dropAside(s)
 	}
 	*s = Slot{ID: s.ID, Seen: s.Seen, Meta: uint32(s.Kind()) | FlagFresh}
+}
+
+// Break makes the value of a histogram's stream one that is nowhere, for tests: to read it panics.
+func (s *Slot) Break() {
+	s.Meta &^= FlagFresh
+	s.start, s.last, s.value = 1, 2, 1<<40
 }

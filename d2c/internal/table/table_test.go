@@ -232,3 +232,37 @@ func randomCounts(rng *rand.Rand, n int) []uint64 {
 	}
 	return counts
 }
+
+// What goes is asked about under the number it had before anything went, so that a set of numbers can say.
+func TestRemoveByNumber(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 63, 64, 65, 300} {
+		for _, every := range []int{1, 2, 3, 64} {
+			sh, goes := new(Shard), map[int]bool{}
+			want := map[streamid.ID]bool{}
+			for i := range n {
+				id := streamid.ID{Hi: 1, Lo: uint64(i)}
+				sh.Add(id, KindSum)
+				if goes[i] = i%every == 0; !goes[i] {
+					want[id] = true
+				}
+			}
+			asked := map[int]bool{}
+			removed := sh.Remove(func(number int, s *Slot) bool {
+				if asked[number] || s.ID.Lo != uint64(number) {
+					t.Fatalf("asked about %v as number %d", s.ID, number)
+				}
+				asked[number] = true
+				return goes[number]
+			})
+			if removed != n-len(want) || sh.N != len(want) || len(asked) != n {
+				t.Fatalf("%d removed and %d asked about of %d, %d are left, want %d", removed, len(asked), n, sh.N, len(want))
+			}
+			for i := range n {
+				id := streamid.ID{Hi: 1, Lo: uint64(i)}
+				if (sh.Find(id) != nil) != want[id] {
+					t.Fatalf("%v of %d, every %d: is it left: %v", id, n, every, !want[id])
+				}
+			}
+		}
+	}
+}

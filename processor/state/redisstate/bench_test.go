@@ -15,6 +15,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/d2c/store/redis/redistest"
 )
 
 // load is batches of one delta for each of some streams.
@@ -83,9 +85,9 @@ func (l *load) next(first int, from time.Time) pmetric.Metrics {
 }
 
 // share returns a Converter on the store.
-func share(t testing.TB, st d2c.SharedStore) *d2c.Converter {
+func share(t testing.TB, st store.Shared) *d2c.Converter {
 	t.Helper()
-	conv, err := d2c.Share(d2c.DefaultConfig(), d2c.Shared{Store: st, Owner: testProcessor.String()})
+	conv, err := d2c.OpenShared(context.Background(), d2c.DefaultConfig(), d2c.SharedConfig{Store: st, Owner: testProcessor.String()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,14 +99,14 @@ func share(t testing.TB, st d2c.SharedStore) *d2c.Converter {
 // which depends less on what else the machine does.
 func BenchmarkShare(b *testing.B) {
 	const streams = 20_000
-	single := startRedis(b)
-	three := startCluster(b, 3)
+	single := redistest.Start(b)
+	three := redistest.StartCluster(b, 3)
 	for _, servers := range []int{1, 3} {
 		for _, points := range []int{10, 100, 1000, 10_000} {
 			b.Run(fmt.Sprintf("servers=%d/batch=%d", servers, points), func(b *testing.B) {
-				cfg, nodes := testConfig(single.addr), []*redisServer{single}
+				cfg, nodes := testConfig(single.Addr), []*redistest.Server{single}
 				if servers > 1 {
-					cfg, nodes = testConfig(three[0].addr), three
+					cfg, nodes = testConfig(three[0].Addr), three
 					cfg.Mode = ModeCluster
 				}
 				cfg.Prefix = "bench" + strconv.Itoa(points)
@@ -126,12 +128,12 @@ func BenchmarkShare(b *testing.B) {
 				convert()
 				n := 0
 				busy = 0
-				before := processorTime(nodes)
+				before := processorTime(b, nodes)
 				for b.Loop() {
 					convert()
 					n += streams
 				}
-				b.ReportMetric(float64((processorTime(nodes)-before).Nanoseconds())/1000/float64(n), "server-µs/point")
+				b.ReportMetric(float64((processorTime(b, nodes)-before).Nanoseconds())/1000/float64(n), "server-µs/point")
 				b.ReportMetric(float64(n)/busy.Seconds(), "points/s")
 				b.ReportMetric(float64(busy.Microseconds())/float64(n/points), "µs/batch")
 				b.ReportMetric(0, "ns/op")
@@ -141,12 +143,12 @@ func BenchmarkShare(b *testing.B) {
 }
 
 // processorTime is what the servers have used so far.
-func processorTime(servers []*redisServer) (used time.Duration) {
+func processorTime(b *testing.B, servers []*redistest.Server) (used time.Duration) {
 	for _, s := range servers {
 		for _, field := range []string{"used_cpu_user", "used_cpu_sys"} {
-			d, err := time.ParseDuration(s.info("cpu", field) + "s")
+			d, err := time.ParseDuration(s.Info("cpu", field) + "s")
 			if err != nil {
-				s.t.Fatal(err)
+				b.Fatal(err)
 			}
 			used += d
 		}
@@ -157,7 +159,7 @@ func processorTime(servers []*redisServer) (used time.Duration) {
 // BenchmarkLatency is how long a batch of 1000 takes if 100 of them come each second.
 func BenchmarkLatency(b *testing.B) {
 	const points, streams, interval = 1000, 20_000, 10 * time.Millisecond
-	conv := share(b, openStore(b, testConfig(startRedis(b).addr)))
+	conv := share(b, openStore(b, testConfig(redistest.Start(b).Addr)))
 	l := newLoad(points, false)
 	var took []time.Duration
 	tick := time.NewTicker(interval)
@@ -189,18 +191,18 @@ func TestBytesPerStream(t *testing.T) {
 		{"histogram of 16 buckets", true, 400},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			server := startRedis(t)
-			conv := share(t, openStore(t, testConfig(server.addr)))
+			server := redistest.Start(t)
+			conv := share(t, openStore(t, testConfig(server.Addr)))
 			memory := func() int {
-				n, err := strconv.Atoi(server.info("memory", "used_memory_dataset"))
+				n, err := strconv.Atoi(server.Info("memory", "used_memory_dataset"))
 				if err != nil {
 					t.Fatal(err)
 				}
-				overhead, err := strconv.Atoi(server.info("memory", "used_memory_overhead"))
+				overhead, err := strconv.Atoi(server.Info("memory", "used_memory_overhead"))
 				if err != nil {
 					t.Fatal(err)
 				}
-				buffers, err := strconv.Atoi(server.info("memory", "mem_clients_normal"))
+				buffers, err := strconv.Atoi(server.Info("memory", "mem_clients_normal"))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -18,6 +17,8 @@ import (
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/config/configtls"
 	"go.opentelemetry.io/collector/confmap"
+
+	"github.com/deltaring/deltaring/d2c/store/redis"
 )
 
 // Config is the configuration of the extension. NewFactory's default needs an endpoint; the zero value is not valid.
@@ -64,8 +65,8 @@ type Config struct {
 	// PoolSize bounds the connections to each server. A processor uses one at a time. Default 10.
 	PoolSize int `mapstructure:"pool_size"`
 
-	// RecordTTL is how long a record is kept at least after it was last written or confirmed; it may be up to an eighth
-	// longer. Longer than the processor's max_stale, or streams restart that were idle meanwhile. Zero keeps records for
+	// RecordTTL is how long a record is kept at least after it was last written; it may be up to an eighth longer. All
+	// Collectors that share state have the same. Longer than the processor's max_stale, or streams restart that were idle meanwhile. Zero keeps records for
 	// ever. Default 24h.
 	RecordTTL time.Duration `mapstructure:"record_ttl"`
 
@@ -124,15 +125,12 @@ func createDefaultConfig() component.Config {
 	}
 }
 
-// maxPrefix bounds the prefix: streams pay for it.
-const maxPrefix = 64
-
 // Validate reports the first value that is out of range, by its YAML key.
 func (c *Config) Validate() error {
 	if err := c.validateServers(); err != nil {
 		return err
 	}
-	if err := validatePrefix(c.Prefix); err != nil {
+	if err := redis.ValidatePrefix(c.Prefix); err != nil {
 		return fmt.Errorf("prefix: %w", err)
 	}
 	for _, d := range []struct {
@@ -236,19 +234,4 @@ func loopback(host string) bool {
 		return ip.IsLoopback()
 	}
 	return host == "localhost"
-}
-
-func validatePrefix(prefix string) error {
-	switch {
-	case prefix == "":
-		return errors.New("must not be empty")
-	case len(prefix) > maxPrefix:
-		return fmt.Errorf("must have at most %d bytes, got %d", maxPrefix, len(prefix))
-	}
-	for _, r := range prefix {
-		if r <= ' ' || r > '~' || strings.ContainsRune("{}", r) {
-			return fmt.Errorf("must not contain %q", r)
-		}
-	}
-	return nil
 }

@@ -6,7 +6,5 @@
 // Package redisstate is the Collector extension "redis_state": it keeps the state that several d2c processors share, on
 // Redis or Valkey, as one server, behind Sentinel, or as a Cluster.
 //
-// How the pieces fit: a [d2c.SharedStore] is handed out to each processor, a batch becomes one call of a script for each
-// slot group (or one for all, where there is one server), the calls for one server go out together, and what a server does
-// not take for a reason that may pass is sent again, up to a bound. Everything else is an error, and the batch is refused.
+// The store is package d2c/store/redis. Here is what makes it a component: configuration, TLS, lifecycle, status and telemetry.
 package redisstate

@@ -32,7 +32,9 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/d2c/store/redis"
+	"github.com/deltaring/deltaring/d2c/store/redis/redistest"
 	"github.com/deltaring/deltaring/processor/state/redisstate/internal/metadata"
 	"github.com/deltaring/deltaring/streamid"
 )
@@ -55,7 +57,7 @@ func (h *statusHost) Report(event *componentstatus.Event) {
 func (h *statusHost) await(t *testing.T, s componentstatus.Status) error {
 	t.Helper()
 	var last *componentstatus.Event
-	eventually(t, "the status is "+s.String(), func() error {
+	redistest.Eventually(t, "the status is "+s.String(), func() error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if len(h.events) == 0 {
@@ -107,47 +109,52 @@ func (w watched) mustNotSay(t *testing.T, secret string, errs ...error) {
 	}
 }
 
-func errorOf(st d2c.SharedStore) error {
-	return st.Swap(context.Background(), []d2c.SwapOp{{ID: streamid.ID{Hi: 1}}})
+func errorOf(c *client) error {
+	_, err := c.try(store.Swap{ID: streamid.ID{Hi: 1}})
+	return err
 }
 
 func TestServerComesUpLater(t *testing.T) {
-	server := newRedis(t)
-	ext := watch(t, testConfig(server.addr))
-	st := sharedStore(t, ext.redisState, testProcessor)
+	server := redistest.New(t)
+	ext := watch(t, testConfig(server.Addr))
+	st := clientOf(t, ext.redisState)
 	err := errorOf(st)
-	if err == nil || !strings.Contains(err.Error(), server.addr) || reason(err) != "unreachable" {
-		t.Fatalf("error %v, want one that names %s", err, server.addr)
+	if err == nil || !strings.Contains(err.Error(), server.Addr) || redis.ReasonOf(err) != redis.Unreachable {
+		t.Fatalf("error %v, want one that names %s", err, server.Addr)
 	}
 	ext.host.await(t, componentstatus.StatusRecoverableError)
-	server.start()
+	server.Start()
 	ext.host.await(t, componentstatus.StatusOK)
-	mustSwap(t, st, d2c.SwapOp{ID: streamid.ID{Hi: 1}, Record: record(1, "")})
+	mustSwap(t, st, store.Swap{ID: streamid.ID{Hi: 1}, Tag: 1, Record: []byte("record")})
 	// It goes away, and comes back with nothing.
-	server.stop()
+	server.Stop()
 	if err := errorOf(st); err == nil {
 		t.Fatal("no error without a server")
 	}
 	ext.host.await(t, componentstatus.StatusRecoverableError)
-	server.start()
+	server.Start()
 	ext.host.await(t, componentstatus.StatusOK)
-	mustSwap(t, st, d2c.SwapOp{ID: streamid.ID{Hi: 1}, Record: record(1, "")})
+	if r := swap(t, st, store.Swap{ID: streamid.ID{Hi: 1}, Tag: 1, Record: []byte("record")})[0]; r.Status != store.OtherLife {
+		t.Fatalf("the server lost all: %+v", r)
+	}
+	st.lives = nil
+	mustSwap(t, st, store.Swap{ID: streamid.ID{Hi: 1}, Tag: 1, Record: []byte("record")})
 }
 
 func TestRestartWithData(t *testing.T) {
-	server := startRedis(t, "--appendonly", "yes", "--appendfsync", "always")
-	st := openStore(t, testConfig(server.addr))
-	ops := make([]d2c.SwapOp, 3000)
+	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	st := openStore(t, testConfig(server.Addr))
+	ops := make([]store.Swap, 3000)
 	for i := range ops {
-		ops[i] = d2c.SwapOp{ID: streamid.ID{Hi: uint64(i) << 52, Lo: uint64(i)}, Record: record(uint64(i)+1, "before")}
+		ops[i] = store.Swap{ID: streamid.ID{Hi: uint64(i) << 52, Lo: uint64(i)}, Tag: uint64(i) + 1, Record: []byte("before")}
 	}
 	mustSwap(t, st, ops...)
-	server.stop()
-	server.start()
+	server.Stop()
+	server.Start()
 	for i := range ops {
-		ops[i].Base, ops[i].Record = uint64(i)+1, record(uint64(i)+7000, "after")
+		ops[i].Base, ops[i].Tag = uint64(i)+1, uint64(i)+7000
 	}
-	eventually(t, "it has loaded its data", func() error { return errorOf(st) })
+	redistest.Eventually(t, "it has loaded its data", func() error { return errorOf(st) })
 	mustSwap(t, st, ops...)
 }
 
@@ -170,7 +177,7 @@ func TestShutdownEndsWhatIsUnderWay(t *testing.T) {
 	if err := ext.Start(context.Background(), new(statusHost)); err != nil {
 		t.Fatal(err)
 	}
-	st := sharedStore(t, ext.(*redisState), testProcessor)
+	st := clientOf(t, ext.(*redisState))
 	done := make(chan error)
 	go func() { done <- errorOf(st) }()
 	conn, err := l.Accept() // of the probe, or the batch
@@ -211,14 +218,15 @@ func TestCredentials(t *testing.T) {
 		{"wrong password of a user", []string{"--user", "worker", "on", ">other", "~*", "+@all"}, "worker", secret},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			server := startRedis(t, c.args...)
-			cfg := testConfig(server.addr)
+			server := redistest.Start(t, c.args...)
+			cfg := testConfig(server.Addr)
 			cfg.Username, cfg.Password = c.username, c.password
 			ext := watch(t, cfg)
-			st := sharedStore(t, ext.redisState, testProcessor)
+			st := clientOf(t, ext.redisState)
 			for _, n := range []int{1, 100} { // as the server has another answer to a large call
-				err := st.Swap(context.Background(), make([]d2c.SwapOp, n))
-				if err == nil || reason(err) != "credentials" || !strings.Contains(err.Error(), "does not accept username and password") {
+				swaps := make([]store.Swap, n)
+				_, err := st.Swap(context.Background(), swaps)
+				if err == nil || redis.ReasonOf(err) != redis.Credentials || !strings.Contains(err.Error(), "does not accept username and password") {
 					t.Errorf("%d records: error %v", n, err)
 				}
 				ext.mustNotSay(t, secret, err)
@@ -231,28 +239,28 @@ func TestCredentials(t *testing.T) {
 	}
 
 	t.Run("changed while it runs", func(t *testing.T) {
-		server := startRedis(t)
-		server.do("acl", "setuser", "worker", "on", ">"+secret, "~*", "+@all")
-		cfg := testConfig(server.addr)
+		server := redistest.Start(t)
+		server.Do("acl", "setuser", "worker", "on", ">"+secret, "~*", "+@all")
+		cfg := testConfig(server.Addr)
 		cfg.Username, cfg.Password = "worker", secret
 		ext := watch(t, cfg)
-		st := sharedStore(t, ext.redisState, testProcessor)
-		eventually(t, "the first probe has been", func() error {
+		st := clientOf(t, ext.redisState)
+		redistest.Eventually(t, "the first probe has been", func() error {
 			if ext.logs.FilterMessage("shared state can be reached").Len() == 0 {
 				return errors.New("not yet")
 			}
 			return nil
 		})
-		server.do("acl", "deluser", "worker") // which closes its connections
-		server.do("acl", "setuser", "worker", "on", ">other", "~*", "+@all")
-		eventually(t, "it is refused", func() error {
-			if err := errorOf(st); err == nil || !credentials(err) {
+		server.Do("acl", "deluser", "worker") // which closes its connections
+		server.Do("acl", "setuser", "worker", "on", ">other", "~*", "+@all")
+		redistest.Eventually(t, "it is refused", func() error {
+			if err := errorOf(st); err == nil || redis.ReasonOf(err) != redis.Credentials {
 				return fmt.Errorf("got %v", err)
 			}
 			return nil
 		})
 		ext.host.await(t, componentstatus.StatusRecoverableError)
-		server.do("acl", "setuser", "worker", ">"+secret)
+		server.Do("acl", "setuser", "worker", ">"+secret)
 		ext.host.await(t, componentstatus.StatusOK)
 		if err := errorOf(st); err != nil {
 			t.Error(err)
@@ -272,56 +280,56 @@ func TestLeastPermissions(t *testing.T) {
 	if !strings.Contains(string(readme), acl) {
 		t.Errorf("the README does not have %q", acl)
 	}
-	server := startRedis(t, "--databases", "2")
-	server.allow()
+	server := redistest.Start(t, "--databases", "2")
+	allow(t, server)
 	run := func(t *testing.T, cfg *Config) {
 		cfg.Username, cfg.Password = "worker", secret
 		ext := watch(t, cfg)
-		st := sharedStore(t, ext.redisState, testProcessor)
+		st := clientOf(t, ext.redisState)
 		id := streamid.ID{Hi: 5}
-		mustSwap(t, st, d2c.SwapOp{ID: id, Record: record(1, "")})
-		mustSwap(t, st, d2c.SwapOp{ID: id, Base: 1})
-		mustSwap(t, st, d2c.SwapOp{ID: id, Base: 1, Record: record(2, "")})
-		server.do("script", "flush")
-		if err := st.SetAside(context.Background(), id, record(2, "")); err != nil {
+		mustSwap(t, st, store.Swap{ID: id, Tag: 1, Record: []byte("record")})
+		mustSwap(t, st, store.Swap{ID: id, Base: 1})
+		mustSwap(t, st, store.Swap{ID: id, Base: 1, Tag: 2, Record: []byte("record")})
+		server.Do("script", "flush")
+		if err := st.SetAside(context.Background(), id, []byte("record")); err != nil {
 			t.Error(err)
 		}
 		if ext.host.events != nil {
 			t.Errorf("status %v", ext.host.events)
 		}
 	}
-	t.Run("with a time to live", func(t *testing.T) { run(t, testConfig(server.addr)) })
+	t.Run("with a time to live", func(t *testing.T) { run(t, testConfig(server.Addr)) })
 	t.Run("without", func(t *testing.T) {
-		cfg := testConfig(server.addr)
+		cfg := testConfig(server.Addr)
 		cfg.RecordTTL = 0
 		run(t, cfg)
 	})
 	t.Run("in another database", func(t *testing.T) {
-		server.do("acl", "setuser", "worker", "+select")
-		cfg := testConfig(server.addr)
+		server.Do("acl", "setuser", "worker", "+select")
+		cfg := testConfig(server.Addr)
 		cfg.Database = 1
 		run(t, cfg)
 	})
 	t.Run("without one of the commands", func(t *testing.T) {
-		server.do("acl", "setuser", "worker", "-psetex")
-		cfg := testConfig(server.addr)
+		server.Do("acl", "setuser", "worker", "-psetex")
+		cfg := testConfig(server.Addr)
 		cfg.Username, cfg.Password = "worker", secret
 		err := errorOf(openStore(t, cfg)) // which sets nothing
 		if err != nil {
 			t.Error(err)
 		}
-		err = openStore(t, cfg).Swap(context.Background(), []d2c.SwapOp{{ID: streamid.ID{Hi: 9}, Record: record(1, "")}})
-		if err == nil || reason(err) != "credentials" || !strings.Contains(err.Error(), "lacks a permission") {
+		_, err = openStore(t, cfg).try(store.Swap{ID: streamid.ID{Hi: 9}, Tag: 1, Record: []byte("record")})
+		if err == nil || redis.ReasonOf(err) != redis.Credentials || !strings.Contains(err.Error(), "lacks a permission") {
 			t.Errorf("error %v", err)
 		}
-		server.do("acl", "setuser", "worker", "+psetex")
+		server.Do("acl", "setuser", "worker", "+psetex")
 	})
 	t.Run("under another prefix", func(t *testing.T) {
-		cfg := testConfig(server.addr)
+		cfg := testConfig(server.Addr)
 		cfg.Username, cfg.Password, cfg.Prefix = "worker", secret, "other"
 		ext := watch(t, cfg)
-		err := errorOf(sharedStore(t, ext.redisState, testProcessor))
-		if err == nil || reason(err) != "credentials" || !strings.Contains(err.Error(), "lacks a permission") {
+		err := errorOf(clientOf(t, ext.redisState))
+		if err == nil || redis.ReasonOf(err) != redis.Credentials || !strings.Contains(err.Error(), "lacks a permission") {
 			t.Errorf("error %v", err)
 		}
 		ext.host.await(t, componentstatus.StatusPermanentError)
@@ -339,11 +347,11 @@ func TestTLS(t *testing.T) {
 	ca, other := newAuthority(t), newAuthority(t)
 	cert, key := ca.issue(t, "server")
 	clientCert, clientKey := ca.issue(t, "client")
-	server := newRedis(t)
-	server.run("--port", "0", "--tls-port", server.port(), "--bind", "127.0.0.1", "--save", "", "--dir", server.dir,
+	server := redistest.New(t)
+	server.Run("--port", "0", "--tls-port", server.Port(), "--bind", "127.0.0.1", "--save", "", "--dir", server.Dir,
 		"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca.file, "--tls-auth-clients", "yes")
 	config := func(change func(*configtls.ClientConfig)) *Config {
-		cfg := testConfig(server.addr)
+		cfg := testConfig(server.Addr)
 		c := configtls.NewDefaultClientConfig()
 		c.CAFile, c.CertFile, c.KeyFile = ca.file, clientCert, clientKey
 		if change != nil {
@@ -353,8 +361,8 @@ func TestTLS(t *testing.T) {
 		return cfg
 	}
 	st := openStore(t, config(nil))
-	eventually(t, "the server answers", func() error { return errorOf(st) })
-	mustSwap(t, st, d2c.SwapOp{ID: streamid.ID{Hi: 5}, Record: record(1, "")})
+	redistest.Eventually(t, "the server answers", func() error { return errorOf(st) })
+	mustSwap(t, st, store.Swap{ID: streamid.ID{Hi: 5}, Tag: 1, Record: []byte("record")})
 
 	for name, change := range map[string]func(*configtls.ClientConfig){
 		"another authority":     func(c *configtls.ClientConfig) { c.CAFile = other.file },
@@ -383,7 +391,7 @@ func TestTLS(t *testing.T) {
 			if err := ext.Start(context.Background(), new(statusHost)); err != nil {
 				t.Fatal(err)
 			}
-			if err := errorOf(sharedStore(t, ext, testProcessor)); err == nil {
+			if err := errorOf(clientOf(t, ext)); err == nil {
 				t.Fatal("no error")
 			}
 			if err := ext.Shutdown(context.Background()); err != nil {
@@ -393,7 +401,7 @@ func TestTLS(t *testing.T) {
 	})
 	t.Run("a server without TLS", func(t *testing.T) {
 		cfg := config(nil)
-		addr := startRedis(t).addr
+		addr := redistest.Start(t).Addr
 		cfg.Endpoints, cfg.DialTimeout = []string{addr}, 200*time.Millisecond
 		for _, retries := range []int{0, 10} { // which there is no time for
 			cfg.MaxRetries, cfg.Timeout = retries, 700*time.Millisecond
@@ -524,48 +532,18 @@ func TestNoPlainConnectionElsewhere(t *testing.T) {
 
 // At maxmemory a batch is refused, and nothing is lost of what is there.
 func TestServerIsFull(t *testing.T) {
-	server := startRedis(t)
-	ext := watch(t, testConfig(server.addr))
-	st := sharedStore(t, ext.redisState, testProcessor)
-	mustSwap(t, st, d2c.SwapOp{ID: streamid.ID{Hi: 1}, Record: record(1, "a")})
-	server.do("config", "set", "maxmemory", "1")
-	ops := []d2c.SwapOp{{ID: streamid.ID{Hi: 1}, Base: 1, Record: record(2, "b")}}
-	err := st.Swap(context.Background(), ops)
-	if err == nil || reason(err) != "memory" || !strings.Contains(err.Error(), "out of memory") {
+	server := redistest.Start(t)
+	ext := watch(t, testConfig(server.Addr))
+	st := clientOf(t, ext.redisState)
+	mustSwap(t, st, store.Swap{ID: streamid.ID{Hi: 1}, Tag: 1, Record: []byte("a")})
+	server.Do("config", "set", "maxmemory", "1")
+	ops := []store.Swap{{ID: streamid.ID{Hi: 1}, Base: 1, Tag: 2, Record: []byte("b")}}
+	_, err := st.try(ops...)
+	if err == nil || redis.ReasonOf(err) != redis.Memory || !strings.Contains(err.Error(), "out of memory") {
 		t.Fatalf("error %v", err)
 	}
 	ext.host.await(t, componentstatus.StatusRecoverableError)
-	server.do("config", "set", "maxmemory", "0")
+	server.Do("config", "set", "maxmemory", "0")
 	ext.host.await(t, componentstatus.StatusOK)
 	mustSwap(t, st, ops...)
-}
-
-func TestServerIsAReplica(t *testing.T) {
-	master, server := startRedis(t), startRedis(t)
-	cfg := testConfig(server.addr)
-	cfg.RecordTTL, cfg.MaxRetries = 0, 0
-	st := openStore(t, cfg)
-	id := streamid.ID{Hi: 1}
-	host, port, _ := net.SplitHostPort(master.addr)
-	server.do("replicaof", host, port)
-	master.do("set", string(st.(*store).appendKey(nil, id)), record(1, "a"))
-	eventually(t, "the replica has it", func() error {
-		if server.info("replication", "master_link_status") != "up" {
-			return errors.New("no link")
-		}
-		if n := server.do("dbsize").(int64); n == 0 {
-			return errors.New("empty")
-		}
-		return nil
-	})
-	for _, op := range []d2c.SwapOp{
-		{ID: id, Base: 1, Record: record(2, "b")},
-		{ID: id, Base: 1}, // what a replica says is not what is so
-		{ID: streamid.ID{Hi: 2}},
-		{ID: streamid.ID{Hi: 2}, Record: record(2, "b")},
-	} {
-		if err := st.Swap(context.Background(), []d2c.SwapOp{op}); err == nil || !says(err, "READONLY") {
-			t.Errorf("%+v: error %v", op, err)
-		}
-	}
 }

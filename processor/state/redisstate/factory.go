@@ -13,8 +13,7 @@ import (
 )
 
 // NewFactory returns the factory of extension "redis_state"; its configuration is a *Config. The extension has a method
-// SharedStore(ctx context.Context, processor component.ID) (d2c.SharedStore, error), which is what the processor d2c looks
-// for.
+// SharedStore(ctx context.Context, processor component.ID) (store.Shared, error), which is what the processor d2c looks for.
 func NewFactory() extension.Factory {
 	return extension.NewFactory(metadata.Type, createDefaultConfig, create, metadata.ExtensionStability)
 }

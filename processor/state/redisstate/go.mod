@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/deltaring/deltaring v0.0.0
+	github.com/deltaring/deltaring/d2c/store/redis v0.0.0
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/stretchr/testify v1.12.1
 	go.opentelemetry.io/collector/component v1.66.0
@@ -56,4 +57,7 @@ require (
 	golang.org/x/sys v0.48.0 // indirect
 )
 
-replace github.com/deltaring/deltaring => ../../..
+replace (
+	github.com/deltaring/deltaring => ../../..
+	github.com/deltaring/deltaring/d2c/store/redis => ../../../d2c/store/redis
+)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/d2c/store/redis/redistest"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -37,7 +40,7 @@ type shareTest struct {
 
 const testEpoch = 1_700_000_000
 
-func newShareTest(t *testing.T, streams int, stores ...d2c.SharedStore) *shareTest {
+func newShareTest(t *testing.T, streams int, stores ...store.Shared) *shareTest {
 	t.Helper()
 	f := &shareTest{
 		t: t, streams: streams, latest: make([]int64, streams),
@@ -137,10 +140,10 @@ func (f *shareTest) verify() {
 }
 
 func TestThreeWorkersCountExactly(t *testing.T) {
-	server := startRedis(t)
-	var stores []d2c.SharedStore
+	server := redistest.Start(t)
+	var stores []store.Shared
 	for range 3 {
-		stores = append(stores, openStore(t, testConfig(server.addr)))
+		stores = append(stores, openStore(t, testConfig(server.Addr)))
 	}
 	f := newShareTest(t, 50, stores...)
 	for range 60 {
@@ -149,7 +152,7 @@ func TestThreeWorkersCountExactly(t *testing.T) {
 	f.verify()
 
 	// Their caches are gone, and with some of the streams so is the script.
-	server.do("script", "flush")
+	server.Do("script", "flush")
 	f.workers = []*d2c.Converter{share(t, stores[0]), share(t, stores[1])}
 	f.round(4)
 	f.verify()
@@ -157,29 +160,29 @@ func TestThreeWorkersCountExactly(t *testing.T) {
 
 // Whatever else is under a key is set aside, and the stream begins.
 func TestForeignBytesAreSetAside(t *testing.T) {
-	server := startRedis(t)
-	st := openStore(t, testConfig(server.addr)).(*store)
+	server := redistest.Start(t)
+	st := openStore(t, testConfig(server.Addr))
 	f := newShareTest(t, 6, st)
 	f.round(1)
-	keys := redisKeys(t, server, 0)
+	keys := redisKeys(t, server)
 	var broken []string
 	for _, key := range keys {
-		if len(key) != len(st.appendKey(nil, streamid.ID{})) {
-			continue // of a probe
+		if strings.Contains(key, "}:_") {
+			continue // of a probe, or a life
 		}
-		value := server.do("get", key).(string)
+		value := server.Do("get", key).(string)
 		switch len(broken) {
 		case 0:
-			server.do("set", key, "\x00foreign")
+			server.Do("set", key, "\x00foreign")
 		case 1:
-			server.do("set", key, "")
+			server.Do("set", key, "")
 		case 2:
-			server.do("del", key)
-			server.do("rpush", key, "foreign")
+			server.Do("del", key)
+			server.Do("rpush", key, "foreign")
 		case 3:
-			server.do("set", key, value[:len(value)-1])
+			server.Do("set", key, value[:len(value)-1])
 		case 4:
-			server.do("set", key, value[:len(value)-1]+string(value[len(value)-1]^1))
+			server.Do("set", key, value[:len(value)-1]+string(value[len(value)-1]^1))
 		default:
 			continue
 		}
@@ -189,9 +192,9 @@ func TestForeignBytesAreSetAside(t *testing.T) {
 		t.Fatalf("%d streams", len(broken))
 	}
 	var troubles []error
-	conv, err := d2c.Share(d2c.DefaultConfig(), d2c.Shared{
+	conv, err := d2c.OpenShared(context.Background(), d2c.DefaultConfig(), d2c.SharedConfig{
 		Store: st, Owner: testProcessor.String(),
-		Trouble: func(_ streamid.ID, err error) { troubles = append(troubles, err) },
+		OnDamaged: func(_ streamid.ID, err error) { troubles = append(troubles, err) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -200,16 +203,57 @@ func TestForeignBytesAreSetAside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(troubles) != 5 || r.Points[d2c.AddedFirst] != 5 || r.Points[d2c.AddedAligned] != 1 {
-		t.Errorf("troubles %v, outcomes %v", troubles, fmt.Sprint(r.Points))
+	if len(troubles) != 5 || r.Count(d2c.AddedFirst) != 5 || r.Count(d2c.AddedAligned) != 1 {
+		t.Errorf("troubles %v, outcomes %v", troubles, r)
 	}
 	kept := 0
-	for _, key := range redisKeys(t, server, 0) {
-		if len(key) > 50 {
+	for _, key := range redisKeys(t, server) {
+		if strings.Contains(key, "}:_damaged:") {
 			kept++
 		}
 	}
 	if kept != 5 {
 		t.Errorf("%d values are kept, want 5", kept)
 	}
+}
+
+// redis-cli moves slots while a Converter works.
+func TestClusterReshardsUnderLoad(t *testing.T) {
+	nodes := redistest.StartCluster(t, 3)
+	ext := startExtension(t, clusterConfig(nodes))
+	f := newShareTest(t, 200, sharedStore(t, ext, testProcessor), sharedStore(t, ext, testProcessor))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		from := fmt.Sprint(nodes[0].Do("cluster", "myid"))
+		to := fmt.Sprint(nodes[1].Do("cluster", "myid"))
+		redistest.CLI(t, "--cluster", "reshard", nodes[0].Addr, "--cluster-from", from, "--cluster-to", to,
+			"--cluster-slots", "800", "--cluster-yes", "--cluster-pipeline", "1")
+	}()
+	rounds := 0
+	for running := true; running; rounds++ {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		f.round(2)
+	}
+	f.verify()
+	t.Logf("%d rounds, %d batches refused and sent again", rounds, f.refused.Load())
+}
+
+func clusterConfig(nodes []*redistest.Server) *Config {
+	cfg := testConfig(nodes[0].Addr)
+	cfg.Mode = ModeCluster
+	return cfg
+}
+
+func redisKeys(t testing.TB, server *redistest.Server) []string {
+	t.Helper()
+	keys, err := server.Admin.Keys(context.Background(), "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
 }

@@ -12,7 +12,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
-	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/d2c/store/redis"
 	"github.com/deltaring/deltaring/processor/state/redisstate/internal/metadata"
 )
 
@@ -32,64 +33,86 @@ func newTelemetry(set extension.Settings) (*telemetry, error) {
 
 func (t *telemetry) shutdown() { t.builder.Shutdown() }
 
-// storeTelemetry is the part of telemetry for a processor.
-type storeTelemetry struct {
+// processorTelemetry is the part of telemetry for a processor.
+type processorTelemetry struct {
 	builder                      *metadata.TelemetryBuilder
 	plain                        metric.MeasurementOption
 	swaps, confirmed, conflicted metric.MeasurementOption
-	reasons                      map[string]metric.MeasurementOption
+	reasons                      map[redis.Reason]metric.MeasurementOption
+	failing                      chan<- struct{} // has room for one
 }
 
-func (t *telemetry) store(processor component.ID) *storeTelemetry {
+var _ redis.Observer = (*processorTelemetry)(nil)
+
+func (t *telemetry) observer(processor component.ID, failing chan<- struct{}) *processorTelemetry {
 	with := func(more ...attribute.KeyValue) metric.MeasurementOption {
 		more = append(more, t.extension, attribute.String("processor", processor.String()))
 		return metric.WithAttributeSet(attribute.NewSet(more...))
 	}
-	st := &storeTelemetry{
+	o := &processorTelemetry{
 		builder:    t.builder,
 		plain:      with(),
 		swaps:      with(attribute.String("outcome", "swapped")),
 		confirmed:  with(attribute.String("outcome", "confirmed")),
 		conflicted: with(attribute.String("outcome", "conflict")),
-		reasons:    map[string]metric.MeasurementOption{},
+		reasons:    map[redis.Reason]metric.MeasurementOption{},
+		failing:    failing,
 	}
-	for _, r := range reasons {
-		st.reasons[r] = with(attribute.String("reason", r))
+	for _, r := range redis.Reasons {
+		o.reasons[r] = with(attribute.String("reason", string(r)))
 	}
-	return st
+	return o
 }
 
-func (t *storeTelemetry) swapped(ctx context.Context, ops []d2c.SwapOp, took time.Duration, retries int, err error) {
-	t.builder.RedisStateSwapDuration.Record(ctx, took.Seconds(), t.plain)
+// Swapped implements redis.Observer.
+func (o *processorTelemetry) Swapped(
+	ctx context.Context, swaps []store.Swap, results []store.Result, took time.Duration, retries int, err error,
+) {
+	o.builder.RedisStateSwapDuration.Record(ctx, took.Seconds(), o.plain)
 	if retries > 0 {
-		t.builder.RedisStateRetries.Add(ctx, int64(retries), t.plain)
+		o.builder.RedisStateRetries.Add(ctx, int64(retries), o.plain)
 	}
 	if err != nil {
-		t.builder.RedisStateErrors.Add(ctx, 1, t.reasons[reason(err)])
+		o.builder.RedisStateErrors.Add(ctx, 1, o.reasons[redis.ReasonOf(err)])
+		o.failed()
 		return
 	}
-	var swaps, confirmed, conflicted int64
-	for i := range ops {
+	var swapped, confirmed, conflicted int64
+	for i := range results {
 		switch {
-		case !ops[i].Swapped:
+		case results[i].Status != store.Swapped:
 			conflicted++
-		case ops[i].Record != nil:
-			swaps++
+		case swaps[i].Record != nil:
+			swapped++
 		default:
 			confirmed++
 		}
 	}
-	t.add(ctx, swaps, t.swaps)
-	t.add(ctx, confirmed, t.confirmed)
-	t.add(ctx, conflicted, t.conflicted)
+	o.add(ctx, swapped, o.swaps)
+	o.add(ctx, confirmed, o.confirmed)
+	o.add(ctx, conflicted, o.conflicted)
 }
 
-func (t *storeTelemetry) add(ctx context.Context, n int64, outcome metric.MeasurementOption) {
+func (o *processorTelemetry) add(ctx context.Context, n int64, outcome metric.MeasurementOption) {
 	if n > 0 {
-		t.builder.RedisStateRecords.Add(ctx, n, outcome)
+		o.builder.RedisStateRecords.Add(ctx, n, outcome)
 	}
 }
 
-func (t *storeTelemetry) setAside(ctx context.Context) {
-	t.builder.RedisStateAside.Add(ctx, 1, t.plain)
+// SetAside implements redis.Observer.
+func (o *processorTelemetry) SetAside(ctx context.Context, moved bool, err error) {
+	switch {
+	case err != nil:
+		o.failed()
+	case moved:
+		o.builder.RedisStateAside.Add(ctx, 1, o.plain)
+	}
+}
+
+// failed has watch look.
+func (o *processorTelemetry) failed() {
+	select {
+	case o.failing <- struct{}{}:
+	default:
+	}
 }

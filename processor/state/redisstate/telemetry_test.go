@@ -13,7 +13,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 
-	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/d2c/store/redis/redistest"
 	"github.com/deltaring/deltaring/processor/state/redisstate/internal/metadatatest"
 	"github.com/deltaring/deltaring/streamid"
 )
@@ -21,16 +22,17 @@ import (
 func TestTelemetry(t *testing.T) {
 	tel := componenttest.NewTelemetry()
 	t.Cleanup(func() { require.NoError(t, tel.Shutdown(context.Background())) })
-	server := startRedis(t)
-	ext := startExtensionWith(t, metadatatest.NewSettings(tel), testConfig(server.addr), componenttest.NewNopHost())
-	st := sharedStore(t, ext, testProcessor)
+	server := redistest.Start(t)
+	ext := startExtensionWith(t, metadatatest.NewSettings(tel), testConfig(server.Addr), componenttest.NewNopHost())
+	st := clientOf(t, ext)
 	id := func(i uint64) streamid.ID { return streamid.ID{Hi: i} }
-	mustSwap(t, st, d2c.SwapOp{ID: id(1), Record: record(1, "")}, d2c.SwapOp{ID: id(2), Record: record(1, "")})
-	swap(t, st, d2c.SwapOp{ID: id(1), Base: 1}, d2c.SwapOp{ID: id(2), Base: 7, Record: record(2, "")})
-	require.NoError(t, st.SetAside(context.Background(), id(2), record(1, "")))
-	require.NoError(t, st.SetAside(context.Background(), id(2), record(1, ""))) // nothing is there
-	server.do("config", "set", "maxmemory", "1")
-	require.Error(t, st.Swap(context.Background(), []d2c.SwapOp{{ID: id(3), Record: record(1, "")}}))
+	mustSwap(t, st, store.Swap{ID: id(1), Tag: 1, Record: []byte("record")}, store.Swap{ID: id(2), Tag: 1, Record: []byte("record")})
+	swap(t, st, store.Swap{ID: id(1), Base: 1}, store.Swap{ID: id(2), Base: 7, Tag: 2, Record: []byte("record")})
+	require.NoError(t, st.SetAside(context.Background(), id(2), []byte("record")))
+	require.NoError(t, st.SetAside(context.Background(), id(2), []byte("record"))) // nothing is there
+	server.Do("config", "set", "maxmemory", "1")
+	_, err := st.try(store.Swap{ID: id(3), Tag: 1, Record: []byte("record")})
+	require.Error(t, err)
 
 	instance := []attribute.KeyValue{attribute.String("extension", "redis_state"), attribute.String("processor", "d2c")}
 	point := func(value int64, more ...attribute.KeyValue) metricdata.DataPoint[int64] {

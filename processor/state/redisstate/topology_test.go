@@ -4,10 +4,7 @@
 package redisstate
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"net"
 	"strings"
 	"syscall"
@@ -16,17 +13,19 @@ import (
 
 	"go.opentelemetry.io/collector/component/componentstatus"
 
-	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/d2c/store/redis"
+	"github.com/deltaring/deltaring/d2c/store/redis/redistest"
 	"github.com/deltaring/deltaring/streamid"
 )
 
 // startReplica starts a replica of the server and waits until it follows.
-func startReplica(t *testing.T, master *redisServer) *redisServer {
+func startReplica(t *testing.T, master *redistest.Server) *redistest.Server {
 	t.Helper()
-	host, port, _ := net.SplitHostPort(master.addr)
-	replica := startRedis(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
-	eventually(t, "the replica follows", func() error {
-		if state := replica.info("replication", "master_link_status"); state != "up" {
+	host, port, _ := net.SplitHostPort(master.Addr)
+	replica := redistest.Start(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
+	redistest.Eventually(t, "the replica follows", func() error {
+		if state := replica.Info("replication", "master_link_status"); state != "up" {
 			return errors.New(state)
 		}
 		return nil
@@ -35,63 +34,70 @@ func startReplica(t *testing.T, master *redisServer) *redisServer {
 }
 
 func TestWaitForReplicas(t *testing.T) {
-	master := startRedis(t, "--repl-diskless-sync-delay", "0")
-	cfg := testConfig(master.addr)
+	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
+	cfg := testConfig(master.Addr)
 	cfg.WaitReplicas, cfg.WaitTimeout = 1, time.Second
 	cfg.Username, cfg.Password = "worker", secret
-	master.allow("+wait")
+	allow(t, master, "+wait")
 	ext := watch(t, cfg)
-	st := sharedStore(t, ext.redisState, testProcessor)
+	st := clientOf(t, ext.redisState)
 	id := streamid.ID{Hi: 1}
-	refused := func(what string, st d2c.SharedStore, ops ...d2c.SwapOp) {
+	refused := func(what string, st *client, ops ...store.Swap) {
 		t.Helper()
-		err := st.Swap(context.Background(), ops)
-		if err == nil || reason(err) != "replicas" || !strings.Contains(err.Error(), "0 of 1 replicas") {
+		_, err := st.try(ops...)
+		if err == nil || redis.ReasonOf(err) != redis.Replicas || !strings.Contains(err.Error(), "0 of 1 replicas") {
 			t.Fatalf("%s: error %v", what, err)
 		}
 	}
-	refused("no replica", st, d2c.SwapOp{ID: id, Record: record(1, "")})
+	refused("no replica, and no life", st, store.Swap{ID: id})
+	plain := testConfig(master.Addr)
+	plain.Username, plain.Password = "worker", secret
+	unsafe := openStore(t, plain)
+	mustSwap(t, unsafe, store.Swap{ID: id})
+	st.lives = unsafe.lives
+	refused("no replica", st, store.Swap{ID: id, Tag: 1, Record: []byte("record")})
 	ext.host.await(t, componentstatus.StatusRecoverableError)
 
 	replica := startReplica(t, master)
 	ext.host.await(t, componentstatus.StatusOK)
-	mustSwap(t, st, d2c.SwapOp{ID: id, Base: 1, Record: record(2, "")}) // done, though not confirmed
+	mustSwap(t, st, store.Swap{ID: id, Base: 1, Tag: 2, Record: []byte("record")}) // done, though not confirmed
 
 	cfg.RecordTTL = 0
 	other := openStore(t, cfg)
-	swap(t, other, d2c.SwapOp{ID: id, Base: 9})
+	swap(t, other, store.Swap{ID: id, Base: 9})
 
-	stopped := replica.cmd.Process
+	stopped := replica.Cmd.Process
 	signal := func(sig syscall.Signal) {
 		if err := stopped.Signal(sig); err != nil {
 			t.Fatal(err)
 		}
 	}
 	signal(syscall.SIGSTOP)
-	refused("the replica hangs", st, d2c.SwapOp{ID: id, Base: 2, Record: record(3, "")})
+	refused("the replica hangs", st, store.Swap{ID: id, Base: 2, Tag: 3, Record: []byte("record")})
 	// What another has written may not go out either before a replica has it, even if this worker writes nothing.
-	refused("the replica hangs, and nothing is written", other, d2c.SwapOp{ID: id, Base: 9})
+	refused("the replica hangs, and nothing is written", other, store.Swap{ID: id, Base: 9})
 	signal(syscall.SIGCONT)
-	eventually(t, "the replica has caught up", func() error {
-		return st.Swap(context.Background(), []d2c.SwapOp{{ID: id, Base: 3}})
+	redistest.Eventually(t, "the replica has caught up", func() error {
+		_, err := st.try(store.Swap{ID: id, Base: 3})
+		return err
 	})
-	mustSwap(t, st, d2c.SwapOp{ID: id, Base: 3, Record: record(4, "")})
+	mustSwap(t, st, store.Swap{ID: id, Base: 3, Tag: 4, Record: []byte("record")})
 }
 
 func TestSentinelFailover(t *testing.T) {
-	master := startRedis(t, "--repl-diskless-sync-delay", "0")
+	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 	replica := startReplica(t, master)
-	sentinel := startSentinel(t, master, "requirepass "+secret)
-	eventually(t, "the Sentinel knows the replica", func() error {
-		out := redisCLI(t, "-p", sentinel.port(), "--no-auth-warning", "-a", secret, "sentinel", "replicas", "counters")
-		if !strings.Contains(out, replica.port()) {
+	sentinel := redistest.StartSentinel(t, master, "requirepass "+secret)
+	redistest.Eventually(t, "the Sentinel knows the replica", func() error {
+		out := redistest.CLI(t, "-p", sentinel.Port(), "--no-auth-warning", "-a", secret, "sentinel", "replicas", "counters")
+		if !strings.Contains(out, replica.Port()) {
 			return errors.New(out)
 		}
 		return nil
 	})
 	config := func() *Config {
 		// One of the Sentinels is not there.
-		cfg := testConfig(freeAddress(t), sentinel.addr)
+		cfg := testConfig(redistest.FreeAddress(t), sentinel.Addr)
 		cfg.Mode = ModeSentinel
 		cfg.Sentinel = SentinelConfig{MasterName: "counters", Password: secret}
 		return cfg
@@ -101,205 +107,50 @@ func TestSentinelFailover(t *testing.T) {
 	safe.WaitReplicas, safe.WaitTimeout = 1, 4*time.Second
 	confirmed := openStore(t, safe)
 
-	var ops []d2c.SwapOp
+	var ops []store.Swap
 	for i := range 2000 {
-		ops = append(ops, d2c.SwapOp{ID: streamid.ID{Hi: uint64(i) << 50, Lo: 1}, Record: record(uint64(i)+1, "before")})
+		ops = append(ops, store.Swap{ID: streamid.ID{Hi: uint64(i) << 50, Lo: 1}, Tag: uint64(i) + 1, Record: []byte("before")})
 	}
 	mustSwap(t, confirmed, ops...)
-	master.stop()
+	master.Stop()
 	var err error
-	eventually(t, "the replica has taken over", func() error {
+	redistest.Eventually(t, "the replica has taken over", func() error {
 		err = errorOf(st)
 		return err
 	})
 	for i := range ops {
-		ops[i].Base, ops[i].Record = uint64(i)+1, record(uint64(i)+5000, "after")
+		ops[i].Base, ops[i].Tag = uint64(i)+1, uint64(i)+5000
 	}
 	mustSwap(t, st, ops...)
-	if role := replica.info("replication", "role"); role != "master" {
+	if role := replica.Info("replication", "role"); role != "master" {
 		t.Errorf("the replica is a %s", role)
 	}
 
 	// The old one comes back, with what it had: nobody listens to it.
-	master.args = append(master.args, "--replicaof", "127.0.0.1", replica.port())
-	master.start()
+	master.Args = append(master.Args, "--replicaof", "127.0.0.1", replica.Port())
+	master.Start()
 	for i := range ops {
 		ops[i].Base = uint64(i) + 5000
-		ops[i].Record = record(uint64(i)+9000, "later")
+		ops[i].Tag = uint64(i) + 9000
 	}
-	eventually(t, "the old one follows", func() error {
-		if state := master.info("replication", "master_link_status"); state != "up" {
+	redistest.Eventually(t, "the old one follows", func() error {
+		if state := master.Info("replication", "master_link_status"); state != "up" {
 			return errors.New(state)
 		}
 		return nil
 	})
-	eventually(t, "a replica confirms", func() error { return errorOf(confirmed) })
+	redistest.Eventually(t, "a replica confirms", func() error { return errorOf(confirmed) })
 	mustSwap(t, confirmed, ops...)
 
 	t.Run("wrong password of the Sentinel", func(t *testing.T) {
 		cfg := config()
-		cfg.Endpoints = []string{sentinel.addr}
+		cfg.Endpoints = []string{sentinel.Addr}
 		cfg.Sentinel.Password = "wrong-" + secret
 		ext := watch(t, cfg)
-		err := errorOf(sharedStore(t, ext.redisState, testProcessor))
+		err := errorOf(clientOf(t, ext.redisState))
 		if err == nil {
 			t.Error("no error")
 		}
 		ext.mustNotSay(t, secret, err)
 	})
-}
-
-func clusterConfig(nodes []*redisServer) *Config {
-	cfg := testConfig(nodes[0].addr)
-	cfg.Mode = ModeCluster
-	return cfg
-}
-
-func TestCluster(t *testing.T) {
-	nodes := startCluster(t, 3)
-	st := openStore(t, clusterConfig(nodes)).(*store)
-	testContract(t, st, func(id streamid.ID, value []byte) {
-		key := string(st.appendKey(nil, id))
-		if err := st.server.cluster.Set(context.Background(), key, value, 0).Err(); err != nil {
-			t.Fatal(err)
-		}
-	})
-
-	// A load of equally distributed streams is divided evenly.
-	var ops []d2c.SwapOp
-	for range 12_000 {
-		ops = append(ops, d2c.SwapOp{ID: streamid.ID{Hi: rand.Uint64(), Lo: rand.Uint64()}, Record: record(1, "")})
-	}
-	var before []int64
-	for _, node := range nodes {
-		before = append(before, node.do("dbsize").(int64))
-	}
-	mustSwap(t, st, ops...)
-	for i, node := range nodes {
-		if n := node.do("dbsize").(int64) - before[i]; n < 3600 || n > 4400 {
-			t.Errorf("node %d has %d of 12000 streams", i, n)
-		}
-	}
-
-	for _, node := range nodes {
-		node.do("script", "flush")
-	}
-	for i := range ops {
-		ops[i].Base, ops[i].Record = 1, record(2, "")
-	}
-	mustSwap(t, st, ops...)
-}
-
-// A slot moves to another node, key by key, while its streams are swapped.
-func TestClusterMovesASlot(t *testing.T) {
-	nodes := startCluster(t, 3)
-	cfg := clusterConfig(nodes)
-	cfg.MaxRetries = 0 // nothing here is a failure
-	cfg.Username, cfg.Password = "worker", secret
-	for _, node := range nodes {
-		node.allow("+cluster|slots", "+asking")
-	}
-	st := openStore(t, cfg).(*store)
-	const streams = 60
-	id := func(i int) streamid.ID { return streamid.ID{Hi: uint64(i), Lo: uint64(i)} } // all in group 0
-	key := func(i int) string { return string(st.appendKey(nil, id(i))) }
-	tags := make([]uint64, streams)
-	step := func(what string, n int) {
-		t.Helper()
-		var ops []d2c.SwapOp
-		for i := range n {
-			tag := tags[i] + 1
-			ops = append(ops, d2c.SwapOp{ID: id(i), Base: tags[i], Record: record(tag, what)})
-			tags[i] = tag
-		}
-		// Others, on all nodes, in the same batch.
-		for g := 1; g < groups; g++ {
-			ops = append(ops, d2c.SwapOp{ID: streamid.ID{Hi: uint64(g) << 58, Lo: rand.Uint64()}, Record: record(1, what)})
-		}
-		if err := st.Swap(context.Background(), ops); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		for i, op := range ops {
-			if !op.Swapped {
-				t.Fatalf("%s: op %d was not done, there is %q", what, i, op.Current)
-			}
-		}
-		for i := range n {
-			ops[i] = d2c.SwapOp{ID: id(i), Base: 1 << 40}
-		}
-		if err := st.Swap(context.Background(), ops[:n]); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		for i, op := range ops[:n] {
-			if op.Swapped || !same(op.Current, record(tags[i], what)) {
-				t.Fatalf("%s: stream %d has %q, swapped %v", what, i, op.Current, op.Swapped)
-			}
-		}
-	}
-	from, to := nodes[0], nodes[2]
-	slot := from.do("cluster", "keyslot", key(0)).(int64)
-	fromID, toID := from.do("cluster", "myid").(string), to.do("cluster", "myid").(string)
-	migrate := func(i int) { from.do("migrate", "127.0.0.1", to.port(), key(i), 0, 5000) }
-
-	step("before", 20)
-	to.do("cluster", "setslot", slot, "importing", fromID)
-	from.do("cluster", "setslot", slot, "migrating", toID)
-	step("none has moved", 30)
-	for i := range 15 {
-		migrate(2 * i)
-	}
-	step("half have moved", 40)
-	step("half have moved, again", 50)
-	to.do("script", "flush")
-	step("half have moved, and the script is not known", 50)
-	for {
-		left := from.do("cluster", "getkeysinslot", slot, 1000).([]any)
-		if len(left) == 0 {
-			break
-		}
-		for _, k := range left {
-			from.do("migrate", "127.0.0.1", to.port(), k, 0, 5000)
-		}
-	}
-	step("all have moved", 55)
-	for _, node := range []*redisServer{to, from, nodes[1]} {
-		node.do("cluster", "setslot", slot, "node", toID)
-	}
-	step("the slot has moved", streams)
-	step("and after", streams)
-
-	t.Run("with replicas to wait for", func(t *testing.T) {
-		cfg := clusterConfig(nodes)
-		cfg.WaitReplicas, cfg.WaitTimeout = 1, 50*time.Millisecond
-		err := errorOf(openStore(t, cfg)) // there are none
-		if err == nil || reason(err) != "replicas" {
-			t.Errorf("error %v", err)
-		}
-	})
-}
-
-// redis-cli moves slots while a Converter works.
-func TestClusterReshardsUnderLoad(t *testing.T) {
-	nodes := startCluster(t, 3)
-	ext := startExtension(t, clusterConfig(nodes))
-	f := newShareTest(t, 200, sharedStore(t, ext, testProcessor), sharedStore(t, ext, testProcessor))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		from := fmt.Sprint(nodes[0].do("cluster", "myid"))
-		to := fmt.Sprint(nodes[1].do("cluster", "myid"))
-		redisCLI(t, "--cluster", "reshard", nodes[0].addr, "--cluster-from", from, "--cluster-to", to,
-			"--cluster-slots", "800", "--cluster-yes", "--cluster-pipeline", "1")
-	}()
-	rounds := 0
-	for running := true; running; rounds++ {
-		select {
-		case <-done:
-			running = false
-		default:
-		}
-		f.round(2)
-	}
-	f.verify()
-	t.Logf("%d rounds, %d batches refused and sent again", rounds, f.refused.Load())
 }

@@ -175,7 +175,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	var err, errs error
 	builder.D2cCommitDuration, err = builder.meter.Float64Histogram(
 		"otelcol_d2c_commit_duration",
-		metric.WithDescription("Time from a batch's arrival until it was converted and its state stored. Absent if state is in memory only. [Alpha]"),
+		metric.WithDescription("Time from a batch's arrival until it was converted and its state stored, for batches with deltas. Absent if state is in memory only. [Alpha]"),
 		metric.WithUnit("s"),
 		metric.WithExplicitBucketBoundaries([]float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}...),
 	)

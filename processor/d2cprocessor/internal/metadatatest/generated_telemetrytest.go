@@ -24,7 +24,7 @@ func NewSettings(tt *componenttest.Telemetry) processor.Settings {
 func AssertEqualD2cCommitDuration(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.HistogramDataPoint[float64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_d2c_commit_duration",
-		Description: "Time from a batch's arrival until it was converted and its state stored. Absent if state is in memory only. [Alpha]",
+		Description: "Time from a batch's arrival until it was converted and its state stored, for batches with deltas. Absent if state is in memory only. [Alpha]",
 		Unit:        "s",
 		Data: metricdata.Histogram[float64]{
 			Temporality: metricdata.CumulativeTemporality,

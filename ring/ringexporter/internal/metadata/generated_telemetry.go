@@ -36,6 +36,7 @@ type TelemetryBuilder struct {
 	RingMembers      metric.Int64ObservableUpDownCounter
 	RingMoved        metric.Float64Counter
 	RingMovedMinimum metric.Float64Counter
+	RingRejected     metric.Int64Counter
 	RingSendDuration metric.Float64Histogram
 	RingUnroutable   metric.Int64Counter
 }
@@ -123,7 +124,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.RingItems, err = builder.meter.Int64Counter(
 		"otelcol_ring_items",
-		metric.WithDescription("Data points, spans or log records by what became of them at the member that owned them. [Alpha]"),
+		metric.WithDescription("Data points, spans or log records by what became of them in the end at the member that owned them. [Alpha]"),
 		metric.WithUnit("{item}"),
 	)
 	errs = errors.Join(errs, err)
@@ -157,6 +158,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("1"),
 	)
 	errs = errors.Join(errs, err)
+	builder.RingRejected, err = builder.meter.Int64Counter(
+		"otelcol_ring_rejected",
+		metric.WithDescription("Data points, spans or log records that a member rejected of requests that it took (OTLP partial success), by its reason. They are lost. [Alpha]"),
+		metric.WithUnit("{item}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.RingSendDuration, err = builder.meter.Float64Histogram(
 		"otelcol_ring_send_duration",
 		metric.WithDescription("How long a member took to answer a request, by attempt. [Alpha]"),
@@ -166,7 +173,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.RingUnroutable, err = builder.meter.Int64Counter(
 		"otelcol_ring_unroutable",
-		metric.WithDescription("Data points, spans or log records handed back because no members were known. [Alpha]"),
+		metric.WithDescription("Data points, spans or log records that could not be sent yet because no members were known, counted at each attempt. [Alpha]"),
 		metric.WithUnit("{item}"),
 	)
 	errs = errors.Join(errs, err)

@@ -54,7 +54,7 @@ func AssertEqualRingEpoch(t *testing.T, tt *componenttest.Telemetry, dps []metri
 func AssertEqualRingItems(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_ring_items",
-		Description: "Data points, spans or log records by what became of them at the member that owned them. [Alpha]",
+		Description: "Data points, spans or log records by what became of them in the end at the member that owned them. [Alpha]",
 		Unit:        "{item}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -147,6 +147,22 @@ func AssertEqualRingMovedMinimum(t *testing.T, tt *componenttest.Telemetry, dps 
 	metricdatatest.AssertEqual(t, want, got, opts...)
 }
 
+func AssertEqualRingRejected(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_ring_rejected",
+		Description: "Data points, spans or log records that a member rejected of requests that it took (OTLP partial success), by its reason. They are lost. [Alpha]",
+		Unit:        "{item}",
+		Data: metricdata.Sum[int64]{
+			Temporality: metricdata.CumulativeTemporality,
+			IsMonotonic: true,
+			DataPoints:  dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_ring_rejected")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
 func AssertEqualRingSendDuration(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.HistogramDataPoint[float64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_ring_send_duration",
@@ -165,7 +181,7 @@ func AssertEqualRingSendDuration(t *testing.T, tt *componenttest.Telemetry, dps 
 func AssertEqualRingUnroutable(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_ring_unroutable",
-		Description: "Data points, spans or log records handed back because no members were known. [Alpha]",
+		Description: "Data points, spans or log records that could not be sent yet because no members were known, counted at each attempt. [Alpha]",
 		Unit:        "{item}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,

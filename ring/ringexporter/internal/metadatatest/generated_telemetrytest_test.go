@@ -34,6 +34,7 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.RingLookups.Add(context.Background(), 1)
 	tb.RingMoved.Add(context.Background(), 1)
 	tb.RingMovedMinimum.Add(context.Background(), 1)
+	tb.RingRejected.Add(context.Background(), 1)
 	tb.RingSendDuration.Record(context.Background(), 1)
 	tb.RingUnroutable.Add(context.Background(), 1)
 	AssertEqualRingChanges(t, testTel,
@@ -59,6 +60,9 @@ func TestSetupTelemetry(t *testing.T) {
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualRingMovedMinimum(t, testTel,
 		[]metricdata.DataPoint[float64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualRingRejected(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualRingSendDuration(t, testTel,
 		[]metricdata.HistogramDataPoint[float64]{{}}, metricdatatest.IgnoreValue(),

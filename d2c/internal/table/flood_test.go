@@ -1,0 +1,62 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package table
+
+import (
+	"testing"
+
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// probes returns how many index entries it takes to find all streams of a table, and how many streams the fullest shard has.
+func probes(t *Table, ids []streamid.ID) (looks, fullest int) {
+	for _, id := range ids {
+		t.Shards[t.ShardOf(id)].Add(id, KindSum)
+	}
+	for i := range t.Shards {
+		sh := &t.Shards[i]
+		fullest = max(fullest, sh.N)
+		mask := uint64(len(sh.index) - 1)
+		for n := range sh.N {
+			for at := sh.key.hash(sh.Slot(n).ID) & mask; ; at = (at + 1) & mask {
+				looks++
+				if sh.index[at]&MaxSlots == uint32(n+1) {
+					break
+				}
+			}
+		}
+	}
+	return looks, fullest
+}
+
+// Who chooses attributes can choose identities that agree in many bits. They must not meet in one shard, nor at one place of an
+// index: they cost what any others do.
+func TestCraftedIdentitiesCostNoMore(t *testing.T) {
+	const streams = 60_000
+	crafted := map[string]func(i uint64) streamid.ID{
+		"one half is the same":   func(i uint64) streamid.ID { return streamid.ID{Hi: 42, Lo: i} },
+		"the other half is":      func(i uint64) streamid.ID { return streamid.ID{Hi: i, Lo: 42} },
+		"first bits of Hi":       func(i uint64) streamid.ID { return streamid.ID{Hi: i, Lo: i * 0x9e3779b97f4a7c15} },
+		"last bits of Lo":        func(i uint64) streamid.ID { return streamid.ID{Hi: i * 0x9e3779b97f4a7c15, Lo: i << 40} },
+		"both halves are shifts": func(i uint64) streamid.ID { return streamid.ID{Hi: i << 32, Lo: i << 20} },
+		"all but a few bits":     func(i uint64) streamid.ID { return streamid.ID{Hi: 7 | i<<20, Lo: 9 | i<<44} },
+	}
+	rng := NewKey()
+	var honest []streamid.ID
+	for i := range uint64(streams) {
+		honest = append(honest, streamid.ID{Hi: rng.hash(streamid.ID{Hi: i, Lo: 1}), Lo: rng.hash(streamid.ID{Hi: 2, Lo: i})})
+	}
+	looks, fullest := probes(New(NewKey()), honest)
+	for name, id := range crafted {
+		var ids []streamid.ID
+		for i := range uint64(streams) {
+			ids = append(ids, id(i))
+		}
+		l, f := probes(New(NewKey()), ids)
+		t.Logf("%s: %d looks, honest %d; fullest shard %d, honest %d", name, l, looks, f, fullest)
+		if l > 2*looks || f > 2*fullest {
+			t.Errorf("%s: %d looks, honest %d; fullest shard %d, honest %d", name, l, looks, f, fullest)
+		}
+	}
+}

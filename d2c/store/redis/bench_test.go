@@ -1,0 +1,65 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redis
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/d2c/store/redis/redistest"
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// BenchmarkSwap is batches of swaps of records as long as those of sums, all known, one batch after the other. server-µs/swap is the
+// server's processor time, which depends less on what else the machine does.
+func BenchmarkSwap(b *testing.B) {
+	single := redistest.Start(b)
+	three := redistest.StartCluster(b, 3)
+	for _, servers := range []int{1, 3} {
+		for _, batch := range []int{10, 100, 1000, 10_000} {
+			b.Run(fmt.Sprintf("servers=%d/batch=%d", servers, batch), func(b *testing.B) {
+				mode, nodes := "standalone", []*redistest.Server{single}
+				if servers > 1 {
+					mode, nodes = "cluster", three
+				}
+				opts := testOptions()
+				opts.Name = fmt.Sprint("b", batch)
+				te := openTester(b, connect(b, mode, nodes[0].Addr), opts)
+				swaps := make([]store.Swap, batch)
+				tag := uint64(1)
+				for i := range swaps {
+					swaps[i] = store.Swap{ID: streamid.ID{Hi: uint64(i) * 0x9e3779b97f4a7c15, Lo: uint64(i)}, Tag: tag, Record: make([]byte, 95)}
+				}
+				te.must(swaps...)
+				before, n := processorTime(b, nodes), 0
+				for b.Loop() {
+					tag++
+					for i := range swaps {
+						swaps[i].Base, swaps[i].Tag = tag-1, tag
+					}
+					te.must(swaps...)
+					n += batch
+				}
+				b.ReportMetric(float64((processorTime(b, nodes)-before).Nanoseconds())/1000/float64(n), "server-µs/swap")
+				b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "swaps/s")
+			})
+		}
+	}
+}
+
+// processorTime is what the servers have used so far.
+func processorTime(b *testing.B, servers []*redistest.Server) (used time.Duration) {
+	for _, s := range servers {
+		for _, field := range []string{"used_cpu_user", "used_cpu_sys"} {
+			d, err := time.ParseDuration(s.Info("cpu", field) + "s")
+			if err != nil {
+				b.Fatal(err)
+			}
+			used += d
+		}
+	}
+	return used
+}

@@ -1,0 +1,253 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redis
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/deltaring/deltaring/d2c/store"
+)
+
+var errUnit = errors.New("a unit has streams of several groups")
+
+// divide makes calls of the swaps.
+func (st *Store) divide(swaps []store.Swap) ([]*call, error) {
+	n := len(swaps)
+	st.text, st.values, st.sorted = st.text[:0], st.values[:0], st.sorted[:0]
+	st.keys, st.blobs, st.order = grown(st.keys, n), grown(st.blobs, n), grown(st.order, n)
+	for i := range swaps {
+		st.text = st.appendKey(st.text, swaps[i].ID)
+		if swaps[i].Record != nil {
+			st.values = binary.LittleEndian.AppendUint64(st.values, swaps[i].Tag)
+			st.values = append(st.values, swaps[i].Record...)
+		}
+	}
+	text, size, values := string(st.text), len(st.text)/n, st.values
+	for i := range swaps {
+		st.keys[i] = text[i*size : (i+1)*size]
+		if swaps[i].Record != nil {
+			length := tagSize + len(swaps[i].Record)
+			st.blobs[i], values = values[:length:length], values[length:]
+		}
+	}
+	groups := st.server.groups()
+	if groups == 1 {
+		for i := range swaps {
+			st.order[i] = int32(i)
+		}
+		return st.chop(swaps, make([]*call, 0, n/maxSwaps+1), 0, st.order), nil
+	}
+	var ends [slotGroups]int
+	for i := range swaps {
+		ends[slotGroup(swaps[i].ID)]++
+		if i > 0 && swaps[i].Unit != 0 && swaps[i].Unit == swaps[i-1].Unit && slotGroup(swaps[i].ID) != slotGroup(swaps[i-1].ID) {
+			return nil, errUnit
+		}
+	}
+	at := 0
+	for g, n := range ends {
+		ends[g] = at
+		at += n
+	}
+	for i := range swaps { // units stay together
+		g := slotGroup(swaps[i].ID)
+		st.order[ends[g]] = int32(i)
+		ends[g]++
+	}
+	var calls []*call
+	from := 0
+	for g, end := range ends {
+		calls = st.chop(swaps, calls, g, st.order[from:end])
+		from = end
+	}
+	return calls, nil
+}
+
+// chop appends calls for the swaps in order, which are of one group. A call knows one life and does not cut a unit.
+func (st *Store) chop(swaps []store.Swap, calls []*call, group int, order []int32) []*call {
+	if len(order) == 0 {
+		return calls
+	}
+	life := st.lifeKey(group)
+	for from := 0; from < len(order); {
+		to := from
+		for to < len(order) {
+			end := to + 1
+			for unit := swaps[order[to]].Unit; unit != 0 && end < len(order) && swaps[order[end]].Unit == unit; {
+				end++
+			}
+			if to > from && (end-from > maxSwaps || swaps[order[to]].Life != swaps[order[from]].Life) {
+				break
+			}
+			if !oneLife(swaps, order[to:end]) {
+				// One of the lives is wrong, so the unit will not be done, and each needs no more than to be compared.
+				for ; to < end; to++ {
+					if to > from {
+						calls = append(calls, st.call(swaps, order[from:to], life, false))
+					}
+					calls = append(calls, st.call(swaps, order[to:to+1], life, true))
+					from = to + 1
+				}
+				continue
+			}
+			to = end
+		}
+		if to > from {
+			calls = append(calls, st.call(swaps, order[from:to], life, false))
+		}
+		from = to
+	}
+	return calls
+}
+
+func oneLife(swaps []store.Swap, order []int32) bool {
+	for _, i := range order[1:] {
+		if swaps[i].Life != swaps[order[0]].Life {
+			return false
+		}
+	}
+	return true
+}
+
+// What a byte says of a swap of a larger unit, see swapScript.
+const (
+	unitBegins    = 1
+	expiresInUnit = 2
+)
+
+// call makes one call for the swaps in order. If lifeKey is empty it does not look at their life. compare leaves out the
+// records.
+func (st *Store) call(swaps []store.Swap, order []int32, lifeKey string, compare bool) *call {
+	now := st.now()
+	single := func(at int) bool {
+		unit := swaps[order[at]].Unit
+		return unit == 0 || compare || (at == 0 || swaps[order[at-1]].Unit != unit) &&
+			(at == len(order)-1 || swaps[order[at+1]].Unit != unit)
+	}
+	// First what begins anew, then other swaps of their own, then units. This is a new list: the swaps of a call that is split
+	// are used again.
+	begin := len(st.sorted)
+	st.sorted = slices.Grow(st.sorted, len(order))
+	anew := 0
+	for at, i := range order {
+		if single(at) && st.expiresAnew(&swaps[i], now) {
+			st.sorted = append(st.sorted, i)
+			anew++
+		}
+	}
+	for at, i := range order {
+		if single(at) && !st.expiresAnew(&swaps[i], now) {
+			st.sorted = append(st.sorted, i)
+		}
+	}
+	alone := len(st.sorted) - begin
+	var units []byte
+	for at, i := range order {
+		if single(at) {
+			continue
+		}
+		flags := byte(0)
+		if len(units) == 0 || swaps[order[at-1]].Unit != swaps[i].Unit {
+			flags = unitBegins
+		}
+		if st.expiresAnew(&swaps[i], now) {
+			flags |= expiresInUnit
+		}
+		units = append(units, flags)
+		st.sorted = append(st.sorted, i)
+	}
+	sorted := st.sorted[begin:len(st.sorted):len(st.sorted)]
+
+	c := &call{script: swapScript, key: st.keys[sorted[0]], swaps: sorted, alone: alone, life: swaps[sorted[0]].Life}
+	keys := len(sorted)
+	c.args = append(make([]any, 0, 10+2*keys), nil, nil, nil)
+	bases := make(blob, 0, tagSize*(keys+1))
+	for _, i := range sorted {
+		c.args = append(c.args, &st.keys[i]) // a pointer, because a string in an interface is an allocation
+		bases = binary.LittleEndian.AppendUint64(bases, swaps[i].Base)
+	}
+	life := blob{}
+	if lifeKey != "" {
+		c.args = append(c.args, lifeKey)
+		life = binary.LittleEndian.AppendUint64(life, c.life)
+		keys++
+	}
+	c.args[2] = keys
+	c.args[3] = c.key // where the client looks for the slot
+	c.args = append(c.args, &st.ttl, anew, alone, &life, &bases, units)
+	for _, i := range sorted {
+		if compare {
+			c.args = append(c.args, "")
+			continue
+		}
+		c.args = append(c.args, &st.blobs[i])
+	}
+	return c
+}
+
+// split makes calls of one whose slot is being moved: to each key its own, because a server that has not all keys of a call does not
+// do it. That leaves no place for the life, of which another key says what it is. So it is looked at before and, in swap, after: were
+// the group to be lost in between, then what began a stream stays there, but the batch is refused.
+//
+// A unit cannot be divided. It waits for its keys to be on one side.
+func (st *Store) split(ctx context.Context, swaps []store.Swap, c *call) ([]*call, error) {
+	group := slotGroup(swaps[c.swaps[0]].ID)
+	switch life, err := st.lifeOf(ctx, group); {
+	case err != nil:
+		return nil, err
+	case life != c.life:
+		c.answer, c.err = int64(0), nil
+		return nil, st.swapped(c)
+	}
+	var calls []*call
+	for at := 0; at < c.alone; at++ {
+		calls = append(calls, st.call(swaps, c.swaps[at:at+1], "", c.compares()))
+	}
+	if len(calls) > 0 {
+		if st.lost == nil {
+			st.lost = map[int]uint64{}
+		}
+		st.lost[group] = c.life
+	}
+	for at := c.alone; at < len(c.swaps); {
+		end := at + 1
+		for end < len(c.swaps) && swaps[c.swaps[end]].Unit == swaps[c.swaps[at]].Unit {
+			end++
+		}
+		calls = append(calls, st.call(swaps, c.swaps[at:end], st.lifeKey(group), false))
+		at = end
+	}
+	for _, part := range calls {
+		part.apart, part.whole = true, c.whole
+	}
+	return calls, nil
+}
+
+// compares reports whether the call was made without records, though swaps have one.
+func (c *call) compares() bool {
+	_, without := c.args[len(c.args)-1].(string)
+	return without
+}
+
+// lifeOf returns the ID of the group's life, wherever that is at this moment; zero if it has none.
+func (st *Store) lifeOf(ctx context.Context, group int) (uint64, error) {
+	cmd := goredis.NewCmd(ctx, "get", st.lifeKey(group))
+	if err := guarded(func() error { st.server.follow(ctx, cmd); return nil }); err != nil {
+		return 0, err
+	}
+	answer, err := cmd.Result()
+	if errors.Is(err, goredis.Nil) {
+		return 0, nil
+	}
+	life, ok := parseLife(answer)
+	if err == nil && !ok {
+		err = errAnswer
+	}
+	return life.ID, err
+}

@@ -1,0 +1,521 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package redis
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// Options say where records are and how long. The zero value of each field is its default; Name has none.
+type Options struct {
+	// Name is whose records these are. Stores with the same Prefix and Name on the same servers share them. It does not begin
+	// with an underscore.
+	Name string
+	// Prefix is what all keys begin with. Printable ASCII without spaces and braces, at most 64 bytes; each byte is paid for with
+	// every stream. Default d2c.
+	Prefix string
+	// TTL is how long a record is kept at least after it was last written; it may be up to an eighth longer. All who share
+	// records have the same. Zero keeps them for ever.
+	TTL time.Duration
+	// Timeout is for a method call with all its attempts. Default 5s.
+	Timeout time.Duration
+	// MaxRetries bounds how often what a server does not answer, or cannot serve yet, is sent again: after 50 ms, 100 ms, and so
+	// on. Zero sends nothing again.
+	MaxRetries int
+	// WaitReplicas is the number of replicas that must have what was written before Swap returns. Default 0.
+	WaitReplicas int
+	// WaitTimeout is how long they may take. The client's ReadTimeout must be longer. Default 500ms.
+	WaitTimeout time.Duration
+	// Server is what errors call the servers. Default their addresses.
+	Server string
+	// Observer is told of each call, if not nil.
+	Observer Observer
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// Observer is told what a Store does, by the goroutine that uses it. It keeps nothing of what it is shown.
+type Observer interface {
+	// Swapped is told of each Swap, how long it took, how many calls to servers were sent again, and of the error, with which there
+	// are no results.
+	Swapped(ctx context.Context, swaps []store.Swap, results []store.Result, took time.Duration, retries int, err error)
+	// SetAside is told of each SetAside; moved says that there was such a record.
+	SetAside(ctx context.Context, moved bool, err error)
+}
+
+// Store is a store.Shared for one goroutine at a time. Any number of them can share a client.
+type Store struct {
+	server   *server
+	name     string
+	prefix   string
+	ttl      string        // in milliseconds; empty is for ever
+	period   time.Duration // of time, in which a record's expiry is set once; zero sets it with each write
+	now      func() time.Time
+	observer Observer
+
+	// Working memory of Swap.
+	text    []byte
+	values  []byte
+	keys    []string
+	blobs   []blob
+	order   []int32
+	sorted  []int32
+	results []store.Result
+	lost    map[int]uint64 // lives to look at again, by group
+}
+
+var _ store.Shared = (*Store)(nil)
+
+// blob is bytes as an argument, without the allocation that bytes in an interface cost.
+type blob []byte
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (b *blob) MarshalBinary() ([]byte, error) { return *b, nil }
+
+const (
+	defaultPrefix      = "d2c"
+	defaultTimeout     = 5 * time.Second
+	defaultWaitTimeout = 500 * time.Millisecond
+
+	maxPrefix = 64
+	maxName   = 1024
+
+	periods     = 16        // of a time to live
+	foreverTold = time.Hour // the period where there is none: others may have set one
+
+	// maxSwaps bounds the swaps of a call, unless they are one unit. Meanwhile the server does nothing else: a millisecond at
+	// most. It also begins with the first call of a batch while the others are on their way.
+	maxSwaps = 250
+	// asideTTL is how long a value that was set aside is kept.
+	asideTTL = 30 * 24 * time.Hour
+	probeTTL = time.Minute
+
+	tagSize  = 8
+	lifeSize = 24
+
+	// keptSwaps and keptBytes bound the working memory that is kept for the next call.
+	keptSwaps = 1 << 14
+	keptBytes = 4 << 20
+)
+
+// New returns a Store on the servers of client: a *redis.Client, one of Sentinels too, or a *redis.ClusterClient. It does not talk
+// to them, and does not close the client.
+func New(client goredis.UniversalClient, opts Options) (*Store, error) {
+	servers, err := topologyOf(client)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Prefix == "" {
+		opts.Prefix = defaultPrefix
+	}
+	if opts.Timeout == 0 {
+		opts.Timeout = defaultTimeout
+	}
+	if opts.WaitTimeout == 0 {
+		opts.WaitTimeout = defaultWaitTimeout
+	}
+	switch read := servers.readTimeout(); {
+	case opts.Name == "" || opts.Name[0] == '_' || len(opts.Name) > maxName:
+		return nil, fmt.Errorf("redis: name: must have 1 to %d bytes and not begin with an underscore, got %q", maxName, opts.Name)
+	case opts.TTL < 0 || opts.TTL > 0 && opts.TTL < time.Millisecond:
+		return nil, fmt.Errorf("redis: TTL: must be a millisecond at least, got %v", opts.TTL)
+	case opts.Timeout < 0:
+		return nil, fmt.Errorf("redis: timeout: must be positive, got %v", opts.Timeout)
+	case opts.MaxRetries < 0:
+		return nil, fmt.Errorf("redis: max retries: must not be negative, got %d", opts.MaxRetries)
+	case opts.WaitReplicas < 0:
+		return nil, fmt.Errorf("redis: wait replicas: must not be negative, got %d", opts.WaitReplicas)
+	case opts.WaitTimeout < time.Millisecond: // WAIT takes zero for ever
+		return nil, fmt.Errorf("redis: wait timeout: must be a millisecond at least, got %v", opts.WaitTimeout)
+	case opts.WaitReplicas > 0 && read > 0 && read <= opts.WaitTimeout:
+		return nil, fmt.Errorf("redis: wait timeout: must be shorter than the client's read timeout, %v, got %v", read, opts.WaitTimeout)
+	}
+	if opts.Server == "" {
+		opts.Server = servers.address()
+	}
+	if err := ValidatePrefix(opts.Prefix); err != nil {
+		return nil, fmt.Errorf("redis: prefix: %w", err)
+	}
+	st := &Store{
+		server: &server{
+			topology:     servers,
+			name:         opts.Server,
+			timeout:      opts.Timeout,
+			maxRetries:   opts.MaxRetries,
+			waitReplicas: opts.WaitReplicas,
+			waitTimeout:  opts.WaitTimeout,
+		},
+		name: opts.Name, prefix: opts.Prefix, now: time.Now, observer: opts.Observer,
+	}
+	st.ttl, st.period = expiry(opts.TTL, opts.Timeout)
+	return st, nil
+}
+
+// ValidatePrefix reports what is wrong with a prefix.
+func ValidatePrefix(prefix string) error {
+	switch {
+	case prefix == "":
+		return errors.New("must not be empty")
+	case len(prefix) > maxPrefix:
+		return fmt.Errorf("must have at most %d bytes, got %d", maxPrefix, len(prefix))
+	}
+	for _, r := range prefix {
+		if r <= ' ' || r > '~' || strings.ContainsRune("{}", r) {
+			return fmt.Errorf("must not contain %q", r)
+		}
+	}
+	return nil
+}
+
+// expiry returns what a record's expiry is set to, and the length of the periods in which that is done once: to set it is a
+// quarter of what a change costs the server. The expiry is two periods late. What changes at the end of a period is kept for one
+// less than was set at its start; the other is for a change that takes as long as it may, and for an Age that is by little too short.
+func expiry(ttl, timeout time.Duration) (ms string, period time.Duration) {
+	if ttl == 0 {
+		return "", foreverTold
+	}
+	period = ttl / periods
+	if period < timeout {
+		period = 0
+	}
+	return strconv.FormatInt((ttl + 2*period).Milliseconds(), 10), period
+}
+
+// expiresAnew reports whether the swap sets the expiry. A record that is not known to be there has none to keep.
+func (st *Store) expiresAnew(swap *store.Swap, now time.Time) bool {
+	if st.period == 0 || swap.Base == 0 || swap.Record == nil || swap.Age < 0 {
+		return true
+	}
+	return now.UnixNano()/int64(st.period) != now.Add(-swap.Age).UnixNano()/int64(st.period)
+}
+
+// Lives implements store.Shared.
+func (st *Store) Lives(ctx context.Context, proposed store.Life) ([]store.Life, error) {
+	if proposed.ID == 0 {
+		return nil, errors.New("redis: the life proposed has no ID")
+	}
+	ctx, cancel := context.WithTimeout(ctx, st.server.timeout)
+	defer cancel()
+	value := binary.LittleEndian.AppendUint64(make([]byte, 0, lifeSize), proposed.ID)
+	value = binary.LittleEndian.AppendUint64(value, uint64(proposed.From))
+	value = binary.LittleEndian.AppendUint64(value, uint64(proposed.Floor))
+	groups := st.server.groups()
+	calls, byKey := make([]*call, groups), make(map[string]int, groups)
+	for g := range calls {
+		key := st.lifeKey(g)
+		byKey[key] = g
+		calls[g] = &call{script: livesScript, key: key, args: []any{nil, nil, 1, key, value}}
+	}
+	done, _, err := st.server.run(ctx, calls, nil)
+	if err != nil {
+		return nil, st.server.explain("lives", err)
+	}
+	lives := make([]store.Life, groups)
+	for _, c := range done {
+		life, ok := parseLife(c.answer)
+		if _, text := c.answer.(string); !text {
+			return nil, st.server.explain("lives", errAnswer)
+		}
+		if !ok {
+			return nil, st.server.explain("lives", fmt.Errorf("what is under %q is no life: delete it", c.key))
+		}
+		lives[byKey[c.key]] = life
+	}
+	return lives, nil
+}
+
+func parseLife(answer any) (store.Life, bool) {
+	text, ok := answer.(string)
+	if !ok || len(text) != lifeSize {
+		return store.Life{}, false
+	}
+	life := store.Life{
+		ID:    binary.LittleEndian.Uint64([]byte(text[:8])),
+		From:  int64(binary.LittleEndian.Uint64([]byte(text[8:]))),
+		Floor: int64(binary.LittleEndian.Uint64([]byte(text[16:]))),
+	}
+	return life, life.ID != 0
+}
+
+// Swap implements store.Shared. What it sends may arrive twice: the second time it finds its own record there and answers with it,
+// Changed, and the caller knows by the tag that it was done.
+func (st *Store) Swap(ctx context.Context, swaps []store.Swap) ([]store.Result, error) {
+	if len(swaps) == 0 {
+		return nil, nil
+	}
+	started := time.Now()
+	retries, err := st.swap(ctx, swaps)
+	if err != nil {
+		err = st.server.explain("swap", err)
+	}
+	results := st.results
+	st.forget()
+	if err != nil {
+		results = nil
+	}
+	if st.observer != nil {
+		st.observer.Swapped(ctx, swaps, results, time.Since(started), retries, err)
+	}
+	return results, err
+}
+
+func (st *Store) swap(ctx context.Context, swaps []store.Swap) (retries int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, st.server.timeout)
+	defer cancel()
+	clear(st.results)
+	st.results = grown(st.results, len(swaps))
+	clear(st.lost)
+	calls, err := st.divide(swaps)
+	if err != nil {
+		return 0, err
+	}
+	done, retries, err := st.server.run(ctx, calls, func(ctx context.Context, c *call) ([]*call, error) {
+		return st.split(ctx, swaps, c)
+	})
+	if err != nil {
+		return retries, err
+	}
+	for _, c := range done {
+		if err := st.swapped(c); err != nil {
+			return retries, err
+		}
+	}
+	for group, life := range st.lost {
+		// See split.
+		switch there, err := st.lifeOf(ctx, group); {
+		case err != nil:
+			return retries, err
+		case there != life:
+			return retries, errLost
+		}
+	}
+	withhold(swaps, st.results)
+	return retries, nil
+}
+
+// withhold says of units that were not done that none of them was.
+func withhold(swaps []store.Swap, results []store.Result) {
+	for from := 0; from < len(swaps); {
+		to := unitEnd(swaps, from)
+		all := true
+		for i := from; i < to; i++ {
+			all = all && results[i].Status == store.Swapped
+		}
+		for i := from; i < to && !all; i++ {
+			if results[i].Status == store.Swapped {
+				results[i].Status = store.Withheld
+			}
+		}
+		from = to
+	}
+}
+
+// unitEnd returns where the unit that begins at from ends.
+func unitEnd(swaps []store.Swap, from int) int {
+	to := from + 1
+	for unit := swaps[from].Unit; unit != 0 && to < len(swaps) && swaps[to].Unit == unit; {
+		to++
+	}
+	return to
+}
+
+// swapped makes of the answer what it means for the swaps.
+func (st *Store) swapped(c *call) error {
+	if n, ok := c.answer.(int64); ok && n == 0 {
+		for _, i := range c.swaps {
+			st.results[i] = store.Result{Status: store.OtherLife}
+		}
+		return nil
+	}
+	pairs, ok := c.answer.([]any)
+	if !ok || len(pairs)%2 != 0 {
+		return errAnswer
+	}
+	for ; len(pairs) > 0; pairs = pairs[2:] {
+		n, ok := pairs[0].(int64)
+		if !ok || n < 1 || n > int64(len(c.swaps)) {
+			return errAnswer
+		}
+		result := &st.results[c.swaps[n-1]]
+		result.Status = store.Changed
+		switch there := pairs[1].(type) {
+		case nil:
+		case string:
+			if len(there) > tagSize {
+				result.Tag = binary.LittleEndian.Uint64([]byte(there[:tagSize]))
+				there = there[tagSize:]
+			}
+			result.Record = []byte(there) // not nil: there is something, whatever it is
+		default:
+			return errAnswer
+		}
+	}
+	return nil
+}
+
+// SetAside implements store.Shared: the value is kept under another key for 30 days.
+func (st *Store) SetAside(ctx context.Context, id streamid.ID, record []byte) error {
+	moved, err := st.setAside(ctx, id, record)
+	if err != nil {
+		err = st.server.explain("set aside", err)
+	}
+	if st.observer != nil {
+		st.observer.SetAside(ctx, moved, err)
+	}
+	return err
+}
+
+func (st *Store) setAside(ctx context.Context, id streamid.ID, record []byte) (moved bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, st.server.timeout)
+	defer cancel()
+	if record == nil {
+		record = []byte{}
+	}
+	key := string(st.appendKey(nil, id))
+	// The other key is random. That there is one already is a chance in 2^64, unless the server is none.
+	for range 3 {
+		c := &call{script: asideScript, key: key, args: []any{nil, nil, 2, key, st.asideKey(id), record, asideTTL.Milliseconds()}}
+		if _, _, err := st.server.run(ctx, []*call{c}, nil); err != nil {
+			return false, err
+		}
+		switch c.answer {
+		case int64(1):
+			return true, nil
+		case int64(0):
+			return false, nil
+		case int64(-1):
+		default:
+			return false, errAnswer
+		}
+	}
+	return false, errAnswer
+}
+
+// Probe does what Swap does, with a key of its own in each group: so it fails where Swap would. It leaves records alone, and may
+// run while other goroutines use the Store.
+func (st *Store) Probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, st.server.timeout)
+	defer cancel()
+	calls := make([]*call, st.server.groups())
+	for g := range calls {
+		key := st.probeKey(g)
+		calls[g] = &call{script: probeScript, key: key, args: []any{nil, nil, 1, key, probeTTL.Milliseconds()}}
+	}
+	done, _, err := st.server.run(ctx, calls, nil)
+	for _, c := range done {
+		if n, ok := c.answer.(int64); err == nil && (!ok || n != 1) {
+			err = errAnswer
+		}
+	}
+	if err != nil {
+		return st.server.explain("probe", err)
+	}
+	return nil
+}
+
+// forget gives back the working memory of a giant batch, and does not keep its records alive.
+func (st *Store) forget() {
+	clear(st.blobs)
+	clear(st.keys)
+	if cap(st.values) > keptBytes {
+		st.values = nil
+	}
+	if cap(st.text) > keptBytes {
+		st.text = nil
+	}
+	if max(cap(st.keys), cap(st.order)) > keptSwaps {
+		st.keys, st.blobs, st.order, st.sorted = nil, nil, nil, nil
+	}
+	if cap(st.results) > keptSwaps {
+		st.results = nil // they are the caller's until the next call
+	}
+}
+
+// grown returns s with length n. What is in there is not to be relied on, beyond what was cleared.
+func grown[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}
+
+// A record is a string, its tag in eight bytes and then itself, under the key
+//
+//	<prefix>:{<tag of the slot group>}:<name>:<version><identity, 16 bytes>
+//
+// A prefix has no brace, and what follows the name has a fixed length, so no two prefixes and no two names have a key in common.
+// The version is that of this layout and of the encoding of identities, not that of records: workers of two releases must see each
+// other's. Each byte is paid for with each stream, most of all the first above 30, which is what a key has if neither prefix nor
+// name is longer than "d2c": servers allocate in steps of 16.
+//
+// All other keys have an underscore where a name has none:
+//
+//	<prefix>:{<tag>}:_life:<name>:<version>
+//	<prefix>:{<tag>}:_damaged:<name>:<version>:<identity in hexadecimal>:<random>
+//	<prefix>:{<tag>}:_probe:<version>
+//
+// One server has records with all tags, so that they can be taken into a Cluster, but one life: its key has a tag of its own, so
+// that it is not taken for one of the lives of a Cluster.
+const (
+	layoutVersion = "2"
+	oneTag        = "1"
+)
+
+// The slot groups. Streams are divided by their first bits among as many hash slots as this, and what goes to one slot goes in
+// one call: more would make more and smaller calls of a batch, fewer would divide badly among the nodes of a Cluster. Group
+// i lies within 20 of the middle of the i-th part of all slots, so that nodes with as many slots have as many streams.
+const (
+	slotGroups = 64
+	groupTags  = "mm6q9ie82921apax0jkvdndf3go6gcxw8gd6lc02g34con4r99911dm5fmyy2iiu" +
+		"7ak0ce8y4lopx9x1jf1zzjb3ik2wygfsbk9w6omsafan5bi3c5dpkh0txixahe44"
+)
+
+func groupTag(group int) string { return groupTags[2*group : 2*group+2] }
+
+func slotGroup(id streamid.ID) int { return store.Group(id, slotGroups) }
+
+func (st *Store) appendKey(b []byte, id streamid.ID) []byte {
+	b = append(b, st.prefix...)
+	b = append(b, ":{"...)
+	b = append(b, groupTag(slotGroup(id))...)
+	b = append(b, "}:"...)
+	b = append(b, st.name...)
+	b = append(b, ":"+layoutVersion...)
+	b, _ = id.AppendBinary(b)
+	return b
+}
+
+// lifeTag is the tag of a group that has a life.
+func (st *Store) lifeTag(group int) string {
+	if st.server.groups() == 1 {
+		return oneTag
+	}
+	return groupTag(group)
+}
+
+func (st *Store) lifeKey(group int) string {
+	return fmt.Sprintf("%s:{%s}:_life:%s:%s", st.prefix, st.lifeTag(group), st.name, layoutVersion)
+}
+
+func (st *Store) probeKey(group int) string {
+	return fmt.Sprintf("%s:{%s}:_probe:%s", st.prefix, st.lifeTag(group), layoutVersion)
+}
+
+func (st *Store) asideKey(id streamid.ID) string {
+	return fmt.Sprintf("%s:{%s}:_damaged:%s:%s:%v:%016x",
+		st.prefix, groupTag(slotGroup(id)), st.name, layoutVersion, id, rand.Uint64())
+}
