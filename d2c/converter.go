@@ -128,13 +128,15 @@ func (c *Converter) Reconcile(ctx context.Context) error {
 // that is under way, or returns ctx's error if that ends first. There is nothing to flush but what is outstanding, see
 // Reconcile. A Converter in memory needs no Close.
 func (c *Converter) Close(ctx context.Context) error {
-	if c.outage != nil {
-		c.outage.Close()
-	}
 	if c.journal == nil && c.shared == nil {
 		return nil
 	}
 	err := c.pipeline.Close(ctx)
+	if c.outage != nil {
+		if e := c.outage.Close(ctx); err == nil {
+			err = e
+		}
+	}
 	if c.journal != nil {
 		if e := c.journal.Close(ctx); err == nil {
 			err = e

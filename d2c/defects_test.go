@@ -9,7 +9,10 @@ import (
 	"slices"
 	"testing"
 
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/streamid"
 )
 
 // Numbers of a journal come near what is left of an earlier one. That is no continuation: its records are older.
@@ -97,5 +100,34 @@ func TestOutdatedEntryBeforeCheckpoint(t *testing.T) {
 	defer closeTest(t, conv)
 	if got := statesOf(conv); !slices.Equal(got, want) {
 		t.Errorf("what was acknowledged is gone: found %q, want %q; %+v", got, want, recovery)
+	}
+}
+
+// A forged record may have a stream under the identity of one of another kind.
+func TestStreamOfAnotherKind(t *testing.T) {
+	inMemory, err := d2c.New(d2c.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	durable, _ := openTest(t, d2c.DefaultConfig(), newMemory())
+	defer closeTest(t, durable)
+	seen := map[streamid.ID]bool{}
+	for _, c := range recordCases() {
+		id, _ := c.record(t)
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		for _, conv := range []*d2c.Converter{inMemory, durable} {
+			md := clonedMetrics(c.md[0])
+			if md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Type() == pmetric.MetricTypeSum {
+				continue
+			}
+			conv.AddSum(id)
+			result, err := conv.Convert(context.Background(), md)
+			if err != nil || result.Count(d2c.DroppedTooLate) != 1 {
+				t.Errorf("%s: %v, %s", c.name, err, describeResult(result))
+			}
+		}
 	}
 }

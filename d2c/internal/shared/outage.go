@@ -6,6 +6,7 @@ package shared
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -40,6 +41,7 @@ type Outage struct {
 	held *held // nil while there is no outage; changed between transactions only
 
 	outstanding, missed atomic.Int64
+	holding             atomic.Bool   // held is not nil
 	calling             chan struct{} // has an element while somebody calls the store
 
 	mu     sync.Mutex
@@ -105,12 +107,13 @@ func (o *Outage) begin(tx *commit.Tx, err error) bool {
 	// What swaps without an answer may have left is what the held copies begin with.
 	h := &held{tx: tx.Hold(floors), sent: map[streamid.ID]uint64{}, lost: map[int]*table.Record{}}
 	for n := range min(len(o.next.states), tx.Len()) {
-		if s := &o.next.states[n]; s.sent != 0 {
+		if s := &o.next.states[n]; s.unheard > 0 {
 			h.sent[tx.Copy(n).ID] = s.sent
 		}
 	}
 	tx.Unfold()
 	o.held = h
+	o.holding.Store(true)
 	o.next.states = o.next.states[:0]
 	ctx, stop := context.WithCancel(context.Background())
 	o.stop = stop
@@ -138,26 +141,26 @@ func (o *Outage) probe(ctx context.Context) {
 }
 
 // Reconcile brings what is outstanding to the store. It returns the store's error if that still fails.
-func (o *Outage) Reconcile(ctx context.Context) error {
+func (o *Outage) Reconcile(ctx context.Context) (err error) {
 	select {
 	case o.calling <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-o.calling }()
-	if o.outstanding.Load() == 0 {
-		held := false
-		o.next.p.Between(func() { held = o.held != nil })
-		if !held {
-			return nil
+	defer func() {
+		if r := recover(); r != nil {
+			err = commit.StoreError{Err: fmt.Errorf("d2c: shared state: the store panicked: %v", r)}
 		}
+		<-o.calling
+	}()
+	if !o.holding.Load() {
+		return nil
 	}
 	// Nobody waits for this call but whoever reconciles.
 	now := o.next.p.Time()
 	if _, err := o.next.Store.Lives(ctx, store.Life{ID: rand.Uint64() | 1, Floor: o.next.floor(now)}); err != nil {
 		return commit.StoreError{Err: err}
 	}
-	var err error
 	o.next.p.Between(func() { err = o.reconcile(ctx) })
 	return err
 }
@@ -175,7 +178,10 @@ func (o *Outage) reconcile(ctx context.Context) error {
 	for n := range tx.Len() {
 		if n == len(k.states) {
 			s := k.fresh(tx, n)
-			s.own, s.sent = !tx.Known(n), h.sent[tx.Copy(n).ID]
+			s.own = !tx.Known(n)
+			if s.tag = h.sent[tx.Copy(n).ID]; s.tag != 0 {
+				s.unanswered()
+			}
 			k.states = append(k.states, s)
 		}
 		s := &k.states[n]
@@ -196,9 +202,8 @@ func (o *Outage) reconcile(ctx context.Context) error {
 	}
 	tx.Refold()
 	k.held = h
-	err := k.bring(ctx, tx)
-	k.held = nil
-	if err != nil {
+	defer func() { k.held = nil }()
+	if err := k.bring(ctx, tx); err != nil {
 		return err
 	}
 	for n, rec := range h.lost {
@@ -212,6 +217,7 @@ func (o *Outage) reconcile(ctx context.Context) error {
 	tx.Publish()
 	k.states = k.states[:0]
 	o.held = nil
+	o.holding.Store(false)
 	o.outstanding.Store(0)
 	o.mu.Lock()
 	o.stop()
@@ -222,15 +228,26 @@ func (o *Outage) reconcile(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the goroutine, if there is one. What is outstanding is lost.
-func (o *Outage) Close() {
+// Close ends the goroutine, if there is one, or returns ctx's error if that ends first: the store may hang. What is outstanding is
+// lost.
+func (o *Outage) Close(ctx context.Context) error {
 	o.mu.Lock()
 	o.closed = true
 	if o.stop != nil {
 		o.stop()
 	}
 	o.mu.Unlock()
-	o.probes.Wait()
+	ended := make(chan struct{})
+	go func() {
+		o.probes.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("d2c: waiting for the store: %w", ctx.Err())
+	}
 }
 
 // lose remembers what was given out of a stream that the store has lost.

@@ -95,7 +95,8 @@ type Keeper struct {
 type state struct {
 	base    uint64        // the tag that must be there
 	tag     uint64        // of the record that was last sent
-	sent    uint64        // a tag that an earlier swap without an answer may have left there
+	sent    uint64        // the first of the tags that earlier swaps without an answer may have left there: each is 2 above the last
+	unheard uint32        // how many those are
 	since   uint32        // when the base was written, as far as is known
 	pending bool          // until the store has confirmed it
 	failed  bool          // it cannot be
@@ -209,7 +210,7 @@ func (k *Keeper) bring(ctx context.Context, tx *commit.Tx) error {
 		if err != nil {
 			for i, n := range k.targets {
 				if k.swaps[i].Record != nil {
-					k.states[n].sent = k.states[n].tag
+					k.states[n].unanswered()
 				}
 			}
 			clear(k.swaps)
@@ -250,10 +251,21 @@ func (k *Keeper) bring(ctx context.Context, tx *commit.Tx) error {
 	return nil
 }
 
+// unanswered notes that the store may have, or get, what was last sent.
+func (s *state) unanswered() {
+	if s.unheard == 0 {
+		s.sent = s.tag
+	}
+	s.unheard++
+}
+
+// ours reports whether a tag is that of a swap without an answer.
+func (s *state) ours(tag uint64) bool { return tag&1 == 1 && (tag-s.sent)/2 < uint64(s.unheard) }
+
 // confirmed notes that the store has what a copy says.
 func (k *Keeper) confirmed(tx *commit.Tx, n int) {
 	s := &k.states[n]
-	s.pending, s.base, s.sent = false, s.tag, 0
+	s.pending, s.base, s.unheard = false, s.tag, 0
 	tx.Confirm(n, s.tag)
 	tx.Stored = true
 	if emitted := tx.Copies().Emitted(tx.Copy(n)); emitted > k.high.Load() {
@@ -282,7 +294,9 @@ func (k *Keeper) prepare(tx *commit.Tx) {
 			Age: time.Duration(now-min(s.since, now)) * time.Second,
 		}
 		if tx.Changed(n) {
-			s.tag = rand.Uint64() | 1 // not zero
+			if s.tag = s.sent + 2*uint64(s.unheard); s.unheard == 0 {
+				s.tag = rand.Uint64() | 1 // not zero
+			}
 			from := len(k.buffer)
 			k.buffer = k.codec.append(k.buffer, tx.Copies(), slot, s.tag, epoch)
 			swap.Tag, swap.Record = s.tag, k.buffer[from:len(k.buffer):len(k.buffer)]
@@ -340,7 +354,8 @@ func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Sw
 		return nil
 	}
 	s.base = tag
-	if there && s.sent != 0 && tag == s.sent {
+	if there && s.ours(tag) {
+		s.unheard = 0
 		return nil // ours, of an earlier try without an answer: what has come since is added to it
 	}
 	k.ask(tx, n)

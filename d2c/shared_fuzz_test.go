@@ -6,7 +6,6 @@ package d2c_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -15,22 +14,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/zeebo/xxh3"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/d2c"
 	"github.com/deltaring/deltaring/d2c/store"
 	"github.com/deltaring/deltaring/streamid"
 )
-
-// sealShared gives a record the tag and the checksum that it must have.
-func sealShared(record []byte, tag uint64) []byte {
-	record = bytes.Clone(record)
-	binary.LittleEndian.PutUint64(record[1:], tag)
-	body := record[:len(record)-8]
-	binary.LittleEndian.PutUint64(record[len(body):], xxh3.Hash(body))
-	return record
-}
 
 // recordCase is a stream and what it has been given.
 type recordCase struct {
@@ -102,10 +91,10 @@ func oneMetric(name string) (pmetric.Metrics, pmetric.Metric) {
 	return md, m
 }
 
-func recordConverter(t testing.TB, store store.Shared) *d2c.Converter {
+func recordConverter(t testing.TB, st store.Shared) *d2c.Converter {
 	t.Helper()
 	conv, err := d2c.OpenShared(context.Background(), d2c.Config{LateWindow: time.Minute, Now: func() time.Time { return time.Unix(scriptEpoch, 0) }},
-		d2c.SharedConfig{Store: store, Owner: "golden"})
+		d2c.SharedConfig{Store: st, Owner: "golden"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,17 +102,17 @@ func recordConverter(t testing.TB, store store.Shared) *d2c.Converter {
 }
 
 // record returns what the store has after the stream was given what it is given.
-func (c recordCase) record(t testing.TB) (id streamid.ID, record []byte) {
+func (c recordCase) record(t testing.TB) (id streamid.ID, r rawRecord) {
 	t.Helper()
-	store := new(store.Memory)
-	conv := recordConverter(t, store)
+	st := new(rawStore)
+	conv := recordConverter(t, st)
 	for _, md := range c.md {
 		if _, err := conv.Convert(context.Background(), clonedMetrics(md)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	id = onlyShared(store.Records())
-	return id, store.Records()[id]
+	id = onlyShared(st.records)
+	return id, st.records[id]
 }
 
 func clonedMetrics(md pmetric.Metrics) pmetric.Metrics {
@@ -135,14 +124,14 @@ func clonedMetrics(md pmetric.Metrics) pmetric.Metrics {
 const goldenTag = 0x0123456789abcdef
 
 // TestSharedRecordFormat holds version 1 of the format to testdata/shared_v1.txt, in both directions: it is what workers
-// of all versions have in common. There a record has a tag of its own.
+// of all versions have in common. There all records have one tag.
 func TestSharedRecordFormat(t *testing.T) {
 	const file = "testdata/shared_v1.txt"
 	if *update {
 		var b strings.Builder
 		for _, c := range recordCases() {
 			id, record := c.record(t)
-			fmt.Fprintf(&b, "%s\t%v\t%x\n", c.name, id, sealShared(record, goldenTag))
+			fmt.Fprintf(&b, "%s\t%v\t%x\n", c.name, id, sealShared(record.record, goldenTag))
 		}
 		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -168,19 +157,16 @@ func TestSharedRecordFormat(t *testing.T) {
 			if fields[0] != c.name || fields[1] != id.String() {
 				t.Fatalf("line is of %s, stream %s, want stream %v", fields[0], fields[1], id)
 			}
-			if got := sealShared(record, goldenTag); !bytes.Equal(got, golden) {
+			if got := sealShared(record.record, goldenTag); !bytes.Equal(got, golden) {
 				t.Errorf("writes %x\nwant   %x", got, golden)
 			}
-			if tag, ok := d2c.RecordTag(golden); !ok || tag != goldenTag {
-				t.Errorf("tag %x, %v", tag, ok)
-			}
 			// What is read from it goes on as what it was made of.
-			store := new(store.Memory)
-			store.Records()[id] = golden
+			st := new(rawStore)
+			st.put(id, rawRecord{goldenTag, golden})
 			got := clonedMetrics(c.md[len(c.md)-1])
-			result, err := recordConverter(t, store).Convert(context.Background(), got)
-			if err != nil || store.Aside() > 0 {
-				t.Fatalf("%v, %d set aside", err, store.Aside())
+			result, err := recordConverter(t, st).Convert(context.Background(), got)
+			if err != nil || st.aside > 0 {
+				t.Fatalf("%v, %d set aside", err, st.aside)
 			}
 			if c.name != "marked" && result.Count(d2c.Repeated) != 1 {
 				t.Fatalf("a retry is %s", describeResult(result))
@@ -210,8 +196,8 @@ func describeMetrics(md pmetric.Metrics) string {
 // TestSharedRecordSize says what a stream costs in the store, apart from its key: of a sum nothing that it could do without.
 func TestSharedRecordSize(t *testing.T) {
 	const (
-		header   = 1 + 8 + 8 // version, tag, owner
-		bounds   = 1         // none
+		header   = 1 + 8 // version, owner
+		bounds   = 1     // none
 		identity = 16
 		state    = 1 + 5 + 9 + 9 // flags, seen, start, last
 		checksum = 8
@@ -219,8 +205,8 @@ func TestSharedRecordSize(t *testing.T) {
 	)
 	for i, value := range []int{6, 8} { // 1<<40 + 5, and a float64
 		c := recordCases()[i]
-		if _, record := c.record(t); len(record) != want+value {
-			t.Errorf("%s: %d bytes, want %d", c.name, len(record), want+value)
+		if _, record := c.record(t); len(record.record) != want+value {
+			t.Errorf("%s: %d bytes, want %d", c.name, len(record.record), want+value)
 		}
 	}
 }
@@ -234,13 +220,11 @@ func FuzzSharedRecord(f *testing.F) {
 	for i, c := range cases {
 		id, record := c.record(f)
 		ids = append(ids, id)
-		headers = append(headers, record[:17])
-		f.Add(uint8(i), false, record)
-		f.Add(uint8(i), true, record[17:len(record)-8])
-		f.Add(uint8(i), false, record[:len(record)-1])
-		newer := bytes.Clone(record)
-		newer[0]++
-		f.Add(uint8(i), false, newer)
+		headers = append(headers, record.record[:9])
+		f.Add(uint8(i), false, sealShared(record.record, goldenTag))
+		f.Add(uint8(i), true, record.record[9:len(record.record)-8])
+		f.Add(uint8(i), false, record.record[:len(record.record)-1])
+		f.Add(uint8(i), false, sealShared(newer(record).record, goldenTag))
 	}
 	f.Add(uint8(0), false, []byte{})
 	f.Add(uint8(0), true, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
@@ -253,10 +237,10 @@ func FuzzSharedRecord(f *testing.F) {
 		if sound {
 			data = sealShared(append(append(bytes.Clone(headers[i]), data...), make([]byte, 8)...), goldenTag)
 		}
-		store := new(store.Memory)
-		store.Records()[id] = bytes.Clone(data)
+		st := new(rawStore)
+		st.put(id, rawRecord{goldenTag, bytes.Clone(data)})
 
-		a, b := recordConverter(t, store), recordConverter(t, store)
+		a, b := recordConverter(t, st), recordConverter(t, st)
 		next := clonedMetrics(c.md[0])
 		for _, p := range deltaPoints(next.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0)) {
 			p.dp.SetStartTimestamp(scriptTime(100))
@@ -267,7 +251,7 @@ func FuzzSharedRecord(f *testing.F) {
 			md := clonedMetrics(next)
 			result, err := conv.Convert(context.Background(), md)
 			if errors.Is(err, d2c.ErrVersion) && data[0] > 1 {
-				if !bytes.Equal(store.Records()[id], data) {
+				if !bytes.Equal(st.records[id].record, data) {
 					t.Fatal("the record of a newer version has changed")
 				}
 				return
@@ -275,12 +259,12 @@ func FuzzSharedRecord(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if store.Aside() > 1 {
-				t.Fatalf("%d set aside", store.Aside())
+			if st.aside > 1 {
+				t.Fatalf("%d set aside", st.aside)
 			}
 			if n == 0 {
 				first = describeMetrics(md)
-				if store.Aside() == 1 && result.Count(d2c.AddedFirst) != 1 {
+				if st.aside == 1 && result.Count(d2c.AddedFirst) != 1 {
 					t.Fatalf("set aside, and %s", describeResult(result))
 				}
 				continue
@@ -290,8 +274,8 @@ func FuzzSharedRecord(f *testing.F) {
 				t.Fatalf("a retry elsewhere gives %s, want %s", again, first)
 			}
 		}
-		if record := store.Records()[id]; len(record) > 0 {
-			if _, err := a.ReadShared(record, id); err != nil {
+		if r := st.records[id]; r.tag != 0 {
+			if _, err := a.ReadShared(r.record, r.tag, id); err != nil {
 				t.Fatal(err)
 			}
 		}
