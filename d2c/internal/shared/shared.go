@@ -120,8 +120,8 @@ func (k *Keeper) Learn(ctx context.Context) error {
 	if len(k.lives) > 0 {
 		return nil
 	}
-	now := k.p.Time().UnixNano()
-	return k.learn(ctx, now-int64(retryHorizon), now)
+	now := k.p.Time()
+	return k.learn(ctx, now.Add(-retryHorizon).UnixNano(), k.floor(now))
 }
 
 func (k *Keeper) learn(ctx context.Context, from, floor int64) error {
