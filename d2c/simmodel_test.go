@@ -275,13 +275,13 @@ func (s *sim) allowed(f *simFlight, st *simStream, view *simKnows, there *simNod
 }
 
 // owns reports whether a worker may put back what it has of a stream: gateways say that nobody else gets it, nobody else has
-// changed it, and a point begins where it ends.
+// given out more of it, and a point begins where it ends.
 func (s *sim) owns(f *simFlight, st *simStream, cached *simNode) bool {
 	if !s.plan.ring || cached == nil {
 		return false
 	}
 	for _, n := range st.nodes {
-		if n.seq > cached.seq && n.fold.flight.w != f.w {
+		if n.known && n.seq > cached.seq && n.fold.flight.w != f.w {
 			return false
 		}
 	}
