@@ -45,7 +45,8 @@ type SharedConfig struct {
 // package comment for what happens where the store loses something.
 //
 // It asks the store for its life, for as long as ctx lasts, and returns a Converter even if there is no answer: then each
-// batch asks again. A store without a life gets one that begins now: deltas that end before are too late.
+// batch asks again. A store without a life gets one that begins now: deltas that end before, or within a second, are
+// too late.
 func OpenShared(ctx context.Context, cfg Config, sc SharedConfig) (*Converter, error) {
 	if sc.Store == nil {
 		return nil, errors.New("d2c: SharedConfig.Store: must not be nil")

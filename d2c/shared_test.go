@@ -349,6 +349,7 @@ func TestOutageEndsWithClose(t *testing.T) {
 func TestOutageMissesNothingUncounted(t *testing.T) {
 	for _, turns := range []int{1, 8, 9, 100} {
 		var clock atomic.Int64
+		clock.Store(-1000) // the store has a floor, which is to be before all deltas
 		st := new(outableStore)
 		w := [2]*d2c.Converter{openOutable(t, st, &clock, 1000), openOutable(t, st, &clock, 1000)}
 		s := series("s")

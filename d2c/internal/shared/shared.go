@@ -121,8 +121,8 @@ func (k *Keeper) Learn(ctx context.Context) error {
 	if len(k.lives) > 0 {
 		return nil
 	}
-	now := k.p.Time().UnixNano()
-	return k.learn(ctx, now-int64(retryHorizon), now)
+	now := k.p.Time()
+	return k.learn(ctx, now.Add(-retryHorizon).UnixNano(), k.floor(now))
 }
 
 func (k *Keeper) learn(ctx context.Context, from, floor int64) error {
@@ -310,8 +310,9 @@ func (k *Keeper) prepare(tx *commit.Tx) {
 	}
 }
 
-// otherLife learns the lives that have begun. Copies of streams that this worker did not know were opened above the floor of a
-// life that has ended: they are folded again. Of the others the store will say that their records are not there.
+// otherLife learns the lives that have begun. Copies of streams that this worker did not know, or that begin anew, were opened
+// above the floor of a life that has ended: they are folded again. One that was to be put back still is. Of the others the
+// store will say that their records are not there.
 func (k *Keeper) otherLife(ctx context.Context, tx *commit.Tx, results []store.Result) error {
 	if err := k.relearn(ctx); err != nil {
 		return err
@@ -319,7 +320,7 @@ func (k *Keeper) otherLife(ctx context.Context, tx *commit.Tx, results []store.R
 	tx.Floors(k.floors)
 	for i := range results {
 		n := int(k.targets[i])
-		if s := &k.states[n]; results[i].Status == store.OtherLife && s.base == 0 {
+		if s := &k.states[n]; results[i].Status == store.OtherLife && s.base == 0 && (s.renewed || !tx.Known(n)) {
 			tx.Renew(n, nil, s.after)
 		}
 	}
