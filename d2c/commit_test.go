@@ -744,7 +744,9 @@ func TestTrouble(t *testing.T) {
 		var told []error
 		local := d2c.DurableConfig{Storage: storage, Owner: "test", JournalSize: 1, OnCheckpoints: func(err error) { told = append(told, err) }}
 		ctx := context.Background()
-		conv, _, err := d2c.OpenDurable(ctx, d2c.DefaultConfig(), local)
+		cfg := d2c.DefaultConfig()
+		cfg.MaxBuckets = 5000
+		conv, _, err := d2c.OpenDurable(ctx, cfg, local)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -93,7 +93,7 @@ func TestDamage(t *testing.T) {
 			s := original.copy(t)
 			s.change(t, key, func(value []byte) []byte {
 				value[0]++
-				stdbinary.LittleEndian.PutUint64(value[72:], xxh3.Hash(value[:72])) // which every version has there
+				stdbinary.LittleEndian.PutUint64(value[88:], xxh3.Hash(value[:88])) // which every version has there
 				return value
 			})
 			before := readStorage(t, s.file)

@@ -99,7 +99,7 @@ func TestTwoTiersShared(t *testing.T) {
 	}
 	names.set(workers)
 	gateway := newNode(t, w, "", "--config", "gateway.yaml", "--config", "gateway-shared.yaml")
-	gateway.wrap = []string{"env", "WORKERS_SRV=" + workersService, "DNS_SERVER=" + names.address, "DNS_INTERVAL=50ms", "DNS_DEBOUNCE=0s"}
+	gateway.wrap = []string{"env", "WORKERS_SRV=" + workersService, "DNS_SERVER=" + names.address, "DNS_INTERVAL=100ms", "DNS_DEBOUNCE=0s"}
 	gateway.start(t)
 	awaitTelemetry(t, &gateway.collector, 3, "otelcol_ring_members")
 
@@ -137,6 +137,8 @@ func newWorker(t *testing.T, w *witness, redis *redis) *node {
 // startSharedFleet has three senders at work that take the nodes by turns.
 func startSharedFleet(t *testing.T, nodes ...*node) *fleet {
 	t.Helper()
+	// A new store counts from a second after its first worker has started.
+	time.Sleep(1100 * time.Millisecond)
 	ctx, cancel := context.WithCancel(t.Context())
 	f := &fleet{node: nodes[0], halt: make(chan struct{}), ctx: ctx}
 	for i := range 3 {

@@ -36,7 +36,7 @@ func TestTwoTiers(t *testing.T) {
 	}
 	names.set(workers)
 	gateway := startCollector(t, "gateway.yaml", []string{
-		"WORKERS_SRV=" + workersService, "DNS_SERVER=" + names.address, "DNS_INTERVAL=50ms", "DNS_DEBOUNCE=0s"})
+		"WORKERS_SRV=" + workersService, "DNS_SERVER=" + names.address, "DNS_INTERVAL=100ms", "DNS_DEBOUNCE=0s"})
 	awaitTelemetry(t, gateway, 3, "otelcol_ring_members")
 
 	const streams = 90

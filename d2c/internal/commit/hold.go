@@ -18,11 +18,10 @@ func (tx *Tx) Hold(floors []fold.Interval) *Tx {
 // Unfold takes back what folding has left in the batches, and forgets all copies.
 func (tx *Tx) Unfold() {
 	for _, b := range tx.batches {
-		if b.ticket.hold() {
+		b.ticket.held(func() {
 			b.Restart()
 			b.Prepare()
-			b.ticket.release()
-		}
+		})
 	}
 	tx.cancel()
 	tx.of, tx.fates, tx.opened, tx.refold = tx.of[:0], tx.fates[:0], 0, false
@@ -31,20 +30,17 @@ func (tx *Tx) Unfold() {
 
 // Take folds a batch, and keeps its delta points. It reports false, and does nothing, if the batch's caller has left.
 func (tx *Tx) Take(b *Batch) bool {
-	if !b.ticket.hold() {
-		return false
-	}
-	defer b.ticket.release()
-	tx.now = tx.p.Clock()
-	for i := range table.ShardCount {
-		if items := b.Shard(i); len(items) > 0 {
-			tx.takeShard(b, i, items)
+	return b.ticket.held(func() {
+		tx.now = tx.p.Clock()
+		for i := range table.ShardCount {
+			if items := b.Shard(i); len(items) > 0 {
+				tx.takeShard(b, i, items)
+			}
 		}
-	}
-	kept := new(Batch)
-	b.Keep(&kept.Batch)
-	tx.batches = append(tx.batches, kept)
-	return true
+		kept := new(Batch)
+		b.Keep(&kept.Batch)
+		tx.batches = append(tx.batches, kept)
+	})
 }
 
 func (tx *Tx) takeShard(b *Batch, i int, items []int32) {

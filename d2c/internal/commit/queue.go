@@ -26,17 +26,16 @@ type ticket struct {
 	err   error
 }
 
-// hold keeps the caller from leaving until release, or reports that it has left.
-func (t *ticket) hold() bool {
+// held calls f while the caller cannot leave, or reports that it has left. A panic of f leaves nothing locked.
+func (t *ticket) held(f func()) bool {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.gone {
-		t.mu.Unlock()
 		return false
 	}
+	f()
 	return true
 }
-
-func (t *ticket) release() { t.mu.Unlock() }
 
 // queue lets batches wait for a transaction.
 type queue struct {

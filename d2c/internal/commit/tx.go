@@ -140,9 +140,8 @@ func (tx *Tx) foldShard(i int) {
 	}
 	from := len(tx.of)
 	for _, b := range tx.batches {
-		if items := b.Shard(i); len(items) > 0 && b.ticket.hold() {
-			tx.foldBatch(b, sh, i, items)
-			b.ticket.release()
+		if items := b.Shard(i); len(items) > 0 {
+			b.ticket.held(func() { tx.foldBatch(b, sh, i, items) })
 		}
 	}
 	for n := from; n < len(tx.of); n++ {
@@ -278,30 +277,30 @@ func (tx *Tx) Refold() {
 		return
 	}
 	for _, b := range tx.batches {
-		if !b.ticket.hold() {
-			continue
-		}
-		for i := range table.ShardCount {
-			subset := tx.subset[:0]
-			for _, n := range b.Shard(i) {
-				it := &b.Items[n]
-				if it.Slot != nil && tx.fates[it.Number].again {
-					b.Undo(it)
-					it.Slot.Meta |= table.FlagTouched
-					subset = append(subset, n)
-				}
-			}
-			if len(subset) > 0 {
-				tx.foldItems(b, subset, 0)
-			}
-			tx.subset = subset
-		}
-		b.ticket.release()
+		b.ticket.held(func() { tx.refoldBatch(b) })
 	}
 	for i := range tx.fates {
 		tx.fates[i].again = false
 	}
 	tx.refold = false
+}
+
+func (tx *Tx) refoldBatch(b *Batch) {
+	for i := range table.ShardCount {
+		subset := tx.subset[:0]
+		for _, n := range b.Shard(i) {
+			it := &b.Items[n]
+			if it.Slot != nil && tx.fates[it.Number].again {
+				b.Undo(it)
+				it.Slot.Meta |= table.FlagTouched
+				subset = append(subset, n)
+			}
+		}
+		if len(subset) > 0 {
+			tx.foldItems(b, subset, 0)
+		}
+		tx.subset = subset
+	}
 }
 
 // Refuse ends the batches that have a point of the stream with err, and no others. What the store has of them by then it

@@ -95,11 +95,16 @@ func (o *Outage) Keep(ctx context.Context, tx *commit.Tx) error {
 
 // begin starts an outage, in which tx could not be stored.
 func (o *Outage) begin(tx *commit.Tx, err error) bool {
+	ctx, stop := context.WithCancel(context.Background())
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	if o.closed {
+		o.mu.Unlock()
+		stop()
 		return false
 	}
+	o.stop = stop
+	o.probes.Go(func() { o.probe(ctx) })
+	o.mu.Unlock()
 	floors := o.next.floors
 	if len(floors) == 0 {
 		floors = make([]fold.Interval, 1)
@@ -115,9 +120,6 @@ func (o *Outage) begin(tx *commit.Tx, err error) bool {
 	o.held = h
 	o.holding.Store(true)
 	o.next.states = o.next.states[:0]
-	ctx, stop := context.WithCancel(context.Background())
-	o.stop = stop
-	o.probes.Go(func() { o.probe(ctx) })
 	if o.told != nil {
 		o.told(err)
 	}
