@@ -78,7 +78,7 @@ func (s *troubledStore) SetAside(ctx context.Context, id streamid.ID, record []b
 // openTroubled returns a worker whose clock the caller moves.
 func openTroubled(t *testing.T, st *troubledStore, max int) *scriptWorker {
 	t.Helper()
-	w := &scriptWorker{t: t, now: time.Unix(scriptEpoch, 0)}
+	w := &scriptWorker{t: t, now: time.Unix(scriptEpoch-1, 0)}
 	cfg := d2c.DefaultConfig()
 	cfg.Now = func() time.Time { return w.now }
 	conv, err := d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: st, Owner: "script", MaxOutstanding: max})
@@ -86,7 +86,7 @@ func openTroubled(t *testing.T, st *troubledStore, max int) *scriptWorker {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conv.Close(context.Background()) })
-	w.conv = conv
+	w.conv, w.now = conv, time.Unix(scriptEpoch, 0)
 	return w
 }
 
@@ -136,7 +136,7 @@ func TestHangingStore(t *testing.T) {
 			t.Run(mode+" "+end, func(t *testing.T) {
 				defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 				cfg := d2c.DefaultConfig()
-				cfg.Now = func() time.Time { return time.Unix(scriptEpoch, 0) }
+				cfg.Now = func() time.Time { return time.Unix(scriptEpoch-1, 0) }
 				hang := make(chan struct{})
 				w := &scriptWorker{t: t}
 				var begin func()

@@ -93,8 +93,10 @@ func oneMetric(name string) (pmetric.Metrics, pmetric.Metric) {
 
 func recordConverter(t testing.TB, st store.Shared) *d2c.Converter {
 	t.Helper()
-	conv, err := d2c.OpenShared(context.Background(), d2c.Config{LateWindow: time.Minute, Now: func() time.Time { return time.Unix(scriptEpoch, 0) }},
+	now := time.Unix(scriptEpoch-1, 0) // the floor of a new store is a second later
+	conv, err := d2c.OpenShared(context.Background(), d2c.Config{LateWindow: time.Minute, Now: func() time.Time { return now }},
 		d2c.SharedConfig{Store: st, Owner: "golden"})
+	now = time.Unix(scriptEpoch, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -158,7 +158,7 @@ type scriptWorker struct {
 
 func newScriptWorker(t *testing.T, st *scriptStore, options ...func(*d2c.Config)) *scriptWorker {
 	t.Helper()
-	w := &scriptWorker{t: t, st: st, now: time.Unix(scriptEpoch, 0)}
+	w := &scriptWorker{t: t, st: st, now: time.Unix(scriptEpoch-1, 0)} // so that the floor of a new store is at 0
 	cfg := d2c.Config{MaxStale: time.Hour, Now: func() time.Time { return w.now }}
 	for _, option := range options {
 		option(&cfg)
@@ -169,7 +169,7 @@ func newScriptWorker(t *testing.T, st *scriptStore, options ...func(*d2c.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.conv = conv
+	w.conv, w.now = conv, time.Unix(scriptEpoch, 0)
 	return w
 }
 

@@ -56,7 +56,7 @@ const (
 	floorMargin = time.Second
 	// retryHorizon is how old a delta can be that comes again when a worker begins that knows of no life before: the store is
 	// new, or was wiped while no worker was there, and what is older than this is new in either case.
-	retryHorizon = 24 * time.Hour
+	retryHorizon = 6 * time.Hour
 	// maxAhead bounds by how much a single time given out, ahead of the clock, moves that floor.
 	maxAhead = 5 * time.Minute
 )
