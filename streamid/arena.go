@@ -19,8 +19,11 @@ type arena struct {
 
 func (a *arena) allocate(of *block) {
 	if a.count > 0 {
-		// Unlike reflect.MakeSlice, Grow does not allocate the header of the slice too.
-		reflect.NewAt(of.slice, unsafe.Pointer(&a.room)).Elem().Grow(a.count)
+		// Unlike reflect.MakeSlice, Grow does not allocate the header of the slice too; and unlike reflect.NewAt, this
+		// does not have to look for the type of a pointer to it.
+		var room any
+		*inside(&room) = anyLayout{of.slice, unsafe.Pointer(&a.room)}
+		reflect.ValueOf(room).Elem().Grow(a.count)
 		a.count = 0
 	}
 }

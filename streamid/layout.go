@@ -50,7 +50,8 @@ type block struct {
 	offset uintptr
 	size   uintptr
 	typ    reflect.Type
-	slice  reflect.Type // of such structs
+
+	slice unsafe.Pointer // type of pointers to slices of such structs, as inside has it
 }
 
 func (b *block) in(element unsafe.Pointer) unsafe.Pointer { return unsafe.Add(element, b.offset) }
@@ -322,7 +323,8 @@ type fieldReader interface {
 }
 
 func (b *block) place(actual reflect.Type, offset uintptr) {
-	*b = block{offset: offset, size: actual.Size(), typ: actual, slice: reflect.SliceOf(actual)}
+	slice := reflect.New(reflect.SliceOf(actual)).Interface()
+	*b = block{offset: offset, size: actual.Size(), typ: actual, slice: inside(&slice).typ}
 }
 
 func (f *field[T]) find(r *layoutReader, actual reflect.Type, offset uintptr) {

@@ -141,23 +141,29 @@ func TestArenasAreOfPdataTypes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	elements := func(b *block) reflect.Type {
+		var slice any
+		*inside(&slice) = anyLayout{b.slice, unsafe.Pointer(new(pairs))}
+		return reflect.TypeOf(slice).Elem().Elem()
+	}
 	for i := range l.signals[SignalMetrics:] {
 		s := &l.signals[SignalMetrics:][i]
-		if s.resource.slice.Elem() != s.slice.Orig.typ.Elem().Elem().Elem() {
-			t.Errorf("resources are %v", s.resource.slice)
+		if elements(&s.resource.block) != s.slice.Orig.typ.Elem().Elem().Elem() {
+			t.Errorf("resources are %v", elements(&s.resource.block))
 		}
-		if s.scope.slice.Elem() != s.resource.Scopes.typ.Elem().Elem() {
-			t.Errorf("scopes are %v", s.scope.slice)
+		if elements(&s.scope.block) != s.resource.Scopes.typ.Elem().Elem() {
+			t.Errorf("scopes are %v", elements(&s.scope.block))
 		}
 	}
-	if l.pair.slice != l.attributes.Orig.typ.Elem() {
-		t.Errorf("pairs are %v", l.pair.slice)
+	if elements(&l.pair.block) != l.attributes.Orig.typ.Elem().Elem() {
+		t.Errorf("pairs are %v", elements(&l.pair.block))
 	}
 	for i := range l.kinds {
 		k := &l.kinds[i]
-		if k.copy.slice.Elem().Field(0).Type != l.metric.typ || k.copy.slice.Elem().Field(1).Type != k.data.typ ||
-			k.copy.slice.Elem().Field(2).Type != k.data.Points.typ.Elem() {
-			t.Errorf("metrics are %v", k.copy.slice)
+		metric := elements(&k.copy)
+		if metric.Field(0).Type != l.metric.typ || metric.Field(1).Type != k.data.typ ||
+			metric.Field(2).Type != k.data.Points.typ.Elem() {
+			t.Errorf("metrics are %v", metric)
 		}
 	}
 }

@@ -114,7 +114,9 @@ func (t *transplant) walk(batch list, p *plan) {
 		for _, s := range *t.signal.resource.Scopes.in(resource.element) {
 			if part := p.next(); part != mixed {
 				b := &t.parts[part]
-				t.openResource(b, &resource)
+				if b.at[resourceLevel] != resource.at {
+					t.openResource(b, &resource)
+				}
 				t.push(b, scopeLevel, s)
 				continue
 			}
@@ -122,23 +124,41 @@ func (t *transplant) walk(batch list, p *plan) {
 			for _, item := range *t.signal.scope.Items.in(scope.element) {
 				if part := p.next(); part != mixed {
 					b := &t.parts[part]
-					t.openResource(b, &resource)
-					t.openScope(b, &scope)
+					if b.at[scopeLevel] != scope.at {
+						if b.at[resourceLevel] != resource.at {
+							t.openResource(b, &resource)
+						}
+						t.openScope(b, &scope)
+					}
 					t.push(b, itemLevel, item)
 					continue
 				}
 				metric.enter(t.layout, item)
-				points := *metric.list
-				for i, part := range p.take(len(points)) {
-					b := &t.parts[part]
-					if b.at[itemLevel] != metric.at {
-						t.openResource(b, &resource)
-						t.openScope(b, &scope)
-						t.openMetric(b, &metric)
-					}
-					t.push(b, pointLevel, points[i])
-				}
+				t.walkPoints(p, &resource, &scope, &metric)
 			}
+		}
+	}
+}
+
+// walkPoints has the inner loop of a split.
+func (t *transplant) walkPoints(p *plan, resource, scope *split, metric *splitMetric) {
+	points := *metric.list
+	parts := p.take(len(points))
+	for i, part := range parts {
+		b := &t.parts[part]
+		if b.at[itemLevel] != metric.at {
+			if b.at[scopeLevel] != scope.at {
+				if b.at[resourceLevel] != resource.at {
+					t.openResource(b, resource)
+				}
+				t.openScope(b, scope)
+			}
+			t.openMetric(b, metric)
+		}
+		if l := &b.lists[pointLevel]; t.counting {
+			l.countOne()
+		} else {
+			l.push(points[i])
 		}
 	}
 }
@@ -199,11 +219,8 @@ func (t *transplant) list(b *partBuilder, level int, l *list, inPlace list) {
 	b.lists[level].begin(l, inPlace)
 }
 
-// openResource sees to it that b has its part of the resource.
+// openResource gives b its part of the resource.
 func (t *transplant) openResource(b *partBuilder, s *split) {
-	if b.at[resourceLevel] == s.at {
-		return
-	}
 	b.at[resourceLevel] = s.at
 	at := &t.signal.resource
 	from := s.element
@@ -231,11 +248,8 @@ func (t *transplant) openResource(b *partBuilder, s *split) {
 	t.list(b, scopeLevel, at.Scopes.in(to), nil)
 }
 
-// openScope sees to it that b has its part of the scope, in its open resource.
+// openScope gives b its part of the scope, in its open resource.
 func (t *transplant) openScope(b *partBuilder, s *split) {
-	if b.at[scopeLevel] == s.at {
-		return
-	}
 	b.at[scopeLevel] = s.at
 	at := &t.signal.scope
 	from := s.element
@@ -267,16 +281,22 @@ func (t *transplant) openMetric(b *partBuilder, s *splitMetric) {
 	b.at[itemLevel] = s.at
 	at := &t.layout.metric
 	from := s.element
-	if s.take() {
-		t.push(b, itemLevel, from)
-		t.list(b, pointLevel, s.list, *s.list)
-		return
-	}
+	items, list := &b.lists[itemLevel], &b.lists[pointLevel]
+	first := s.take()
 	if t.counting {
+		items.countOne()
+		list.inPlace = nil
+		if first {
+			list.inPlace = *s.list
+			return
+		}
 		b.metrics[s.kind].count++
 		t.countAttributes(b, at.Metadata.in(from))
-		t.push(b, itemLevel, nil)
-		t.list(b, pointLevel, nil, nil)
+		return
+	}
+	if first {
+		items.push(from)
+		list.begin(s.list, *s.list)
 		return
 	}
 	k := &t.layout.kinds[s.kind]
@@ -285,7 +305,9 @@ func (t *transplant) openMetric(b *partBuilder, s *splitMetric) {
 	*at.Name.in(to) = *at.Name.in(from)
 	*at.Description.in(to) = *at.Description.in(from)
 	*at.Unit.in(to) = *at.Unit.in(from)
-	t.copyAttributes(b, at.Metadata.in(to), at.Metadata.in(from))
+	if metadata := at.Metadata.in(from); metadata.len > 0 {
+		t.copyAttributes(b, at.Metadata.in(to), metadata)
+	}
 	*inside(at.Data.in(to)) = anyLayout{k.typ, data}
 	*k.data.Points.in(data) = points
 	if k.hasTemporality {
@@ -294,8 +316,8 @@ func (t *transplant) openMetric(b *partBuilder, s *splitMetric) {
 	if k.hasMonotonic {
 		*k.points.IsMonotonic.in(points) = *k.points.IsMonotonic.in(s.points)
 	}
-	t.push(b, itemLevel, to)
-	t.list(b, pointLevel, k.points.DataPoints.in(points), nil)
+	items.push(to)
+	list.begin(k.points.DataPoints.in(points), nil)
 }
 
 // plain is true if all values are strings or nothing: for these there is room in the arenas. Others are left to pdata.
@@ -311,7 +333,7 @@ func (t *transplant) plain(attrs *pairs) bool {
 }
 
 func (t *transplant) countAttributes(b *partBuilder, attrs *pairs) {
-	if t.plain(attrs) {
+	if attrs.len > 0 && t.plain(attrs) {
 		b.pairs.count += attrs.len
 		b.texts.count += attrs.len
 	}
