@@ -37,21 +37,18 @@ func SplitsInPlace() bool {
 	return err == nil
 }
 
-// field is a field of a struct of pdata. T has the layout of what it holds, as far as compare can tell.
-type field[T any] struct {
-	offset uintptr // in the element that is allocated, even if it is in a struct in that
-	typ    reflect.Type
-}
+// field is where a struct of pdata has a field: the offset in the element that is allocated, even if the field is in a struct
+// in that. T has the layout of what it holds, as far as compare can tell. There is no more to it, because a walk over a batch
+// looks up several per point, and they should stay in the cache.
+type field[T any] uintptr
 
-func (f *field[T]) in(element unsafe.Pointer) *T { return (*T)(unsafe.Add(element, f.offset)) }
+func (f *field[T]) in(element unsafe.Pointer) *T { return (*T)(unsafe.Add(element, uintptr(*f))) }
 
 // block is a struct of pdata. It begins the structs that have its fields, and those of the structs in it.
 type block struct {
 	offset uintptr
 	size   uintptr
-	typ    reflect.Type
-
-	slice unsafe.Pointer // type of pointers to slices of such structs, as inside has it
+	slice  unsafe.Pointer // type of pointers to slices of such structs, as inside has it
 }
 
 func (b *block) in(element unsafe.Pointer) unsafe.Pointer { return unsafe.Add(element, b.offset) }
@@ -207,19 +204,17 @@ type kindLayout struct {
 var layout = sync.OnceValues(readLayout)
 
 func readLayout() (*pdataLayout, error) {
-	l := new(pdataLayout)
-	var r layoutReader
+	return new(layoutReader).read()
+}
 
+func (r *layoutReader) read() (*pdataLayout, error) {
+	l := new(pdataLayout)
+	var metric behindLayout
 	r.fit(&l.attributes, reflect.TypeFor[pcommon.Map]())
 	r.fit(&l.header, reflect.TypeFor[pcommon.Resource]())
-	var metric behindLayout
 	r.fit(&metric, reflect.TypeFor[pmetric.Metric]())
-	if r.err != nil {
-		return nil, r.err
-	}
-	r.fit(&l.pair, l.attributes.Orig.typ.Elem().Elem())
-	r.fit(&l.metric, metric.Orig.typ.Elem())
-
+	r.fit(&l.pair, r.elem(&l.attributes.Orig, 2))
+	r.fit(&l.metric, r.elem(&metric.Orig, 1))
 	for signal, slice := range [...]reflect.Type{
 		SignalMetrics: reflect.TypeFor[pmetric.ResourceMetricsSlice](),
 		SignalTraces:  reflect.TypeFor[ptrace.ResourceSpansSlice](),
@@ -230,20 +225,14 @@ func readLayout() (*pdataLayout, error) {
 		}
 		s := &l.signals[signal]
 		r.fit(&s.slice, slice)
-		if r.err != nil {
-			return nil, r.err
-		}
-		r.fit(&s.resource, s.slice.Orig.typ.Elem().Elem().Elem()) // from *[]*
-		if r.err != nil {
-			return nil, r.err
-		}
-		r.fit(&s.scope, s.resource.Scopes.typ.Elem().Elem())
-		r.same(s.resource.Resource.typ, l.header.Orig.typ.Elem())
+		r.fit(&s.resource, r.elem(&s.slice.Orig, 3)) // from *[]*
+		r.fit(&s.scope, r.elem(&s.resource.Scopes, 2))
+		r.same(r.elem(&s.resource.Resource, 0), r.elem(&l.header.Orig, 1))
 	}
+	r.same(r.elem(&l.signals[SignalMetrics].scope.Items, 2), r.elem(&l.metric, 0))
 	if r.err != nil {
 		return nil, r.err
 	}
-	r.same(l.signals[SignalMetrics].scope.Items.typ.Elem().Elem(), l.metric.typ)
 
 	m := pmetric.NewMetric()
 	for i, set := range []func(){
@@ -254,7 +243,7 @@ func readLayout() (*pdataLayout, error) {
 		func() { m.SetEmptySummary() },
 	} {
 		set()
-		r.kind(&l.kinds[i], l.metric.typ, l.metric.Data.in(*metric.Orig.in(unsafe.Pointer(&m))))
+		r.kind(&l.kinds[i], r.elem(&l.metric, 0), l.metric.Data.in(*metric.Orig.in(unsafe.Pointer(&m))))
 		if r.err != nil {
 			return nil, r.err
 		}
@@ -270,8 +259,21 @@ func readLayout() (*pdataLayout, error) {
 // layoutReader reads layouts, until one does not fit.
 type layoutReader struct {
 	err   error
-	pairs reflect.Type // all pairs are of this type
-	state reflect.Type // and all states of this one
+	types map[any]reflect.Type // of what has been read, by the pointer to its layout
+	pairs reflect.Type         // all pairs are of this type
+	state reflect.Type         // and all states of this one
+}
+
+// elem returns what the type of a field points to, or what it is a slice of, or nil if that has not been read.
+func (r *layoutReader) elem(layout any, depth int) reflect.Type {
+	if r.err != nil {
+		return nil
+	}
+	typ := r.types[layout]
+	for range depth {
+		typ = typ.Elem()
+	}
+	return typ
 }
 
 func (r *layoutReader) fail(format string, args ...any) {
@@ -303,11 +305,14 @@ func (r *layoutReader) kind(k *kindLayout, metric reflect.Type, v *any) {
 		return
 	}
 	k.typ = inside(v).typ
-	r.fit(&k.points, k.data.Points.typ.Elem())
-	k.hasTemporality = k.points.AggregationTemporality.typ != nil
-	k.hasMonotonic = k.points.IsMonotonic.typ != nil
+	r.fit(&k.points, r.elem(&k.data.Points, 1))
+	if r.err != nil {
+		return
+	}
+	_, k.hasTemporality = r.types[&k.points.AggregationTemporality]
+	_, k.hasMonotonic = r.types[&k.points.IsMonotonic]
 	together := reflect.StructOf([]reflect.StructField{
-		{Name: "Metric", Type: metric}, {Name: "Data", Type: k.data.typ}, {Name: "Points", Type: k.points.typ},
+		{Name: "Metric", Type: metric}, {Name: "Data", Type: r.elem(&k.data, 0)}, {Name: "Points", Type: r.elem(&k.points, 0)},
 	})
 	k.copy.place(together, 0)
 	k.dataAt, k.pointsAt = together.Field(1).Offset, together.Field(2).Offset
@@ -324,12 +329,20 @@ type fieldReader interface {
 
 func (b *block) place(actual reflect.Type, offset uintptr) {
 	slice := reflect.New(reflect.SliceOf(actual)).Interface()
-	*b = block{offset: offset, size: actual.Size(), typ: actual, slice: inside(&slice).typ}
+	*b = block{offset: offset, size: actual.Size(), slice: inside(&slice).typ}
 }
 
 func (f *field[T]) find(r *layoutReader, actual reflect.Type, offset uintptr) {
-	f.offset, f.typ = offset, actual
+	*f = field[T](offset)
+	r.note(f, actual)
 	r.compare(reflect.TypeFor[T](), actual)
+}
+
+func (r *layoutReader) note(layout any, actual reflect.Type) {
+	if r.types == nil {
+		r.types = map[any]reflect.Type{}
+	}
+	r.types[layout] = actual
 }
 
 // fit fills in the layout of a type of pdata.
@@ -343,6 +356,7 @@ func (r *layoutReader) fitAt(layout blockReader, actual reflect.Type, offset uin
 		r.fail("%v is not a struct", actual)
 		return
 	}
+	r.note(layout, actual)
 	layout.place(actual, offset)
 	l := reflect.ValueOf(layout).Elem()
 	known := 0

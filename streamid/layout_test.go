@@ -137,7 +137,8 @@ func TestOtherLayoutsAreRefused(t *testing.T) {
 
 // TestArenasAreOfPdataTypes, or the garbage collector would look for pointers in other places than pdata has them in.
 func TestArenasAreOfPdataTypes(t *testing.T) {
-	l, err := readLayout()
+	var r layoutReader
+	l, err := r.read()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,21 +149,21 @@ func TestArenasAreOfPdataTypes(t *testing.T) {
 	}
 	for i := range l.signals[SignalMetrics:] {
 		s := &l.signals[SignalMetrics:][i]
-		if elements(&s.resource.block) != s.slice.Orig.typ.Elem().Elem().Elem() {
+		if elements(&s.resource.block) != r.elem(&s.slice.Orig, 3) {
 			t.Errorf("resources are %v", elements(&s.resource.block))
 		}
-		if elements(&s.scope.block) != s.resource.Scopes.typ.Elem().Elem() {
+		if elements(&s.scope.block) != r.elem(&s.resource.Scopes, 2) {
 			t.Errorf("scopes are %v", elements(&s.scope.block))
 		}
 	}
-	if elements(&l.pair.block) != l.attributes.Orig.typ.Elem().Elem() {
+	if elements(&l.pair.block) != r.elem(&l.attributes.Orig, 2) {
 		t.Errorf("pairs are %v", elements(&l.pair.block))
 	}
 	for i := range l.kinds {
 		k := &l.kinds[i]
 		metric := elements(&k.copy)
-		if metric.Field(0).Type != l.metric.typ || metric.Field(1).Type != k.data.typ ||
-			metric.Field(2).Type != k.data.Points.typ.Elem() {
+		if metric.Field(0).Type != r.elem(&l.metric, 0) || metric.Field(1).Type != r.elem(&k.data, 0) ||
+			metric.Field(2).Type != r.elem(&k.data.Points, 1) {
 			t.Errorf("metrics are %v", metric)
 		}
 	}
