@@ -144,8 +144,10 @@ func (t *transplant) walk(batch list, p *plan) {
 func (t *transplant) walkPoints(p *plan, resource, scope *split, metric *splitMetric) {
 	points := *metric.list
 	parts := p.take(len(points))
+	points = points[:len(parts)]
+	builders := t.parts
 	for i, part := range parts {
-		b := &t.parts[part]
+		b := &builders[part]
 		if b.at[itemLevel] != metric.at {
 			if b.at[scopeLevel] != scope.at {
 				if b.at[resourceLevel] != resource.at {
