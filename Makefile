@@ -37,7 +37,7 @@ generate:
 	cd ring/ringexporter && go generate ./...
 
 .PHONY: test
-test: lint unit cross fuzz bench-once
+test: lint unit newest cross fuzz bench-once
 
 .PHONY: lint
 lint:
@@ -54,6 +54,15 @@ unit: /usr/bin/prometheus /usr/bin/redis-server
 	go test ./streamid ./ring ./d2c/... # again: allocations and bytes are exact only without the race detector
 	go test -short -tags purego ./streamid # splitting by the exported methods of pdata alone
 	go test -short -tags purego -run 'Histories|Row' ./d2c # and so for points
+
+# The newest Collector that is supported; the modules build with the oldest. To follow a release, change the versions in
+# .ci/newest.mod and run go mod tidy -modfile=.ci/newest.mod.
+NEWEST := ./streamid ./ring ./d2c/... ./processor/d2cprocessor
+
+.PHONY: newest
+newest:
+	go vet -modfile=.ci/newest.mod $(NEWEST)
+	go test -short -count=1 -modfile=.ci/newest.mod $(NEWEST)
 
 .PHONY: long
 long: /usr/bin/prometheus /usr/bin/redis-server

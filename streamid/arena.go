@@ -5,26 +5,39 @@
 
 package streamid
 
-import "unsafe"
+import (
+	"reflect"
+	"unsafe"
+)
 
-// arena has room for elements that were counted before.
-type arena[T any] struct {
-	count int
-	room  []T
+// arena has room for elements that were counted before. They are of a type of pdata, which only reflect knows: the garbage
+// collector must find pointers where that has them.
+type arena struct {
+	count int   // of elements that need room; then of those that have it
+	room  pairs // of elements of any type
 }
 
-func (a *arena[T]) allocate() {
+func (a *arena) allocate(of *block) {
 	if a.count > 0 {
-		a.room = make([]T, a.count)
+		// Unlike reflect.MakeSlice, Grow does not allocate the header of the slice too; and unlike reflect.NewAt, this
+		// does not have to look for the type of a pointer to it.
+		var room any
+		*inside(&room) = anyLayout{of.slice, unsafe.Pointer(&a.room)}
+		reflect.ValueOf(room).Elem().Grow(a.count)
+		a.count = 0
 	}
 }
 
-func (a *arena[T]) one() *T { return &a.some(1)[0] }
+func (a *arena) one(of *block) unsafe.Pointer { return a.some(of, 1) }
 
-func (a *arena[T]) some(n int) []T {
-	x := a.room[:n:n]
-	a.room = a.room[n:]
-	return x
+// some returns the first of the next n elements. n is not 0.
+func (a *arena) some(of *block, n int) unsafe.Pointer {
+	if n > a.room.cap-a.count {
+		panic("streamid: more elements than were counted")
+	}
+	first := unsafe.Add(a.room.first, uintptr(a.count)*of.size)
+	a.count += n
+	return first
 }
 
 // listBuilder builds lists one after another: each is complete before the next begins.

@@ -38,9 +38,10 @@
 //
 // A split by stream takes twice the time of the hashes with ten owners, and the time of the hashes with one; by resource,
 // service or metric name it does not look at points at all. It allocates eight times per part, however many points there
-// are. For that it relies on how pdata lays out its data, after comparing all of it, once per process, to what it was in
-// pdata v1.66. Where that differs, and with the build tag purego, it does the same with the exported methods of pdata, in
-// more than twice the time and with five allocations per point with ten owners.
+// are, and once more for each further type of metric in it. For that it relies on the fields of the types behind pdata, after
+// looking up all of them, once per process: [SplitsInPlace] is true if they are those of v1.66 to v1.71, in any order.
+// Where they differ, and with the build tag purego, it does the same with the exported methods of pdata, in more than twice
+// the time and with five allocations per point with ten owners.
 //
 // # Caveats
 //

@@ -10,7 +10,7 @@ import "errors"
 // ForgetLayout makes Splitters use the exported methods of pdata only, until the function that it returns is called.
 func ForgetLayout() (restore func()) {
 	known := layout
-	layout = func() (types pdataTypes, err error) { return types, errors.New("forgotten") }
+	layout = func() (*pdataLayout, error) { return nil, errors.New("forgotten") }
 	return func() { layout = known }
 }
 

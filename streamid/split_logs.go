@@ -18,7 +18,7 @@ func (s *Splitter) Logs(ld plog.Logs, n int, owner func(key uint64) int, dst []P
 	for _, o := range c.owners {
 		parts = append(parts, Part[plog.Logs]{Owner: o, Batch: plog.NewLogs()})
 	}
-	if !c.transplant.begin() {
+	if !c.transplant.begin(SignalLogs) {
 		moveLogs(ld, parts[len(dst):], &c.plan)
 		return parts, c.missing
 	}

@@ -21,7 +21,7 @@ func (s *Splitter) Metrics(md pmetric.Metrics, n int, owner func(key uint64) int
 	for _, o := range c.owners {
 		parts = append(parts, Part[pmetric.Metrics]{Owner: o, Batch: pmetric.NewMetrics()})
 	}
-	if !c.transplant.begin() {
+	if !c.transplant.begin(SignalMetrics) {
 		moveMetrics(md, parts[len(dst):], &c.plan)
 		return parts, c.missing
 	}

@@ -18,7 +18,7 @@ func (s *Splitter) Traces(td ptrace.Traces, n int, owner func(key uint64) int, d
 	for _, o := range c.owners {
 		parts = append(parts, Part[ptrace.Traces]{Owner: o, Batch: ptrace.NewTraces()})
 	}
-	if !c.transplant.begin() {
+	if !c.transplant.begin(SignalTraces) {
 		moveTraces(td, parts[len(dst):], &c.plan)
 		return parts, c.missing
 	}

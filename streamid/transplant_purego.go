@@ -8,7 +8,10 @@ package streamid
 // transplant is in transplant.go. Without it, batches are split by the exported methods of pdata.
 type transplant struct{}
 
-func (*transplant) begin() bool { return false }
+func (*transplant) begin(Signal) bool { return false }
 
 func addPart[S resourceSlice](*transplant, S)        {}
 func moveAll[S resourceSlice](*transplant, S, *plan) {}
+
+// SplitsInPlace is in layout.go.
+func SplitsInPlace() bool { return false }
