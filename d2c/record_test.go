@@ -408,11 +408,12 @@ func TestSumByHand(t *testing.T) {
 	entry = append(entry, make([]byte, 8)...) // oldest
 	entry = le.AppendUint64(entry, 0)         // of the entry before
 	checksum := xxh3.HashSeed(section, 1*64+0x2a) ^ uint64(len(section))
-	entry = le.AppendUint64(entry, checksum)       // of the content
-	entry = le.AppendUint64(entry, 20e9)           // high
-	entry = le.AppendUint64(entry, 1<<0x2a)        // shards
-	entry = le.AppendUint64(entry, d2c.TestKey[0]) // key
-	entry = le.AppendUint64(entry, d2c.TestKey[1])
+	entry = le.AppendUint64(entry, checksum) // of the content
+	entry = le.AppendUint64(entry, 20e9)     // high
+	entry = le.AppendUint64(entry, 1<<0x2a)  // shards
+	for _, word := range d2c.TestKey {       // where the table has its streams
+		entry = le.AppendUint64(entry, word)
+	}
 	entry = le.AppendUint64(entry, xxh3.Hash(entry)) // of the header
 	entry = le.AppendUint32(entry, uint32(len(section)))
 	entry = le.AppendUint64(entry, checksum)
