@@ -74,7 +74,9 @@ func OpenShared(ctx context.Context, cfg Config, sc SharedConfig) (*Converter, e
 
 // Route says by which ring, and to which of its members, a gateway has sent a batch.
 type Route struct {
-	// Epoch is equal as long as the ring is: its members, their weights and its slots.
+	// Epoch is equal as long as the ring is: its members, their weights and its slots. A ring that comes back as it was has
+	// the same epoch, so a worker that saw nothing of the change takes the route for unbroken: if the store is wiped as well
+	// before the stream's next delta, what others counted meanwhile is missing.
 	Epoch uint64
 	// Member is this worker's name in the ring.
 	Member string

@@ -42,7 +42,7 @@ type Shared interface {
 	Lives(ctx context.Context, proposed Life) ([]Life, error)
 	// Swap does swaps and returns a result for each, in their order. No two are of the same stream. Each is atomic, and done
 	// or not apart from the others, except those of one Unit. After an error any of them may have been done. The results
-	// are valid until the next call. Swap keeps no reference to a record after it has returned.
+	// are valid until the next Swap. Swap keeps no reference to a record after it has returned.
 	Swap(ctx context.Context, swaps []Swap) ([]Result, error)
 	// SetAside takes the record of a stream away, if it still is record, and keeps it elsewhere for somebody to look at.
 	SetAside(ctx context.Context, id streamid.ID, record []byte) error
