@@ -47,10 +47,10 @@
 //
 // # The order of locks
 //
-//	queue.running  >  ticket.mu or shard  >  the journal's own
+//	queue.running  >  ticket.mu and shard  >  the journal's own
 //	queue.mu       >  ticket.mu
 //
-// A ticket is never waited for while a shard is locked by another ticket's holder: there is one goroutine that takes both.
+// Only who holds queue.running takes a ticket and a shard together, in either order. All others take one of the two.
 //
 // The alternative was to let one of the callers lead each transaction. It saves a goroutine's wake-up, a few hundred
 // nanoseconds for each transaction, and ties the leader to the store: it could not return when its context ended.

@@ -12,7 +12,9 @@ import (
 // out at once: it keeps what it needs of them to fold them again. It begins now: of a stream that the table does not have
 // it takes nothing from before, see fold.Kept.
 func (tx *Tx) Hold(floors []fold.Interval) *Tx {
-	return &Tx{p: tx.p, held: true, conditional: true, floors: floors, began: tx.p.Time().UnixNano()}
+	h := &Tx{p: tx.p, held: true, conditional: true, floors: floors, began: tx.p.Time().UnixNano()}
+	h.copies.SetKey(tx.p.Table.Key())
+	return h
 }
 
 // Unfold takes back what folding has left in the batches, and forgets all copies.

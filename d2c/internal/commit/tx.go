@@ -62,6 +62,7 @@ type fate struct {
 // begin makes tx a transaction of batches.
 func (tx *Tx) begin(p *Pipeline, batches []*Batch) {
 	tx.p, tx.now, tx.batches = p, p.Clock(), append(tx.batches, batches...)
+	tx.copies.SetKey(p.Table.Key()) // copies of new streams are found by their identities, too
 }
 
 // Batches are those of the transaction.

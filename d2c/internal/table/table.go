@@ -94,6 +94,9 @@ func (t *Table) Memory() (n int64) {
 // SetKey makes the shard, which is empty, one of streams that come from a table with this key.
 func (sh *Shard) SetKey(key Key) { sh.key = key }
 
+// Key returns the shard's key.
+func (sh *Shard) Key() Key { return sh.key }
+
 // Tag returns the tag of the stream with a number, zero where there are none.
 func (sh *Shard) Tag(number int) uint64 {
 	if !sh.Tagged {
