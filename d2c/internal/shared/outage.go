@@ -15,7 +15,6 @@ import (
 	"github.com/deltaring/deltaring/d2c/internal/commit"
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/table"
-	"github.com/deltaring/deltaring/d2c/store"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -159,8 +158,7 @@ func (o *Outage) Reconcile(ctx context.Context) (err error) {
 		return nil
 	}
 	// Nobody waits for this call but whoever reconciles.
-	now := o.next.p.Time()
-	if _, err := o.next.Store.Lives(ctx, store.Life{ID: rand.Uint64() | 1, Floor: o.next.floor(now)}); err != nil {
+	if _, err := o.next.Store.Lives(ctx, o.next.proposal()); err != nil {
 		return commit.StoreError{Err: err}
 	}
 	o.next.p.Between(func() { err = o.reconcile(ctx) })

@@ -67,10 +67,11 @@ type Keeper struct {
 	// Damaged, if not nil, is told of a record that could not be read and was set aside.
 	Damaged func(id streamid.ID, err error)
 
-	codec  codec
-	p      *commit.Pipeline
-	lives  []store.Life // by group; empty until they are known
-	floors []fold.Interval
+	codec   codec
+	p       *commit.Pipeline
+	lives   []store.Life // by group; empty until they are known
+	learned atomic.Bool  // lives are known; for who does not make transactions
+	floors  []fold.Interval
 
 	// The route by which batches come, zero if unknown, and since when, in seconds of the table's clock.
 	route      uint64
@@ -102,7 +103,6 @@ type state struct {
 	failed  bool          // it cannot be
 	asked   bool          // whether the table knows the stream: see known
 	renewed bool          // the copy is not of the table's stream any more
-	lost    bool          // the stream begins anew
 	known   lineage       // what a record must continue
 	after   fold.Interval // latest start and time that this worker has heard of
 	given   fold.Interval // start and latest time given out while the store failed, see Outage
@@ -121,29 +121,34 @@ func (k *Keeper) Learn(ctx context.Context) error {
 	if len(k.lives) > 0 {
 		return nil
 	}
-	now := k.p.Time()
-	return k.learn(ctx, now.Add(-retryHorizon).UnixNano(), k.floor(now))
+	return k.learn(ctx)
 }
 
-func (k *Keeper) learn(ctx context.Context, from, floor int64) error {
-	lives, err := k.Store.Lives(ctx, store.Life{ID: rand.Uint64() | 1, From: from, Floor: floor})
+// proposal is the life that a store gets which has none. A worker that has known another one is sure that there was one.
+func (k *Keeper) proposal() store.Life {
+	now := k.p.Time()
+	life := store.Life{ID: rand.Uint64() | 1, Floor: k.floor(now)}
+	if !k.learned.Load() {
+		life.From = now.Add(-retryHorizon).UnixNano()
+	}
+	return life
+}
+
+func (k *Keeper) learn(ctx context.Context) error {
+	lives, err := k.Store.Lives(ctx, k.proposal())
 	if err != nil {
 		return commit.StoreError{Err: fmt.Errorf("d2c: shared state: %w", err)}
 	}
 	if n := len(lives); n == 0 || n > 256 || n&(n-1) != 0 || len(k.lives) > 0 && n != len(k.lives) {
 		return commit.StoreError{Err: fmt.Errorf("d2c: shared state: the store has %d groups", n)}
 	}
+	k.learned.Store(true)
 	k.lives = append(k.lives[:0], lives...)
 	k.floors = k.floors[:0]
 	for _, life := range lives {
 		k.floors = append(k.floors, fold.Interval{Start: life.From, Time: life.Floor})
 	}
 	return nil
-}
-
-// relearn asks for the lives again, and proposes a floor for those that have ended.
-func (k *Keeper) relearn(ctx context.Context) error {
-	return k.learn(ctx, 0, k.floor(k.p.Time()))
 }
 
 // floor is a time that is not before whatever was given out, by this worker or another, up to now.
@@ -314,7 +319,7 @@ func (k *Keeper) prepare(tx *commit.Tx) {
 // above the floor of a life that has ended: they are folded again. One that was to be put back still is. Of the others the
 // store will say that their records are not there.
 func (k *Keeper) otherLife(ctx context.Context, tx *commit.Tx, results []store.Result) error {
-	if err := k.relearn(ctx); err != nil {
+	if err := k.learn(ctx); err != nil {
 		return err
 	}
 	tx.Floors(k.floors)
@@ -382,7 +387,7 @@ func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Sw
 			s.known = r
 		}
 	}
-	s.renewed, s.lost = true, lost
+	s.renewed = true
 	switch {
 	case lost:
 		s.after = fold.Interval{Start: max(s.after.Start, s.given.Start), Time: max(s.after.Time, s.given.Time)}
