@@ -1,6 +1,6 @@
 # Everything needs Go 1.26 or newer and a Debian-like system; what else is needed is installed on the way.
 
-BUILDER     := go.opentelemetry.io/collector/cmd/builder@v0.160.0
+BUILDER     := go.opentelemetry.io/collector/cmd/builder@v0.165.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES     := . $(patsubst %/go.mod,%,$(wildcard d2c/store/*/go.mod processor/*/*/go.mod ring/*/go.mod examples/*/go.mod))
 FUZZTIME    ?= 10s
@@ -37,7 +37,7 @@ generate:
 	cd ring/ringexporter && go generate ./...
 
 .PHONY: test
-test: lint unit newest cross fuzz bench-once
+test: lint unit oldest cross fuzz bench-once
 
 .PHONY: lint
 lint:
@@ -55,14 +55,15 @@ unit: /usr/bin/prometheus /usr/bin/redis-server
 	go test -short -tags purego ./streamid # splitting by the exported methods of pdata alone
 	go test -short -tags purego -run 'Histories|Row' ./d2c # and so for points
 
-# The newest Collector that is supported; the modules build with the oldest. To follow a release, change the versions in
-# .ci/newest.mod and run go mod tidy -modfile=.ci/newest.mod.
-NEWEST := ./streamid ./ring ./d2c/... ./processor/d2cprocessor
+# The oldest Collector that is supported; the modules build with the newest. To raise it, change the versions in
+# .ci/oldest.mod and run go mod tidy -modfile=.ci/oldest.mod.
+OLDEST := ./streamid ./ring ./d2c/... ./processor/d2cprocessor
 
-.PHONY: newest
-newest:
-	go vet -modfile=.ci/newest.mod $(NEWEST)
-	go test -short -count=1 -modfile=.ci/newest.mod $(NEWEST)
+.PHONY: oldest
+oldest:
+	go mod tidy -diff -modfile=.ci/oldest.mod
+	go vet -modfile=.ci/oldest.mod $(OLDEST)
+	go test -short -count=1 -modfile=.ci/oldest.mod $(OLDEST)
 
 .PHONY: long
 long: /usr/bin/prometheus /usr/bin/redis-server

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,14 +23,32 @@ type side struct {
 	gateway, worker []string // configuration files
 	redis           int      // servers with which workers share their state
 	static          bool     // gateways read their members from a file instead of DNS
+	build           build
 }
 
 var (
-	ours = side{name: "deltaring", gateway: []string{"gateway.yaml"}, worker: []string{"worker.yaml", "redis.yaml"}, redis: 1}
-	peer = side{name: "contrib", gateway: []string{"peer-gateway.yaml"}, worker: []string{"peer-worker.yaml"}, static: true}
+	ours = side{name: "deltaring", build: buildOurs, gateway: []string{"gateway.yaml"}, worker: []string{"worker.yaml", "redis.yaml"}, redis: 1}
+	peer = side{name: "contrib", build: buildPeer, gateway: []string{"peer-gateway.yaml"}, worker: []string{"peer-worker.yaml"}, static: true}
 	// alone is ours without shared state, for which the verdict must not be in favour.
-	alone = side{name: "deltaring, not shared", gateway: []string{"gateway.yaml"}, worker: []string{"worker.yaml"}}
+	alone = side{name: "deltaring, not shared", build: buildOurs, gateway: []string{"gateway.yaml"}, worker: []string{"worker.yaml"}}
 )
+
+// build is a Collector that the builder makes.
+type build struct{ builder, manifest, binary string }
+
+var (
+	buildOurs = build{"go.opentelemetry.io/collector/cmd/builder@v0.165.0", "manifest.yaml", "build/otelcol-fleet"}
+	buildPeer = build{"go.opentelemetry.io/collector/cmd/builder@v0.160.0", "peer-manifest.yaml", "build/peer/otelcol-peer"}
+)
+
+// run builds the Collector and returns its path.
+func (b build) run(ctx context.Context) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "run", b.builder, "--config", b.manifest)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%v: %w\n%s", cmd, err, out)
+	}
+	return filepath.Abs(b.binary)
+}
 
 // detection is how long it takes until somebody notices that a worker is gone and takes it off the list.
 const detection = 2 * time.Second

@@ -13,7 +13,7 @@ import (
 var short = options{short: true}
 
 // binary is built once, not by each of the tests that run at the same time.
-var binary = sync.OnceValues(func() (string, error) { return collectorBinary(context.Background()) })
+var binary = sync.OnceValues(func() (string, error) { return collectors{}.of(context.Background(), ours) })
 
 func happen(t *testing.T, name string, s side) *verdict {
 	t.Helper()

@@ -12,15 +12,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 )
-
-const builder = "go.opentelemetry.io/collector/cmd/builder@v0.160.0"
 
 func main() {
 	var opt options
@@ -55,10 +52,6 @@ func run(ctx context.Context, out io.Writer, opt options, only string) error {
 	if err != nil {
 		return err
 	}
-	binary, err := collectorBinary(ctx)
-	if err != nil {
-		return err
-	}
 	if opt.png != "" {
 		if err := os.MkdirAll(opt.png, 0o755); err != nil {
 			return err
@@ -66,9 +59,14 @@ func run(ctx context.Context, out io.Writer, opt options, only string) error {
 	}
 	var rows []row
 	flawed := false
+	built := collectors{}
 	for _, e := range chosen {
 		var verdicts []row
 		for _, s := range opt.sides(e) {
+			binary, err := built.of(ctx, s)
+			if err != nil {
+				return err
+			}
 			v, err := opt.happen(ctx, e, s, binary)
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", e.name, s.name, err)
@@ -189,20 +187,22 @@ func (o options) logDir(e event, s side) (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// collectorBinary returns the path of the Collector: $OTELCOL_BINARY, or what the manifest builds.
-func collectorBinary(ctx context.Context) (string, error) {
-	path := os.Getenv("OTELCOL_BINARY")
-	if path == "" {
-		path = filepath.Join("build", "otelcol-fleet")
-		cmd := exec.CommandContext(ctx, "go", "run", builder, "--config", "manifest.yaml")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%v: %w\n%s", cmd, err, out)
+// collectors are the paths of what has been built.
+type collectors map[build]string
+
+// of returns the Collector of a side: $OTELCOL_BINARY for ours if it is set, or what the side's manifest builds.
+func (c collectors) of(ctx context.Context, s side) (string, error) {
+	if path := os.Getenv("OTELCOL_BINARY"); path != "" && s.build == buildOurs {
+		return filepath.Abs(path)
+	}
+	if c[s.build] == "" {
+		path, err := s.build.run(ctx)
+		if err != nil {
+			return "", err
 		}
+		c[s.build] = path
 	}
-	if _, err := os.Stat(path); err != nil {
-		return "", err
-	}
-	return filepath.Abs(path)
+	return c[s.build], nil
 }
 
 func eventNames() []string {

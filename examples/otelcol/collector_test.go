@@ -19,7 +19,7 @@ import (
 	"github.com/deltaring/deltaring/d2c"
 )
 
-const builder = "go.opentelemetry.io/collector/cmd/builder@v0.160.0"
+const builder = "go.opentelemetry.io/collector/cmd/builder@v0.165.0"
 
 // collectorBinary returns the path of the Collector under test: $OTELCOL_BINARY, or what the manifest builds.
 var collectorBinary = sync.OnceValues(func() (string, error) {

@@ -276,10 +276,10 @@ func knownMetrics(t *testing.T) metrics {
 	labels := map[string][]string{"receiver": nil, "processor": nil, "exporter": nil}
 	heading := regexp.MustCompile(`(?m)^### (otelcol_\w+)$`)
 	for module, file := range map[string]string{
-		"go.opentelemetry.io/collector/service@v0.160.0":                          "documentation.md",
-		"go.opentelemetry.io/collector/receiver/receiverhelper@v0.160.0":          "documentation.md",
-		"go.opentelemetry.io/collector/processor/memorylimiterprocessor@v0.160.0": "documentation.md",
-		"go.opentelemetry.io/collector/exporter/exporterhelper@v0.160.0":          "documentation.md",
+		"go.opentelemetry.io/collector/service@v0.165.0":                          "documentation.md",
+		"go.opentelemetry.io/collector/receiver/receiverhelper@v0.165.0":          "documentation.md",
+		"go.opentelemetry.io/collector/processor/memorylimiterprocessor@v0.165.0": "documentation.md",
+		"go.opentelemetry.io/collector/exporter/exporterhelper@v0.165.0":          "documentation.md",
 	} {
 		cmd := exec.Command("go", "mod", "download", "-json", module)
 		cmd.Dir = t.TempDir() // of no module

@@ -28,7 +28,7 @@ var profiles = map[string]func(*Config){
 	"one queue that batches": func(cfg *Config) {
 		withoutQueues(cfg)
 		withOneQueue(cfg).Batch = configoptional.Some(exporterhelper.BatchConfig{
-			FlushTimeout: 10 * time.Millisecond, Sizer: exporterhelper.RequestSizerTypeItems, MinSize: 250,
+			Partition: exporterhelper.NewDefaultPartitionConfig(), FlushTimeout: 10 * time.Millisecond, Sizer: exporterhelper.RequestSizerTypeItems, MinSize: 250,
 		})
 	},
 	"queues that wait": func(cfg *Config) {

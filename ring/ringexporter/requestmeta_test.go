@@ -95,7 +95,7 @@ func TestReroutedDataSaysTheNewRing(t *testing.T) {
 			cfg := dnsConfig(t, s)
 			if batching {
 				cfg.Protocol.OTLP.QueueConfig.Get().Batch = configoptional.Some(exporterhelper.BatchConfig{
-					FlushTimeout: 200 * time.Millisecond, Sizer: exporterhelper.RequestSizerTypeItems, MinSize: 1000,
+					Partition: exporterhelper.NewDefaultPartitionConfig(), FlushTimeout: 200 * time.Millisecond, Sizer: exporterhelper.RequestSizerTypeItems, MinSize: 1000,
 				})
 			}
 			g := startGateway(t, cfg)
