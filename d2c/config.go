@@ -104,7 +104,7 @@ func (c Config) apply(p *commit.Pipeline) {
 	if c.MaxBuckets == 0 {
 		c.MaxBuckets = defaultMaxBuckets
 	}
-	p.Table = table.New(newKey())
+	p.Table = table.New(newKey(), c.LateWindow)
 	p.Rules = fold.Rules{Gap: c.Gap, Overlap: c.Overlap, LateWindow: c.LateWindow}
 	p.Seed, p.MaxStreams, p.MaxBuckets, p.MaxStale = streamid.Seed(c.Seed), c.MaxStreams, c.MaxBuckets, c.MaxStale
 	p.Time, p.Epoch = c.Now, c.Now()

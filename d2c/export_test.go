@@ -92,7 +92,7 @@ var TestKey = table.Key{0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9}
 func init() { newKey = func() table.Key { return TestKey } }
 
 // ShardOf is the shard of a stream in a test.
-func ShardOf(id streamid.ID) int { return table.New(TestKey).ShardOf(id) }
+func ShardOf(id streamid.ID) int { return table.New(TestKey, 0).ShardOf(id) }
 
 // Floor is the time up to which streams of a shard may have been lost.
 func (c *Converter) Floor(shard int) int64 { return c.pipeline.Table.Shards[shard].Floor }

@@ -43,7 +43,7 @@ const (
 	// RestartedLost began the stream anew because shared state had lost it, or had gone back to an older record.
 	RestartedLost = fold.RestartedLost
 
-	// Repeated was already counted; the stream's latest sample was emitted once more in its place.
+	// Repeated is the delta that was counted last, once more; the stream's latest sample was emitted in its place.
 	Repeated = fold.Repeated
 	// Forwarded is a "no recorded value" marker, passed on as cumulative.
 	Forwarded = fold.Forwarded
@@ -74,6 +74,12 @@ const (
 	// Kept is not given out: the shared store fails, and the point may have been counted before it did. It is added when the
 	// store is back, if it can be: see SharedConfig.MaxOutstanding.
 	Kept = fold.Kept
+
+	// Covered was not added, because deltas that were cover its time, and nothing shows that it is one of them: two producers
+	// share an identity, or a retry is older than what is remembered. The stream's latest sample was emitted in its place.
+	Covered = fold.Covered
+	// AddedUnordered was added whatever its interval: see WritersMany.
+	AddedUnordered = fold.AddedUnordered
 
 	// NumOutcomes is the number of outcomes. Later ones get the next numbers, whatever their class.
 	NumOutcomes = fold.NumOutcomes

@@ -13,7 +13,7 @@ import (
 
 // Copies of new streams are found by their identities: those must not meet in the index of a transaction either.
 func TestCopiesAreKeyed(t *testing.T) {
-	p := &Pipeline{Table: table.New(table.NewKey()), Time: time.Now}
+	p := &Pipeline{Table: table.New(table.NewKey(), 0), Time: time.Now}
 	p.Epoch = time.Now()
 	var tx Tx
 	tx.begin(p, nil)

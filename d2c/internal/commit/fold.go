@@ -19,6 +19,8 @@ type Batch struct {
 
 	timeline    fold.Timeline
 	wasMarked   bool          // the stream at hand, before the item
+	latest      *points.Item  // that has got a sample
+	claimed     *table.Slot   // of the stream whose latest time was given out in this batch
 	after       fold.Interval // start and latest time of what the stream at hand has lost, zero if it continues
 	sum         fold.SumTotal
 	histogram   fold.HistogramTotal
@@ -44,32 +46,24 @@ type target struct {
 	streams *table.Shard
 	rules   *fold.Rules
 	now     uint32 // seconds of the table's clock
+	lives   fold.Lives
 }
 
-// sort puts the items of one shard in the order of their times, and tells which are the last of their streams. It is called
-// where a stream has several, with all their slots marked touched.
+// sort brings the items of one shard in an order in which those of a stream follow each other as their times do, and tells
+// which are the last of their streams. It is called where a stream has several.
 func sort(b *Batch, items []int32) {
 	slices.SortStableFunc(items, func(i, j int32) int {
-		return cmp.Compare(b.Items[i].Interval.Time, b.Items[j].Interval.Time)
+		a, b := &b.Items[i], &b.Items[j]
+		return cmp.Or(cmp.Compare(a.ID.Hi, b.ID.Hi), cmp.Compare(a.ID.Lo, b.ID.Lo), cmp.Compare(a.Interval.Time, b.Interval.Time))
 	})
-	for _, i := range slices.Backward(items) {
-		it := &b.Items[i]
-		switch {
-		case it.Slot == nil:
-		case it.Slot.Meta&table.FlagTouched == 0:
-			it.SetMore()
-		default:
-			it.Slot.Meta &^= table.FlagTouched
-		}
-	}
-	for _, i := range items {
-		if s := b.Items[i].Slot; s != nil {
-			s.Meta |= table.FlagTouched
+	for n, i := range items[1:] {
+		if before := &b.Items[items[n]]; before.ID == b.Items[i].ID {
+			before.SetMore()
 		}
 	}
 }
 
-// touch marks the item's slot, as one of which no sample is in the batch yet, and reports whether it was marked already.
+// touch marks the item's slot, and reports whether it was marked already. Folding takes the mark off.
 func touch(it *points.Item) bool {
 	if it.Slot == nil {
 		return false
@@ -79,36 +73,25 @@ func touch(it *points.Item) bool {
 	return was
 }
 
-// foldItems takes items into their streams, which are found already and marked touched. floor is the time up to which the
-// streams of the shard may have been lost.
+// foldItems takes items into their streams, which are found already. floor is the time up to which the streams of the shard may
+// have been lost.
 func (b *Batch) foldItems(to *target, items []int32, floor int64) {
+	b.begin()
 	b.timeline.Floor = floor
 	for _, i := range items {
 		b.foldOne(to, &b.Items[i])
 	}
-	b.untouch(items)
 }
 
-// untouch takes off the marks of streams of which no sample came of the batch.
-func (b *Batch) untouch(items []int32) {
-	if !b.Dropped {
-		return
-	}
-	for _, i := range items {
-		if s := b.Items[i].Slot; s != nil {
-			s.Meta &^= table.FlagTouched
-		}
-	}
-}
+// begin is for the items of another shard.
+func (b *Batch) begin() { b.latest, b.claimed = nil, nil }
 
 // foldOne takes one item into its stream and notes its outcome.
 func (b *Batch) foldOne(to *target, it *points.Item) {
 	o := b.foldItem(to, it)
 	if s := it.Slot; s != nil {
-		if !o.Dropped() {
-			s.Meta &^= table.FlagTouched
-		}
-		if o.Added() || o == fold.Repeated {
+		s.Meta &^= table.FlagTouched
+		if o.Added() || o.Answered() {
 			s.Seen = to.now
 		}
 	}
@@ -140,12 +123,13 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 		to.streams.Timeline(s, t)
 	}
 	b.wasMarked = !fresh && t.Marked
+	t.Sampled, t.Replaces = b.claimed == s, false
 	var o fold.Outcome
 	switch {
 	case it.Marker:
 		o = t.Mark(it.Interval.Time)
 		if o == fold.Forwarded {
-			b.Stamp(it, t)
+			b.give(it)
 		}
 	case it.Kind == table.KindSum:
 		o = b.foldSum(to, s, it, fresh)
@@ -154,8 +138,9 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 	default:
 		o = b.foldExponential(to, s, it, fresh)
 	}
-	if o.Added() || o == fold.Forwarded || o == fold.Repeated && b.wasMarked {
+	if o.Added() || o == fold.Forwarded || o.Answered() && b.wasMarked {
 		s.Meta |= table.FlagChanged
+		b.claimed = s
 	}
 	s.Meta &^= table.FlagFresh
 	to.streams.SetTimeline(s, t)
@@ -169,19 +154,29 @@ func (b *Batch) take(to *target, v fold.Total, it *points.Item, fresh bool) fold
 		if b.after.Time != 0 {
 			b.timeline.Start, b.timeline.Emitted = b.after.Start, max(b.after.Time, b.timeline.Floor)
 			b.timeline.Last = 0
-			b.timeline.Accept(fold.RestartedLost, it.Interval, to.rules, &b.Gaps)
+			b.timeline.Accept(fold.RestartedLost, it.Delta(), to.rules, &b.Gaps)
 			return fold.RestartedLost
 		}
-		b.timeline.Open(it.Interval)
+		b.timeline.Open(it.Delta(), &to.lives, to.rules)
 		return fold.AddedFirst
 	}
-	return fold.Fold(&b.timeline, v, it.Interval, to.rules, &b.Gaps)
+	return fold.Fold(&b.timeline, v, it.Delta(), to.rules, &b.Gaps)
 }
 
-// answered reports whether a repeat needs no sample of its own: the stream's latest is in this batch already. Who sends one
-// point a thousand times does not get a thousand histograms.
+// answered reports whether what was not added needs no sample of its own: the stream's latest is in this batch already. Who
+// sends one point a thousand times does not get a thousand histograms.
 func (b *Batch) answered(s *table.Slot, o fold.Outcome) bool {
-	return o == fold.Repeated && s.Meta&table.FlagTouched == 0 && !b.wasMarked
+	return o.Answered() && b.latest != nil && b.latest.Slot == s && !b.wasMarked
+}
+
+// give has the item get the sample that the timeline says, in the place of one of its stream in this batch if that had the same
+// time.
+func (b *Batch) give(it *points.Item) {
+	if b.timeline.Replaces && b.latest != nil && b.latest.Slot == it.Slot {
+		b.Supersede(b.latest)
+	}
+	b.latest = it
+	b.Stamp(it, &b.timeline)
 }
 
 func (b *Batch) foldSum(to *target, s *table.Slot, it *points.Item, fresh bool) fold.Outcome {
@@ -197,7 +192,7 @@ func (b *Batch) foldSum(to *target, s *table.Slot, it *points.Item, fresh bool) 
 	case b.answered(s, o):
 		b.Withhold(it)
 	default:
-		b.Stamp(it, &b.timeline)
+		b.give(it)
 		b.PutNumber(it, b.sum.Number)
 	}
 	return o
@@ -218,7 +213,7 @@ func (b *Batch) foldHistogram(to *target, s *table.Slot, it *points.Item, fresh 
 	case b.answered(s, o) || it.More() && !b.Afford(len(h.Counts)):
 		b.Withhold(it)
 	default:
-		b.Stamp(it, &b.timeline)
+		b.give(it)
 		b.PutHistogram(it, &h.Histogram, o)
 	}
 	return o
@@ -239,7 +234,7 @@ func (b *Batch) foldExponential(to *target, s *table.Slot, it *points.Item, fres
 	case b.answered(s, o) || it.More() && !b.Afford(e.Buckets()):
 		b.Withhold(it)
 	default:
-		b.Stamp(it, &b.timeline)
+		b.give(it)
 		b.PutExponential(it, &e.Exponential)
 	}
 	return o

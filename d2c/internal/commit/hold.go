@@ -13,7 +13,7 @@ import (
 // it takes nothing from before, see fold.Kept.
 func (tx *Tx) Hold(floors []fold.Interval) *Tx {
 	h := &Tx{p: tx.p, held: true, conditional: true, floors: floors, began: tx.p.Time().UnixNano()}
-	h.copies.SetKey(tx.p.Table.Key())
+	h.copies.SetLike(tx.p.Table)
 	return h
 }
 
@@ -70,9 +70,11 @@ func (tx *Tx) Judge(n int, t *fold.Timeline) {
 	for _, b := range tx.batches {
 		for _, i := range b.Shard(int(tx.of[n].shard)) {
 			it := &b.Items[i]
-			if it.Slot == tx.copies.Slot(n) && b.Outcome(it) == fold.Kept && t.Classify(it.Interval, &tx.p.Rules) == fold.Repeated {
-				b.Undo(it)
-				b.Note(it, fold.Repeated)
+			if it.Slot == tx.copies.Slot(n) && b.Outcome(it) == fold.Kept {
+				if o := t.Classify(it.Delta(), &tx.p.Rules); o.Answered() {
+					b.Undo(it)
+					b.Note(it, o)
+				}
 			}
 		}
 	}

@@ -132,7 +132,12 @@ func (p *Pipeline) foldShard(b *Batch, shard int, items []int32, now uint32) {
 	if repeated {
 		sort(b, items)
 	}
-	b.foldItems(&target{sh, &p.Rules, now}, items, sh.Floor)
+	b.foldItems(&target{sh, &p.Rules, now, p.lives(sh)}, items, sh.Floor)
+}
+
+// lives is what may have been given out of streams that a shard does not know.
+func (p *Pipeline) lives(sh *table.Shard) fold.Lives {
+	return fold.Lives{Began: p.Epoch.UnixNano(), Expired: sh.Expired}
 }
 
 // Expire forgets streams that have been idle for longer than MaxStale and returns how many. It locks one shard at a time, and

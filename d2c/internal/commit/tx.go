@@ -28,7 +28,8 @@ type Tx struct {
 
 	// copyAt has the copy of a stream by its number in the shard that is being folded, +1.
 	copyAt []int32
-	moves  [table.ShardCount]uint64 // of each shard when it was folded
+	moves  [table.ShardCount]uint64     // of each shard when it was folded
+	lives  [table.ShardCount]fold.Lives // and what may have been given out of streams that it did not have
 
 	// What follows is for a Keeper that folds again.
 	conditional bool
@@ -62,7 +63,7 @@ type fate struct {
 // begin makes tx a transaction of batches.
 func (tx *Tx) begin(p *Pipeline, batches []*Batch) {
 	tx.p, tx.now, tx.batches = p, p.Clock(), append(tx.batches, batches...)
-	tx.copies.SetKey(p.Table.Key()) // copies of new streams are found by their identities, too
+	tx.copies.SetLike(p.Table) // copies of new streams are found by their identities, too
 }
 
 // Batches are those of the transaction.
@@ -180,7 +181,8 @@ func (tx *Tx) foldBatch(b *Batch, sh *table.Shard, shard int, items []int32) {
 	if repeated {
 		sort(b, items)
 	}
-	tx.foldItems(b, items, sh.Floor)
+	tx.lives[shard] = tx.p.lives(sh)
+	tx.foldItems(b, items, shard, sh.Floor)
 }
 
 // locate finds the copy of the item's stream, or makes one. Until then slot and number are the original's. There is no copy if
@@ -228,12 +230,13 @@ func (tx *Tx) mayOpen(it *points.Item, sh *table.Shard) bool {
 }
 
 // foldItems takes items into their copies.
-func (tx *Tx) foldItems(b *Batch, items []int32, floor int64) {
-	to := target{&tx.copies, &tx.p.Rules, tx.now}
+func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
+	to := target{&tx.copies, &tx.p.Rules, tx.now, tx.lives[shard]}
 	if !tx.conditional {
 		b.foldItems(&to, items, floor)
 		return
 	}
+	b.begin()
 	for _, i := range items {
 		it := &b.Items[i]
 		opened, filled := b.Gaps.Opened, b.Gaps.Filled
@@ -256,7 +259,6 @@ func (tx *Tx) foldItems(b *Batch, items []int32, floor int64) {
 		b.NoteGaps(it, b.Gaps.Opened-opened, b.Gaps.Filled-filled)
 		b.after = fold.Interval{}
 	}
-	b.untouch(items)
 }
 
 // Renew makes a copy what a record says, or a stream that is yet to be opened if rec is nil, and has it folded again by Refold.
@@ -293,12 +295,11 @@ func (tx *Tx) refoldBatch(b *Batch) {
 			it := &b.Items[n]
 			if it.Slot != nil && tx.fates[it.Number].again {
 				b.Undo(it)
-				it.Slot.Meta |= table.FlagTouched
 				subset = append(subset, n)
 			}
 		}
 		if len(subset) > 0 {
-			tx.foldItems(b, subset, 0)
+			tx.foldItems(b, subset, i, 0)
 		}
 		tx.subset = subset
 	}

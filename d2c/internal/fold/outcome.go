@@ -35,7 +35,7 @@ const (
 	// RestartedLost began the stream anew because shared state had lost it, or had gone back to an older record.
 	RestartedLost
 
-	// Repeated was already counted; the stream's latest sample was emitted once more in its place.
+	// Repeated is the delta that was counted last, once more; the stream's latest sample was emitted in its place.
 	Repeated
 	// Forwarded is a "no recorded value" marker, passed on as cumulative.
 	Forwarded
@@ -48,7 +48,7 @@ const (
 	DroppedTooLate
 	// DroppedLimit would have opened a stream beyond Config.MaxStreams.
 	DroppedLimit
-	// DroppedTime has no time, a time of 2^63-2^53 ns (December 2261) or later, or a start after its time.
+	// DroppedTime has no time, a time of 2^63-2^53 ns (December 2261) or later, or a start after its time that was not repaired.
 	DroppedTime
 	// DroppedNoValue has neither a value nor the "no recorded value" flag.
 	DroppedNoValue
@@ -66,6 +66,12 @@ const (
 	// Kept is not given out: the shared store fails, and the point may have been counted before it did. It is added when the
 	// store is back, if it can be.
 	Kept
+
+	// Covered was not added, because deltas that were cover its time, and nothing shows that it is one of them: two producers
+	// share an identity, or a retry is older than what is remembered. The stream's latest sample was emitted in its place.
+	Covered
+	// AddedUnordered was added whatever its interval: see WritersMany.
+	AddedUnordered
 
 	// NumOutcomes is the number of outcomes. Later ones are added just before it, whatever their class.
 	NumOutcomes
@@ -97,6 +103,8 @@ var outcomeNames = [NumOutcomes]string{
 	DroppedBuckets:    "dropped_buckets",
 	DroppedScale:      "dropped_scale",
 	Kept:              "kept",
+	Covered:           "covered",
+	AddedUnordered:    "unordered",
 }
 
 // String returns a short name fit for a metric attribute, for instance "aligned" or "dropped_too_late".
@@ -114,6 +122,7 @@ const (
 	added outcomeClass = 1 << iota
 	restarted
 	dropped
+	answered
 )
 
 // classes has the classes of every outcome.
@@ -129,6 +138,9 @@ var classes = [NumOutcomes]outcomeClass{
 	RestartedLayout:   added | restarted,
 	RestartedOverflow: added | restarted,
 	RestartedLost:     added | restarted,
+	AddedUnordered:    added,
+	Repeated:          answered,
+	Covered:           answered,
 	DroppedOverlap:    dropped,
 	DroppedOlderStart: dropped,
 	DroppedTooLate:    dropped,
@@ -148,6 +160,9 @@ func (o Outcome) Added() bool { return o.is(added) }
 
 // Restarted reports whether the point began its stream anew under a new start timestamp.
 func (o Outcome) Restarted() bool { return o.is(restarted) }
+
+// Answered reports whether the point was not added and the stream's latest sample was emitted in its place.
+func (o Outcome) Answered() bool { return o.is(answered) }
 
 // Dropped reports whether the point was removed from the batch.
 func (o Outcome) Dropped() bool { return o.is(dropped) }

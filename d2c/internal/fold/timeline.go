@@ -12,8 +12,9 @@ import (
 type Interval struct{ Start, Time int64 }
 
 const (
-	// MaxGaps bounds the gaps remembered per stream. Reordering between a few gateways opens one or two at a time.
-	MaxGaps = 8
+	// MaxGaps bounds the gaps remembered per stream. Reordering between a few gateways opens one or two at a time, a counter
+	// that is quiet now and then has any number.
+	MaxGaps = 4
 
 	// MaxTime leaves room above any point's time for the steps that late points take.
 	MaxTime = math.MaxInt64 - 1<<53
@@ -23,7 +24,7 @@ const (
 	lateStep = int64(time.Millisecond)
 )
 
-// GapSet holds the remembered gaps of a stream: disjoint, in rising order, all within (start, last].
+// GapSet holds the remembered gaps of a stream: disjoint, in rising order, all before last.
 type GapSet struct {
 	// Horizon is the end of the latest gap that was forgotten for want of room. Whether time before it was covered is no
 	// longer known.
@@ -32,7 +33,7 @@ type GapSet struct {
 	Gaps    [MaxGaps]Interval
 }
 
-// forget drops the gaps that end at or before t, and the horizon with them.
+// forget drops what gaps there are at or before t, and the horizon with them.
 func (g *GapSet) forget(t int64) {
 	i := 0
 	for i < g.N && g.Gaps[i].Time <= t {
@@ -40,6 +41,9 @@ func (g *GapSet) forget(t int64) {
 	}
 	if i > 0 {
 		g.N = copy(g.Gaps[:], g.Gaps[i:g.N])
+	}
+	if g.N > 0 {
+		g.Gaps[0].Start = max(g.Gaps[0].Start, t)
 	}
 	if g.Horizon <= t {
 		g.Horizon = 0
@@ -128,11 +132,26 @@ type Timeline struct {
 	Restarted bool
 	// Marked streams gave out a "no recorded value" point last, so their value is not the sample at emitted.
 	Marked bool
-	Gaps   GapSet
+	// Print is the fingerprint of the delta that was added last.
+	Print uint32
+	// Sampled says that the sample at Emitted is of this batch, so that the next may take its place; Replaces that it does.
+	Sampled, Replaces bool
+	Gaps  GapSet
 }
 
+// Delta is what classification knows of a point.
+type Delta struct {
+	Interval
+	// Print is a fingerprint of the interval and of what the point says, of PrintBits bits.
+	Print uint32
+}
+
+// PrintBits is the size of fingerprints. Two deltas of one interval that are not the same are taken for such once in 16 million
+// times.
+const PrintBits = 24
+
 // Classify says what is to become of p by the table in the package comment of d2c. It changes nothing but what it forgets.
-func (t *Timeline) Classify(p Interval, rules *Rules) Outcome {
+func (t *Timeline) Classify(p Delta, rules *Rules) Outcome {
 	if p.Time > t.Last {
 		switch {
 		case p.Start == t.Last:
@@ -144,21 +163,25 @@ func (t *Timeline) Classify(p Interval, rules *Rules) Outcome {
 				return RestartedGap
 			}
 			return AddedGap
-		case p.Start < t.Start:
+		case p.Start < t.Start && !t.Restarted:
+			// Of a stream that has restarted the producer need not know: its starts may be what they were, and never move.
 			return DroppedOlderStart
 		case rules.Overlap == OverlapDrop:
 			return DroppedOverlap
 		}
 		return AddedOverlap
 	}
-	if p.Time == t.Last {
+	if p.Print == t.Print {
 		return Repeated
+	}
+	if p.Time == t.Last {
+		return Covered
 	}
 
 	window := t.Last - int64(rules.LateWindow)
 	t.Gaps.forget(window)
 	switch {
-	case p.Start != 0 && t.Gaps.contains(p):
+	case p.Start != 0 && t.Gaps.contains(p.Interval):
 		return AddedLate
 	case p.Time <= t.Start:
 		// A point of unknown start that ends where the stream starts may be the one that opened it.
@@ -169,34 +192,55 @@ func (t *Timeline) Classify(p Interval, rules *Rules) Outcome {
 			return DroppedTooLate
 		}
 		return AddedBeforeFirst
-	case p.Start >= max(t.Start, window, t.Gaps.Horizon, 1) && t.Gaps.overlap(p) == 0:
-		return Repeated
+	case p.Start >= max(t.Start, window, t.Gaps.Horizon, 1) && t.Gaps.overlap(p.Interval) == 0:
+		return Covered
 	}
 	return DroppedTooLate
 }
 
+// Lives says what may have been given out of a stream that is not known.
+type Lives struct {
+	// Began is when this process did. What it was before may have given out anything up to then.
+	Began int64
+	// Expired is the latest time given out of any stream that was forgotten.
+	Expired int64
+}
+
+// cut reports whether p reaches back into what may have been given out of its stream, of a life whose start may be that of p. A
+// producer whose start never moves does, each time its stream is opened. What ends before the process began is taken for a
+// replay.
+func (l *Lives) cut(p Interval) bool {
+	return p.Start != 0 && (p.Start < l.Expired || p.Start < l.Began && l.Began < p.Time)
+}
+
 // Open begins the stream at its first point.
-func (t *Timeline) Open(p Interval) {
-	t.Start = p.Start
-	if p.Start == 0 {
+func (t *Timeline) Open(p Delta, lives *Lives, rules *Rules) {
+	t.Start, t.Last, t.Emitted, t.Print = p.Start, p.Time, p.Time, p.Print
+	t.Restarted, t.Marked = false, false
+	t.Gaps.N, t.Gaps.Horizon = 0, 0
+	switch {
+	case p.Start == 0:
 		// The data model's "reset at an unknown start": start and time are the same.
 		t.Start = p.Time
+	case lives.cut(p.Interval):
+		// So here, lest a lower value comes under a start of before. What is missing from before the point may still come.
+		t.Start, t.Restarted = p.Time, true
+		if window := max(p.Time-int64(rules.LateWindow), 1); window < p.Start {
+			t.Gaps.insert(Interval{window, p.Start})
+		}
 	}
-	t.Start = max(t.Start, t.Floor)
-	t.Last = p.Time
-	t.Emitted = p.Time
-	t.Restarted = false
-	t.Marked = false
-	t.Gaps.N = 0
-	t.Gaps.Horizon = 0
+	if t.Start < t.Floor {
+		t.Start, t.Restarted = t.Floor, true
+	}
 }
 
 // Accept moves the timeline on after p was added with outcome o, and counts gaps.
-func (t *Timeline) Accept(o Outcome, p Interval, rules *Rules, gaps *Gaps) {
+func (t *Timeline) Accept(o Outcome, p Delta, rules *Rules, gaps *Gaps) {
 	at := p.Time
+	t.Print = p.Print
 	switch o {
 	case AddedLate:
-		addDuration(&gaps.Filled, t.Gaps.cut(p))
+		addDuration(&gaps.Filled, t.Gaps.cut(p.Interval))
 		at = 0 // behind what was given out: the next free time
 	case AddedBeforeFirst:
 		if p.Start == 0 {
@@ -210,13 +254,14 @@ func (t *Timeline) Accept(o Outcome, p Interval, rules *Rules, gaps *Gaps) {
 		t.openGap(Interval{t.Last, p.Start}, rules, gaps)
 	case AddedOverlap:
 		if t.Gaps.N > 0 {
-			addDuration(&gaps.Filled, t.Gaps.cut(p))
+			addDuration(&gaps.Filled, t.Gaps.cut(p.Interval))
 		}
 	case RestartedGap, RestartedLayout, RestartedOverflow, RestartedLost:
 		// Not before the latest sample given out: a start behind it would read as the old life going on. Nor the old
 		// start again, where an unknown one had been put at the time of the only sample.
 		t.Start = max(p.Start, t.Emitted, t.Start+1)
 		t.Restarted = true
+		t.Sampled = false // what was given out under the old start stays
 		t.Gaps.N = 0
 		t.Gaps.Horizon = 0
 	}
@@ -244,10 +289,16 @@ func addDuration(d *time.Duration, ns int64) {
 }
 
 // emit claims a time for the next sample: at, or just after the latest one given out. Never the same millisecond: to
-// Prometheus that is the same time, and it refuses the whole request that brings it two values.
+// Prometheus that is the same time, and it refuses the whole request that brings it two values. Where the latest one is of this
+// batch the next takes its place.
 func (t *Timeline) emit(at int64) {
+	t.Replaces = false
 	if at < t.Emitted+lateStep && at/lateStep <= t.Emitted/lateStep {
-		at = t.Emitted + lateStep
+		if t.Sampled {
+			at, t.Replaces = t.Emitted, true
+		} else {
+			at = t.Emitted + lateStep
+		}
 	}
 	t.Emitted = at
 	t.Marked = false
@@ -283,10 +334,10 @@ type Total interface {
 }
 
 // Fold takes one point into a stream: the rules that are the same for every kind.
-func Fold(t *Timeline, v Total, p Interval, rules *Rules, gaps *Gaps) Outcome {
+func Fold(t *Timeline, v Total, p Delta, rules *Rules, gaps *Gaps) Outcome {
 	o := t.Classify(p, rules)
 	if !o.Added() {
-		if o == Repeated {
+		if o.Answered() {
 			t.repeat()
 			v.Complete()
 		}

@@ -60,6 +60,7 @@ type Item struct {
 	ID       streamid.ID
 	Interval fold.Interval
 	Value    uint64 // of a number, by its bits
+	Print    uint64 // a fingerprint of interval and contents
 	Slot     *table.Slot
 	Number   int32 // of Slot, where that is a copy
 	point    int32 // in numbers, histograms or exponentials
@@ -68,6 +69,11 @@ type Item struct {
 	Double   bool
 	Marker   bool // "no recorded value"
 	flags    uint8
+}
+
+// Delta is what classification knows of the item.
+func (it *Item) Delta() fold.Delta {
+	return fold.Delta{Interval: it.Interval, Print: uint32(it.Print) & (1<<fold.PrintBits - 1)}
 }
 
 // The flags of an item.
@@ -216,6 +222,7 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 					b.malformed(o)
 					continue
 				}
+				it.Print = printHistogram(printInterval(it.Interval), &p.value)
 				b.spare += sparePerPoint + sparePerBucket*len(p.value.Counts)
 			}
 			b.identified(&it, metric.Point(dp.Attributes()))
@@ -237,6 +244,7 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 					b.malformed(o)
 					continue
 				}
+				it.Print = printExponential(printInterval(it.Interval), &p.value)
 				b.spare += sparePerPoint + sparePerBucket*p.value.Buckets()
 			}
 			b.identified(&it, metric.Point(dp.Attributes()))
@@ -282,6 +290,7 @@ func (b *Batch) valued(it *Item, dp pmetric.NumberDataPoint, monotonic bool) boo
 		return false
 	}
 	it.Value, it.Double = n.Bits, n.Double
+	it.Print = printNumber(printInterval(it.Interval), it.Value, it.Double)
 	return true
 }
 
@@ -298,7 +307,7 @@ func (b *Batch) identified(it *Item, id streamid.ID) {
 	to := &b.Items[len(b.Items)-1]
 	to.ID = id
 	to.Interval.Start, to.Interval.Time = it.Interval.Start, it.Interval.Time
-	to.Value = it.Value
+	to.Value, to.Print = it.Value, it.Print
 	to.point = it.point
 	to.position = int32(len(b.outcomes))
 	to.Kind, to.Double, to.Marker, to.flags = it.Kind, it.Double, it.Marker, it.flags
@@ -351,6 +360,13 @@ func (b *Batch) Outcome(it *Item) fold.Outcome { return b.outcomes[it.position] 
 
 // Withhold leaves the item without a sample, and removes its point: another sample of the batch says as much.
 func (b *Batch) Withhold(it *Item) { it.flags |= flagWithheld }
+
+// Supersede takes back the sample that an item was given, which was noted already.
+func (b *Batch) Supersede(it *Item) {
+	it.flags |= flagWithheld
+	b.outcomes[it.position] |= withheld
+	b.Dropped = true
+}
 
 // Afford reports whether a sample with so many bucket counts may be given out though a later one of the stream will be: all of
 // these together are a small multiple of what came in.

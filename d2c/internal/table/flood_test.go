@@ -17,9 +17,8 @@ func probes(t *Table, ids []streamid.ID) (looks, fullest int) {
 	for i := range t.Shards {
 		sh := &t.Shards[i]
 		fullest = max(fullest, sh.N)
-		mask := uint64(len(sh.index) - 1)
 		for n := range sh.N {
-			for at := sh.key.hash(sh.Slot(n).ID) & mask; ; at = (at + 1) & mask {
+			for at := placeIn(len(sh.index), sh.key.hash(sh.Slot(n).ID)); ; at = (at + 1) % len(sh.index) {
 				looks++
 				if sh.index[at]&MaxSlots == uint32(n+1) {
 					break
@@ -47,13 +46,13 @@ func TestCraftedIdentitiesCostNoMore(t *testing.T) {
 	for i := range uint64(streams) {
 		honest = append(honest, streamid.ID{Hi: rng.hash(streamid.ID{Hi: i, Lo: 1}), Lo: rng.hash(streamid.ID{Hi: 2, Lo: i})})
 	}
-	looks, fullest := probes(New(NewKey()), honest)
+	looks, fullest := probes(New(NewKey(), 0), honest)
 	for name, id := range crafted {
 		var ids []streamid.ID
 		for i := range uint64(streams) {
 			ids = append(ids, id(i))
 		}
-		l, f := probes(New(NewKey()), ids)
+		l, f := probes(New(NewKey(), 0), ids)
 		t.Logf("%s: %d looks, honest %d; fullest shard %d, honest %d", name, l, looks, f, fullest)
 		if l > 2*looks || f > 2*fullest {
 			t.Errorf("%s: %d looks, honest %d; fullest shard %d, honest %d", name, l, looks, f, fullest)

@@ -18,8 +18,8 @@ import (
 // The state of streams outside the table, version 1. Numbers are little-endian or, where named so, varints; those that are
 // signed are so in zigzag.
 //
-//	record   id 16, flags 1, seen (Unix seconds), start and last, [aside], value
-//	         (all three signed varints: by how much more than that of the record before in the section, or than zero)
+//	record   id 16, flags 1, fingerprint of the latest delta 3, seen (Unix seconds), start and last, [aside], value
+//	         (the three times signed varints: by how much more than that of the record before in the section, or than zero)
 //	aside    emitted 8, horizon 8, number of gaps 1, gaps of 16 each (start, end)
 //	sum      an int64 as a signed varint, or a float64 8
 //	histogram    distribution, bounds varint (number in the section's list), n varint, n counts varint
@@ -29,7 +29,7 @@ import (
 //
 // A record is the state after a commit, not the change: applying it twice, or after a newer fold, does no harm, and
 // reading it needs none of the rules that made it. Streams of one producer share their times, so that records of sums tend to
-// have 21 to 30 bytes; a quarter of what a commit costs is for its bytes.
+// have 24 to 33 bytes; a quarter of what a commit costs is for its bytes.
 
 // The flags of a record. The low bits are a Kind.
 const (
@@ -42,7 +42,7 @@ const (
 
 // recordHeader is the size of what all records begin with, maxRecordSum more than that of any sum without an aside.
 const (
-	recordHeader = 16 + 1
+	recordHeader = 16 + 1 + 3
 	maxRecordSum = recordHeader + 4*binary.MaxVarintLen64
 )
 
@@ -86,7 +86,7 @@ func (w *RecordWriter) Add(sh *Shard, s *Slot, epoch int64) {
 	b := slices.Grow(w.Records, maxRecordSum)[:n+maxRecordSum]
 	binary.LittleEndian.PutUint64(b[n:], s.ID.Hi)
 	binary.LittleEndian.PutUint64(b[n+8:], s.ID.Lo)
-	b[n+16] = flags
+	b[n+16], b[n+17], b[n+18], b[n+19] = flags, byte(s.print), byte(s.print>>8), byte(s.print>>16)
 	n += recordHeader
 	n += putVarint(b[n:], seen-w.seen)
 	n += putVarint(b[n:], s.start-w.start)
@@ -99,11 +99,12 @@ func (w *RecordWriter) Add(sh *Shard, s *Slot, epoch int64) {
 	}
 	b = b[:n]
 	if flags&recordAside != 0 {
-		a := &sh.asides[s.Meta>>asideShift-1]
-		b = binary.LittleEndian.AppendUint64(b, uint64(a.emitted))
-		b = binary.LittleEndian.AppendUint64(b, uint64(a.gaps.Horizon))
-		b = append(b, byte(a.gaps.N))
-		for _, gap := range a.gaps.Gaps[:a.gaps.N] {
+		var t fold.Timeline
+		sh.Timeline(s, &t)
+		b = binary.LittleEndian.AppendUint64(b, uint64(t.Emitted))
+		b = binary.LittleEndian.AppendUint64(b, uint64(t.Gaps.Horizon))
+		b = append(b, byte(t.Gaps.N))
+		for _, gap := range t.Gaps.Gaps[:t.Gaps.N] {
 			b = binary.LittleEndian.AppendUint64(b, uint64(gap.Start))
 			b = binary.LittleEndian.AppendUint64(b, uint64(gap.Time))
 		}
@@ -256,6 +257,7 @@ func (r *RecordReader) Next(rec *Record) bool {
 	}
 	rec.ID = streamid.ID{Hi: r.uint64(), Lo: r.uint64()}
 	flags := r.byte()
+	print := uint32(r.uint(3))
 	r.seen += r.varint()
 	r.start += r.varint()
 	r.last += r.varint()
@@ -265,7 +267,7 @@ func (r *RecordReader) Next(rec *Record) bool {
 	rec.Seen = uint32(r.seen)
 	t := &rec.Timeline
 	*t = fold.Timeline{
-		Start: r.start, Last: r.last, Emitted: r.last, Restarted: flags&recordRestarted != 0, Marked: flags&recordMarked != 0,
+		Start: r.start, Last: r.last, Emitted: r.last, Print: print, Restarted: flags&recordRestarted != 0, Marked: flags&recordMarked != 0,
 	}
 	if flags&recordAside != 0 {
 		r.aside(t)
@@ -328,7 +330,7 @@ func (r *RecordReader) aside(t *fold.Timeline) {
 	t.Emitted = int64(r.uint64())
 	t.Gaps.Horizon = int64(r.uint64())
 	t.Gaps.N = int(r.byte())
-	if t.Gaps.N > fold.MaxGaps || t.Gaps.Horizon < 0 || t.Gaps.Horizon > t.Last {
+	if t.Gaps.N > fold.MaxGaps || t.Gaps.Horizon < 0 || t.Gaps.Horizon >= t.Last {
 		t.Gaps.N = 0
 		r.fail()
 		return

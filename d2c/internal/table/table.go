@@ -4,9 +4,11 @@
 package table
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"math/rand/v2"
 	"sync"
+	"time"
 	"unsafe"
 
 	"github.com/deltaring/deltaring/d2c/internal/fold"
@@ -20,10 +22,10 @@ const (
 
 	// The first chunksPerSize chunks of a shard have chunkSlots slots, the next as many twice that, and so on: the last,
 	// partly empty one is a small part of the shard, and the garbage collector has few chunks to mark. All of the sizes,
-	// 12 KiB times a power of two, are such that the Go allocator rounds nothing up.
+	// 14 KiB times a power of two, are such that the Go allocator rounds nothing up.
 	chunkShift    = 8
 	chunkSlots    = 1 << chunkShift
-	chunksPerSize = 16
+	chunksPerSize = 32
 
 	// An index entry has the number of a slot, +1, below a tag of hash bits that saves most looks at the wrong slot.
 	tagShift = 24
@@ -52,10 +54,16 @@ func (k *Key) hash(id streamid.ID) uint64 {
 	return hi ^ lo
 }
 
-// New returns an empty table.
-func New(key Key) *Table {
+// New returns an empty table, for streams that remember gaps for as long as the late window.
+func New(key Key, lateWindow time.Duration) *Table {
 	t := &Table{}
 	t.Rekey(key)
+	for i := range t.Shards {
+		a := &t.Shards[i].asides
+		if a.width = narrowAside; int64(lateWindow) > a.reach() {
+			a.width = wideAside
+		}
+	}
 	return t
 }
 
@@ -91,8 +99,13 @@ func (t *Table) Memory() (n int64) {
 	return n
 }
 
-// SetKey makes the shard, which is empty, one of streams that come from a table with this key.
-func (sh *Shard) SetKey(key Key) { sh.key = key }
+// SetLike makes the shard, which is empty, one for streams that come from t.
+func (sh *Shard) SetLike(t *Table) {
+	sh.key = t.key
+	if width := t.Shards[0].asides.width; sh.asides.width != width {
+		sh.asides = asides{width: width}
+	}
+}
 
 // Key returns the shard's key.
 func (sh *Shard) Key() Key { return sh.key }
@@ -112,7 +125,7 @@ func (sh *Shard) SetTag(number int, tag uint64) {
 	}
 }
 
-// Slot is what a stream costs: 48 bytes without pointers, plus its share of the index.
+// Slot is what a stream costs: 56 bytes without pointers, plus its share of the index.
 type Slot struct {
 	ID    streamid.ID
 	start int64
@@ -123,6 +136,10 @@ type Slot struct {
 	Seen uint32
 	// Meta has the flags in its low byte and above them the number of the aside, +1.
 	Meta uint32
+	// print is the fingerprint of the delta that was counted last.
+	print uint32
+	// Period is that of the route by which the stream was counted last, zero if unknown.
+	Period uint8
 }
 
 // The flags of a slot.
@@ -138,12 +155,6 @@ const (
 	asideShift = 8
 )
 
-// aside is what few streams need: those with gaps, or that gave out a time after their last.
-type aside struct {
-	emitted int64
-	gaps    fold.GapSet
-}
-
 // Shard is a part of the table under one lock.
 type Shard struct {
 	sync.Mutex
@@ -152,8 +163,7 @@ type Shard struct {
 	N      int      // streams
 	chunks [][]Slot // N slots in use, dense
 	room   int      // slots in all chunks
-	asides []aside
-	free   []uint32 // asides not in use
+	asides asides
 	blocks slab
 	bounds boundsTable
 	// Tags has those of shared records, by slot; empty unless tagged.
@@ -161,6 +171,8 @@ type Shard struct {
 	Tagged bool // state is shared
 	// Floor is the time up to which streams of this shard may have been lost: none opens at or before it.
 	Floor int64
+	// Expired is the latest time given out of any stream that Expire has forgotten.
+	Expired int64
 	// Moves counts the removals that gave streams other numbers.
 	Moves uint64
 
@@ -196,8 +208,11 @@ func (sh *Shard) Seek(id streamid.ID) (*Slot, int32) {
 		return nil, 0
 	}
 	hash := sh.key.hash(id)
-	tag, mask := tagOf(hash), uint64(len(sh.index)-1)
-	for i := hash & mask; ; i = (i + 1) & mask {
+	tag := tagOf(hash)
+	for i := placeIn(len(sh.index), hash); ; i++ {
+		if i == len(sh.index) {
+			i = 0
+		}
 		entry := sh.index[i]
 		if entry == 0 {
 			return nil, 0
@@ -210,15 +225,24 @@ func (sh *Shard) Seek(id streamid.ID) (*Slot, int32) {
 	}
 }
 
+// placeIn is where in an index of some size the look for a stream begins. Places rise with the hash, so that an index is read
+// and written in order when it grows. It grows by a quarter and not by all of its size: a seventh of the memory of a sum.
+func placeIn(size int, hash uint64) int { return int(uint64(uint32(hash)) * uint64(size) >> 32) }
+
+// indexFor returns the size of an index for n streams, if the one there is has some size: a multiple of minIndex.
+func indexFor(n, size int) int {
+	for size = max(size, minIndex); n*4 > size*3; { // many may have been appended
+		size += max(size/4/minIndex, 1) * minIndex
+	}
+	return size
+}
+
 // Add gives the stream, which must not have one, a slot marked fresh; nil if the shard is full.
 func (sh *Shard) Add(id streamid.ID, kind Kind) *Slot {
 	if sh.N >= MaxSlots {
 		return nil
 	}
-	if size := max(len(sh.index), minIndex); (sh.N+1)*4 > len(sh.index)*3 {
-		for (sh.N+1)*4 > size*3 { // many may have been appended
-			size *= 2
-		}
+	if size := indexFor(sh.N+1, len(sh.index)); size != len(sh.index) {
 		sh.reindex(size)
 	}
 	s := sh.Append(id, kind)
@@ -243,15 +267,17 @@ func (sh *Shard) Append(id streamid.ID, kind Kind) *Slot {
 }
 
 func (sh *Shard) enter(id streamid.ID, number int) {
-	hash, mask := sh.key.hash(id), uint64(len(sh.index)-1)
-	i := hash & mask
+	hash := sh.key.hash(id)
+	i := placeIn(len(sh.index), hash)
 	for sh.index[i] != 0 {
-		i = (i + 1) & mask
+		if i++; i == len(sh.index) {
+			i = 0
+		}
 	}
 	sh.index[i] = tagOf(hash) | uint32(number)
 }
 
-// reindex makes an index of the given size, a power of two. It reads the slots in order, so it runs at memory bandwidth.
+// reindex makes an index of the given size. It reads the slots in order, so it runs at memory bandwidth.
 func (sh *Shard) reindex(size int) {
 	sh.index = make([]uint32, size)
 	for i := range sh.N {
@@ -261,7 +287,13 @@ func (sh *Shard) reindex(size int) {
 
 // Expire forgets the streams last seen more than age before now.
 func (sh *Shard) Expire(now, age uint32) (expired int) {
-	return sh.Remove(func(_ int, s *Slot) bool { return now > s.Seen && now-s.Seen > age })
+	return sh.Remove(func(_ int, s *Slot) bool {
+		if now <= s.Seen || now-s.Seen <= age {
+			return false
+		}
+		sh.Expired = max(sh.Expired, sh.Emitted(s))
+		return true
+	})
 }
 
 // Remove forgets the streams that gone is true for, and gives back the memory that this frees. It goes from the last slot to
@@ -297,8 +329,8 @@ func (sh *Shard) Remove(gone func(number int, s *Slot) bool) (removed int) {
 		}
 	}
 	size := len(sh.index)
-	for size > minIndex && sh.N*8 < size*3 { // half of what would make it grow
-		size /= 2
+	if sh.N*8 < size*3 { // half of what would make it grow
+		size = indexFor(sh.N+sh.N/8, 0)
 	}
 	sh.reindex(size)
 	sh.compact()
@@ -307,15 +339,16 @@ func (sh *Shard) Remove(gone func(number int, s *Slot) bool) (removed int) {
 
 // compact copies asides and blocks together where most of them are free.
 func (sh *Shard) compact() {
-	if len(sh.free) > len(sh.asides)/2 {
-		kept := make([]aside, 0, len(sh.asides)-len(sh.free))
+	if sh.asides.sparse() {
+		kept := asides{width: sh.asides.width}
 		for i := range sh.N {
 			if s := sh.Slot(i); s.Meta>>asideShift != 0 {
-				kept = append(kept, sh.asides[s.Meta>>asideShift-1])
-				s.Meta = s.Meta&(1<<asideShift-1) | uint32(len(kept))<<asideShift
+				n := kept.add()
+				copy(kept.at(n), sh.asides.at(s.Meta>>asideShift-1))
+				s.Meta = s.Meta&(1<<asideShift-1) | (n+1)<<asideShift
 			}
 		}
-		sh.asides, sh.free = kept, nil
+		sh.asides = kept
 	}
 	if sh.blocks.sparse() {
 		var blocks slab
@@ -336,12 +369,12 @@ func (sh *Shard) Clear() {
 	const maxKept = 1 << 15 // streams
 	if sh.room > maxKept || sh.blocks.bytes > 1<<24 || len(sh.bounds.sets) > 1<<10 {
 		sh.index, sh.N, sh.chunks, sh.room = nil, 0, nil, 0
-		sh.asides, sh.free, sh.blocks, sh.bounds = nil, nil, slab{}, boundsTable{}
+		sh.asides, sh.blocks, sh.bounds = asides{width: sh.asides.width}, slab{}, boundsTable{}
 		return
 	}
 	clear(sh.index)
 	sh.N = 0
-	sh.asides, sh.free = sh.asides[:0], sh.free[:0]
+	sh.asides.clear()
 	sh.blocks.clear()
 }
 
@@ -349,8 +382,7 @@ func (sh *Shard) Clear() {
 func (sh *Shard) Memory() int64 {
 	return 4*int64(cap(sh.index)) +
 		int64(unsafe.Sizeof(Slot{}))*int64(sh.room) + int64(unsafe.Sizeof([]Slot{}))*int64(cap(sh.chunks)) +
-		int64(unsafe.Sizeof(aside{}))*int64(cap(sh.asides)) + 4*int64(cap(sh.free)) +
-		8*int64(cap(sh.Tags)) + sh.blocks.bytes + sh.bounds.bytes
+		sh.asides.memory() + 8*int64(cap(sh.Tags)) + sh.blocks.bytes + sh.bounds.bytes
 }
 
 // Kind returns the kind of the stream.
@@ -358,12 +390,11 @@ func (s *Slot) Kind() Kind { return Kind(s.Meta & flagKind) }
 
 // Timeline unpacks what classification needs.
 func (sh *Shard) Timeline(s *Slot, t *fold.Timeline) {
-	t.Start, t.Last, t.Emitted = s.start, s.last, s.last
+	t.Start, t.Last, t.Emitted, t.Print = s.start, s.last, s.last, s.print
 	t.Restarted = s.Meta&FlagRestarted != 0
 	t.Marked = s.Meta&flagMarked != 0
 	if i := s.Meta >> asideShift; i != 0 {
-		a := &sh.asides[i-1]
-		t.Emitted, t.Gaps = a.emitted, a.gaps
+		sh.asides.read(sh.asides.at(i-1), t)
 		return
 	}
 	t.Gaps.N, t.Gaps.Horizon = 0, 0
@@ -372,14 +403,14 @@ func (sh *Shard) Timeline(s *Slot, t *fold.Timeline) {
 // Emitted returns the latest time given out.
 func (sh *Shard) Emitted(s *Slot) int64 {
 	if i := s.Meta >> asideShift; i != 0 {
-		return sh.asides[i-1].emitted
+		return int64(binary.LittleEndian.Uint64(sh.asides.at(i - 1)))
 	}
 	return s.last
 }
 
 // SetTimeline packs it again.
 func (sh *Shard) SetTimeline(s *Slot, t *fold.Timeline) {
-	s.start, s.last = t.Start, t.Last
+	s.start, s.last, s.print = t.Start, t.Last, t.Print
 	s.Meta &^= FlagRestarted | flagMarked
 	if t.Restarted {
 		s.Meta |= FlagRestarted
@@ -392,20 +423,14 @@ func (sh *Shard) SetTimeline(s *Slot, t *fold.Timeline) {
 		return
 	}
 	if s.Meta>>asideShift == 0 {
-		if n := len(sh.free); n > 0 {
-			s.Meta |= (sh.free[n-1] + 1) << asideShift
-			sh.free = sh.free[:n-1]
-		} else {
-			sh.asides = append(sh.asides, aside{})
-			s.Meta |= uint32(len(sh.asides)) << asideShift
-		}
+		s.Meta |= (sh.asides.add() + 1) << asideShift
 	}
-	sh.asides[s.Meta>>asideShift-1] = aside{t.Emitted, t.Gaps}
+	sh.asides.write(sh.asides.at(s.Meta>>asideShift-1), t)
 }
 
 func (sh *Shard) dropAside(s *Slot) {
 	if i := s.Meta >> asideShift; i != 0 {
-		sh.free = append(sh.free, i-1)
+		sh.asides.free = append(sh.asides.free, i-1)
 		s.Meta &= 1<<asideShift - 1
 	}
 }
@@ -437,10 +462,10 @@ func (sh *Shard) CopyFrom(dst *Slot, src *Shard, s *Slot) {
 		sh.SetTimeline(dst, &t)
 	} else {
 		const flags = FlagRestarted | flagMarked
-		dst.start, dst.last = s.start, s.last
+		dst.start, dst.last, dst.print = s.start, s.last, s.print
 		dst.Meta = dst.Meta&^flags | s.Meta&flags
 	}
-	dst.Seen = s.Seen
+	dst.Seen, dst.Period = s.Seen, s.Period
 	if s.Kind() == KindSum {
 		dst.SetNumber(s.Number())
 	} else {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/deltaring/deltaring/d2c/internal/fold"
@@ -16,7 +17,7 @@ import (
 // check walks a shard and fails the test where anything contradicts anything else.
 func (sh *Shard) check(t *testing.T) {
 	t.Helper()
-	if len(sh.index) > 0 && (len(sh.index)&(len(sh.index)-1) != 0 || sh.N*4 > len(sh.index)*3) {
+	if len(sh.index)%minIndex != 0 || sh.N*4 > len(sh.index)*3 {
 		t.Fatalf("index of %d for %d streams", len(sh.index), sh.N)
 	}
 	entries := 0
@@ -33,7 +34,7 @@ func (sh *Shard) check(t *testing.T) {
 		t.Fatalf("%d streams, %d index entries, %d slots in %d chunks, %d counted", sh.N, entries, room, len(sh.chunks), sh.room)
 	}
 	asides, blocks, users := map[uint32]bool{}, map[blockRef]bool{}, make([]int, len(sh.bounds.sets))
-	for _, i := range sh.free {
+	for _, i := range sh.asides.free {
 		asides[i] = true
 	}
 	for i := range sh.N {
@@ -62,8 +63,8 @@ func (sh *Shard) check(t *testing.T) {
 			users[sh.blocks.block(ref)[wordBounds]]++
 		}
 	}
-	if len(asides) != len(sh.asides) {
-		t.Fatalf("%d asides are free or owned, of %d", len(asides), len(sh.asides))
+	if len(asides) != int(sh.asides.used) {
+		t.Fatalf("%d asides are free or owned, of %d", len(asides), sh.asides.used)
 	}
 	live := 0
 	for i := range sh.blocks.classes {
@@ -80,11 +81,11 @@ func (sh *Shard) check(t *testing.T) {
 }
 
 func TestSlotSize(t *testing.T) {
-	if size := unsafe.Sizeof(Slot{}); size != 48 {
-		t.Errorf("a slot has %d bytes, want 48", size)
+	if size := unsafe.Sizeof(Slot{}); size != 56 {
+		t.Errorf("a slot has %d bytes, want 56", size)
 	}
-	if size := unsafe.Sizeof([chunkSlots]Slot{}); size != 12288 {
-		t.Errorf("a chunk has %d bytes, want the allocator's size class of 12288", size)
+	if size := unsafe.Sizeof([chunkSlots]Slot{}); size != 14336 {
+		t.Errorf("a chunk has %d bytes, want the allocator's size class of 14336", size)
 	}
 }
 
@@ -115,7 +116,7 @@ func TestShardAgainstMap(t *testing.T) {
 	}
 	for seed := range uint64(30) {
 		rng := rand.New(rand.NewPCG(seed, 3))
-		var sh Shard
+		sh := &New(NewKey(), time.Minute).Shards[0]
 		model := map[streamid.ID]*want{}
 		for now := uint32(1); now < 60; now++ {
 			for range rng.IntN(200) {
