@@ -4,11 +4,13 @@
 package d2c
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/deltaring/deltaring/d2c/internal/commit"
 	"github.com/deltaring/deltaring/d2c/internal/fold"
+	"github.com/deltaring/deltaring/d2c/internal/points"
 	"github.com/deltaring/deltaring/d2c/internal/table"
 	"github.com/deltaring/deltaring/streamid"
 )
@@ -24,6 +26,10 @@ const (
 	// GapRestart begins the stream anew at the delta, the data model's strict reading.
 	// Right where a stream may have been elsewhere meanwhile and no state is shared.
 	GapRestart = fold.GapRestart
+	// GapRestartIfMoved begins the stream anew where it may have been elsewhere meanwhile, by the routes that gateways tell, and
+	// goes on otherwise. Right behind gateways where no state is shared: a producer sends nothing for quiet intervals, so that most
+	// gaps are no losses.
+	GapRestartIfMoved = fold.GapRestartIfMoved
 )
 
 // OverlapPolicy says what happens when a delta starts before the stream's last accepted time and ends after it. Its text is the
@@ -40,6 +46,58 @@ const (
 	OverlapInterpolate = fold.OverlapInterpolate
 )
 
+// Writers says how many producers a stream has. Its text is the word that a configuration file uses.
+type Writers = fold.Writers
+
+const (
+	// WritersOne is what the data model asks for: intervals say what was counted.
+	WritersOne = fold.WritersOne
+	// WritersMany have one identity: count connectors, pre-forked workers, functions, statsd. Intervals order nothing, and every
+	// delta is new that is not identical to one of the late window: see Many writers in the package comment.
+	WritersMany = fold.WritersMany
+)
+
+// Identical says what a delta is that is identical, by interval and contents, to one that was counted; of WritersMany only. Its
+// text is the word that a configuration file uses.
+type Identical = fold.Identical
+
+const (
+	// IdenticalRepeat takes it for the same delta, sent again.
+	IdenticalRepeat = fold.IdenticalRepeat
+	// IdenticalAdd takes it for another. Right where producers do not retry.
+	IdenticalAdd = fold.IdenticalAdd
+)
+
+// MissingTime says what becomes of points without a time. Its text is the word that a configuration file uses.
+type MissingTime = fold.MissingTime
+
+const (
+	// MissingTimeDrop drops and counts them.
+	MissingTimeDrop = fold.MissingTimeDrop
+	// MissingTimeArrival gives them the time of their arrival, and no start: each is added, also one that was sent again.
+	MissingTimeArrival = fold.MissingTimeArrival
+)
+
+// Repairs are the kinds of deltas that are malformed and yet say what they mean.
+type Repairs = fold.Repairs
+
+const (
+	// RepairInfiniteBound leaves out a last bound of +Inf: it says what is so without it.
+	RepairInfiniteBound = fold.RepairInfiniteBound
+	// RepairOverflowBucket takes what count has more than the buckets for that of the last bucket, where that is missing.
+	RepairOverflowBucket = fold.RepairOverflowBucket
+	// RepairTrailingBuckets takes last buckets that are missing for empty, where count is that of the others.
+	RepairTrailingBuckets = fold.RepairTrailingBuckets
+	// RepairMissingCount takes the sum of the buckets for a count that is not there.
+	RepairMissingCount = fold.RepairMissingCount
+	// RepairRoundedBounds takes bounds for those of the stream that differ by rounding: 1e-12 of their value.
+	RepairRoundedBounds = fold.RepairRoundedBounds
+	// RepairStartAfterTime takes a start after its time for unknown.
+	RepairStartAfterTime = fold.RepairStartAfterTime
+	// RepairAll is all of them.
+	RepairAll = fold.RepairAll
+)
+
 // Config configures a Converter. The zero value is usable: no limits, no expiry, no late window;
 // DefaultConfig returns what most want.
 type Config struct {
@@ -47,6 +105,14 @@ type Config struct {
 	Gap GapPolicy
 	// Overlap is the policy for deltas that start before the stream's last accepted time and end after it.
 	Overlap OverlapPolicy
+	// Writers says how many producers a stream has.
+	Writers Writers
+	// Identical says what a delta is that is identical to one that was counted, of WritersMany.
+	Identical Identical
+	// MissingTime says what becomes of points without a time.
+	MissingTime MissingTime
+	// Repair has the kinds of malformed deltas that are repaired. Others are dropped and counted.
+	Repair Repairs
 	// LateWindow is how far behind a stream's last accepted time a missing delta is still recognised as missing and
 	// added. Zero remembers no gaps: every delta that ends before the last accepted time is dropped.
 	LateWindow time.Duration
@@ -68,10 +134,10 @@ type Config struct {
 
 const defaultMaxBuckets = 4096
 
-// DefaultConfig returns: continue over gaps, add overlaps, a late window of 5 minutes, at most ten million streams,
-// expiry after one hour.
+// DefaultConfig returns: one writer, continue over gaps, add overlaps, repair what may be, a late window of 5 minutes, at most
+// ten million streams, expiry after one hour.
 func DefaultConfig() Config {
-	return Config{LateWindow: 5 * time.Minute, MaxStreams: 10_000_000, MaxBuckets: defaultMaxBuckets, MaxStale: time.Hour}
+	return Config{Repair: RepairAll, LateWindow: 5 * time.Minute, MaxStreams: 10_000_000, MaxBuckets: defaultMaxBuckets, MaxStale: time.Hour}
 }
 
 // Validate reports the first field that is out of range, by name.
@@ -81,6 +147,22 @@ func (c Config) Validate() error {
 		return fmt.Errorf("d2c: Gap: unknown policy %d", c.Gap)
 	case !fold.KnownOverlap(c.Overlap):
 		return fmt.Errorf("d2c: Overlap: unknown policy %d", c.Overlap)
+	case !fold.KnownWriters(c.Writers):
+		return fmt.Errorf("d2c: Writers: unknown %d", c.Writers)
+	case !fold.KnownIdentical(c.Identical):
+		return fmt.Errorf("d2c: Identical: unknown policy %d", c.Identical)
+	case c.Identical != IdenticalRepeat && c.Writers != WritersMany:
+		return errors.New("d2c: Identical: is for WritersMany; of one writer, intervals say what was counted")
+	case c.Writers == WritersMany && c.Gap != GapContinue:
+		return errors.New("d2c: Gap: with WritersMany there are no gaps, leave it at GapContinue")
+	case c.Writers == WritersMany && c.Overlap != OverlapAdd:
+		return errors.New("d2c: Overlap: with WritersMany every overlap is added, leave it at OverlapAdd")
+	case c.Writers == WritersMany && c.Identical == IdenticalRepeat && c.LateWindow <= 0:
+		return errors.New("d2c: LateWindow: with WritersMany identical deltas are known for as long; give it a duration, or set IdenticalAdd")
+	case !fold.KnownMissingTime(c.MissingTime):
+		return fmt.Errorf("d2c: MissingTime: unknown policy %d", c.MissingTime)
+	case c.Repair&^RepairAll != 0:
+		return fmt.Errorf("d2c: Repair: unknown kinds %b", c.Repair&^RepairAll)
 	case c.LateWindow < 0:
 		return fmt.Errorf("d2c: LateWindow: must not be negative, got %v", c.LateWindow)
 	case c.MaxStreams < 0:
@@ -104,8 +186,15 @@ func (c Config) apply(p *commit.Pipeline) {
 	if c.MaxBuckets == 0 {
 		c.MaxBuckets = defaultMaxBuckets
 	}
-	p.Table = table.New(newKey(), c.LateWindow)
-	p.Rules = fold.Rules{Gap: c.Gap, Overlap: c.Overlap, LateWindow: c.LateWindow}
-	p.Seed, p.MaxStreams, p.MaxBuckets, p.MaxStale = streamid.Seed(c.Seed), c.MaxStreams, c.MaxBuckets, c.MaxStale
-	p.Time, p.Epoch = c.Now, c.Now()
+	p.Rules = fold.Rules{
+		Gap: c.Gap, Overlap: c.Overlap, LateWindow: c.LateWindow, Writers: c.Writers, Identical: c.Identical, Repair: c.Repair,
+	}
+	p.Table = table.New(newKey(), &p.Rules)
+	p.Reading = points.Reading{
+		Seed: streamid.Seed(c.Seed), MaxBuckets: c.MaxBuckets, Repair: c.Repair, Arrival: c.MissingTime == MissingTimeArrival,
+		Multiset: c.Writers == WritersMany && c.Identical == IdenticalRepeat,
+	}
+	p.MaxStreams, p.MaxStale = c.MaxStreams, c.MaxStale
+	p.Time, p.Began = c.Now, c.Now()
+	p.Epoch = p.Began
 }

@@ -61,7 +61,7 @@ func OpenDurable(ctx context.Context, cfg Config, dc DurableConfig) (*Converter,
 	p := &c.pipeline
 	p.Epoch = p.Epoch.AddDate(-10, 0, 0) // what is found was last seen before now
 	j, found, err := journal.Open(ctx, p, journal.Config{
-		Storage: dc.Storage, Identity: table.IdentityOf(p.Seed, dc.Owner), Size: dc.JournalSize, Progress: dc.Progress, Trouble: dc.OnCheckpoints,
+		Storage: dc.Storage, Identity: table.IdentityOf(p.Reading.Seed, dc.Owner), Size: dc.JournalSize, Progress: dc.Progress, Trouble: dc.OnCheckpoints,
 	})
 	if err != nil {
 		return nil, Recovery{}, err

@@ -92,7 +92,7 @@ var TestKey = table.Key{0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9}
 func init() { newKey = func() table.Key { return TestKey } }
 
 // ShardOf is the shard of a stream in a test.
-func ShardOf(id streamid.ID) int { return table.New(TestKey, 0).ShardOf(id) }
+func ShardOf(id streamid.ID) int { return table.New(TestKey, &fold.Rules{}).ShardOf(id) }
 
 // Floor is the time up to which streams of a shard may have been lost.
 func (c *Converter) Floor(shard int) int64 { return c.pipeline.Table.Shards[shard].Floor }
@@ -198,6 +198,15 @@ func (c *Converter) AddSum(id streamid.ID) {
 
 // Note adds n points to those with an outcome.
 func (r *Result) Note(o Outcome, n uint64) { r.counts[o] += n }
+
+// NoteRepairs counts a point that was repaired.
+func (r *Result) NoteRepairs(ways Repairs) {
+	for i := range r.repaired {
+		if ways&(1<<i) != 0 {
+			r.repaired[i]++
+		}
+	}
+}
 
 // Stored returns the bytes in storage.
 func (c *Converter) Stored() (journal, checkpoints int64) {

@@ -24,6 +24,7 @@ type history struct {
 	clock   *time.Time
 	base    uint64
 	tick    uint64
+	latest  pmetric.Metrics // batch
 	streams []*streamPlan
 }
 
@@ -52,6 +53,15 @@ func newHistory(src source) *history {
 		MaxStale:   pick(src, 0, time.Second, 1500*time.Millisecond, 3*time.Second),
 		Seed:       uint64(src.n(2)),
 		Now:        func() time.Time { return clock },
+
+		MissingTime: pick(src, d2c.MissingTimeDrop, d2c.MissingTimeArrival),
+		Repair:      pick(src, d2c.RepairAll, d2c.RepairAll, 0, d2c.Repairs(src.n(d2c.RepairAll+1))),
+	}
+	if one(src, 4) {
+		g.cfg.Writers, g.cfg.Gap, g.cfg.Overlap = d2c.WritersMany, d2c.GapContinue, d2c.OverlapAdd
+		if g.cfg.Identical = pick(src, d2c.IdenticalRepeat, d2c.IdenticalRepeat, d2c.IdenticalAdd); g.cfg.LateWindow == 0 {
+			g.cfg.LateWindow = time.Second
+		}
 	}
 	for range 1 + src.n(6) {
 		s := &streamPlan{id: src.n(12), values: src.n(3)}
@@ -102,7 +112,14 @@ func (s *streamPlan) putAttributes(m pcommon.Map) {
 // batch makes the next batch. m tells which streams are live: beyond MaxStreams the order in which several new streams
 // are met within one batch is the Converter's own business, so a batch opens at most one.
 func (g *history) batch(m *model) pmetric.Metrics {
+	if g.latest != (pmetric.Metrics{}) && one(g.src, 6) {
+		return g.latest // again: Convert is given a copy
+	}
 	md := pmetric.NewMetrics()
+	defer func() {
+		g.latest = pmetric.NewMetrics()
+		md.CopyTo(g.latest)
+	}()
 	metrics := map[*streamPlan]pmetric.Metric{}
 	var opens *streamPlan
 	for range 1 + g.src.n(6) {
@@ -317,7 +334,7 @@ func (g *history) explicit(s *streamPlan, dp pmetric.HistogramDataPoint) {
 	if s.values == 2 && one(g.src, 5) {
 		layout = g.src.n(6)
 	}
-	bounds := [][]float64{{1, 2, 3}, {1, 2, 4}, {math.Inf(-1), 0, math.Inf(1)}, {0.5}, {}, {}}[layout]
+	bounds := [][]float64{{1, 2, 3}, {1, 2, 4}, {math.Inf(-1), 0, math.Inf(1)}, {0.1 + 0.2}, {}, {}}[layout]
 	counts := make([]uint64, len(bounds)+1)
 	if layout == 5 {
 		counts = nil
@@ -330,9 +347,34 @@ func (g *history) explicit(s *streamPlan, dp pmetric.HistogramDataPoint) {
 	if counts == nil {
 		count = g.bucketCount()
 	}
-	switch g.src.n(60) {
+	wrong := g.src.n(90)
+	switch {
+	case wrong >= 14 && wrong < 20 && count < 1000: // nothing
+		counts, count = make([]uint64, len(counts)), 0
+	case layout == 3 && wrong >= 20 && wrong < 50: // 0.1 + 0.2 is not 0.3
+		bounds = []float64{0.3}
+	}
+	switch wrong {
 	case 1:
 		counts = append(counts, 1, 2)
+	case 6, 7: // the overflow bucket is missing
+		counts = counts[:max(len(counts)-1, 0)]
+	case 8, 9: // trailing buckets are, or one too many
+		for range min(1+g.src.n(3), len(counts)) {
+			count -= counts[len(counts)-1]
+			counts = counts[:len(counts)-1]
+		}
+	case 10, 11:
+		count = 0
+	case 12, 13:
+		bounds = append(slices.Clone(bounds), math.Inf(1))
+		if one(g.src, 2) {
+			counts = append(counts, uint64(g.src.n(2)))
+		}
+	case 14, 15: // of no layout
+		bounds, counts = nil, nil
+	case 16:
+		bounds = bounds[:0]
 	case 2:
 		bounds = []float64{1, math.NaN(), 3}
 	case 3:
@@ -360,7 +402,16 @@ func (g *history) exponential(dp pmetric.ExponentialHistogramDataPoint) {
 		count += g.exponentialBuckets(dp.Negative(), exponent, dp.Scale())
 	}
 	dp.SetZeroCount(uint64(g.src.n(3)))
+	if one(g.src, 8) { // nothing, or nothing but zeros
+		dp.Positive().BucketCounts().FromRaw(make([]uint64, g.src.n(3)))
+		dp.Negative().BucketCounts().FromRaw(nil)
+		count = 0
+		dp.SetZeroCount(pick[uint64](g.src, 0, 0, 2))
+	}
 	count += dp.ZeroCount()
+	if one(g.src, 20) {
+		count = 0
+	}
 	if one(g.src, 4) {
 		dp.SetZeroThreshold(pick(g.src, 0.1, 0.3, 0.7, 1.1, 1e-300))
 		if dp.Scale() <= 0 { // where boundaries are exact

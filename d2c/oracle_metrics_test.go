@@ -146,13 +146,13 @@ func describe(point dataPoint) string {
 		if dp.Flags().NoRecordedValue() {
 			return "marker"
 		}
-		s, _ := readStats(dp)
+		s := readStats(dp)
 		return fmt.Sprintf("%v bounds %v buckets %v", s, dp.ExplicitBounds().AsRaw(), dp.BucketCounts().AsRaw())
 	case pmetric.ExponentialHistogramDataPoint:
 		if dp.Flags().NoRecordedValue() {
 			return "marker"
 		}
-		s, _ := readStats(dp)
+		s := readStats(dp)
 		return fmt.Sprintf("%v scale %d zero %d ≤ %v pos %v neg %v", s, dp.Scale(), dp.ZeroCount(), dp.ZeroThreshold(),
 			populated(dp.Positive()), populated(dp.Negative()))
 	}

@@ -18,8 +18,9 @@ import (
 
 // model is the oracle: the package comment of d2c read aloud, one plain map, nothing shared with the real thing.
 type model struct {
-	given   map[string]bool // streams of which the batch has a sample
 	cfg     d2c.Config
+	began   uint64 // when the process did
+	gone    uint64 // latest time given out of any stream that was forgotten
 	streams map[string]*modelStream
 	result  d2c.Result // of the batch being converted
 }
@@ -34,6 +35,12 @@ type modelStream struct {
 	gaps                 []interval // ascending and disjoint
 	horizon              uint64     // end of the latest gap forgotten for want of room
 	seen                 int64      // Unix seconds
+	print                string     // of the delta that was added last
+	memory               map[string]int64
+
+	// In the batch being converted: the point with the latest sample, and whether the latest time was given out in it.
+	sample  *modelPoint
+	claimed bool
 }
 
 type interval struct{ start, end uint64 }
@@ -56,7 +63,7 @@ func (gap interval) cut(cover interval) (left []interval) {
 const nudge = uint64(time.Millisecond)
 
 // maxGaps is how many gaps a stream remembers.
-const maxGaps = 8
+const maxGaps = 4
 
 // modelPoint is one delta point of a batch.
 type modelPoint struct {
@@ -67,6 +74,9 @@ type modelPoint struct {
 	kind        d2c.Kind
 	delta       amount
 	outcome     d2c.Outcome // set early if the point is malformed
+	repaired    d2c.Repairs
+	arrived     bool
+	print       string // interval and contents
 }
 
 // dataPoint is what the three kinds of points have in common.
@@ -79,14 +89,39 @@ type dataPoint interface {
 	SetTimestamp(pcommon.Timestamp)
 }
 
-func newPoint(dp dataPoint, kind d2c.Kind) *modelPoint {
-	return &modelPoint{dp: dp, start: uint64(dp.StartTimestamp()), time: uint64(dp.Timestamp()), kind: kind}
+func (m *model) newPoint(dp dataPoint, kind d2c.Kind) *modelPoint {
+	p := &modelPoint{dp: dp, start: uint64(dp.StartTimestamp()), time: uint64(dp.Timestamp()), kind: kind}
+	if p.time == 0 && m.cfg.MissingTime == d2c.MissingTimeArrival {
+		p.start, p.time, p.arrived = 0, m.nanos(), true
+	}
+	marker := dp.Flags().NoRecordedValue()
+	switch {
+	case p.time == 0 || p.time > latestTime:
+		p.outcome = d2c.DroppedTime
+	case p.start > p.time && !marker:
+		p.start = 0
+		if p.repaired |= d2c.RepairStartAfterTime; m.cfg.Repair&d2c.RepairStartAfterTime == 0 {
+			p.outcome = d2c.DroppedTime
+		}
+	}
+	return p
 }
 
-func (p *modelPoint) unknownStart() bool { return p.start == 0 || p.start == p.time }
+// text is what makes a delta the same as another.
+func (p *modelPoint) text() string {
+	start := p.start
+	if p.unknownStart() {
+		start = 0
+	}
+	return fmt.Sprint(start, p.time, p.delta)
+}
+
+func (p *modelPoint) unknownStart() bool { return p.start == 0 || p.start >= p.time }
 
 func newModel(cfg d2c.Config) *model {
-	return &model{cfg: cfg, streams: map[string]*modelStream{}}
+	m := &model{cfg: cfg, streams: map[string]*modelStream{}}
+	m.began = m.nanos()
+	return m
 }
 
 // convert returns what Converter.Convert must make of md, and its result. It leaves md alone.
@@ -94,17 +129,36 @@ func (m *model) convert(md pmetric.Metrics) (pmetric.Metrics, d2c.Result) {
 	out := pmetric.NewMetrics()
 	md.CopyTo(out)
 	m.result = d2c.Result{}
-	m.given = map[string]bool{}
+	for _, s := range m.streams {
+		s.sample, s.claimed = nil, false
+	}
 
 	points := m.collect(out)
+	if m.cfg.Writers == d2c.WritersMany {
+		twins := map[string]int{}
+		for _, p := range points {
+			id := p.key + p.print
+			twins[id]++
+			p.print += fmt.Sprint(" number ", twins[id])
+		}
+	}
 	inTime := slices.Clone(points)
 	slices.SortStableFunc(inTime, func(a, b *modelPoint) int { return cmp.Compare(a.time, b.time) })
 	for _, p := range inTime {
 		if p.outcome == d2c.Passed {
 			p.outcome = m.fold(p)
-			m.given[p.key] = m.given[p.key] || !p.outcome.Dropped()
+			if s := m.streams[p.key]; s != nil && p.outcome.Added() {
+				s.print = p.print
+				if s.memory == nil {
+					s.memory = map[string]int64{}
+				}
+				s.memory[p.print] = m.now()
+			}
 		}
 		m.result.Note(p.outcome, 1)
+		if !p.outcome.Dropped() {
+			m.result.NoteRepairs(p.repaired)
+		}
 	}
 	removeDropped(out, points)
 	return out, m.result
@@ -120,7 +174,7 @@ func (m *model) collect(md pmetric.Metrics) (points []*modelPoint) {
 					m.result.Note(d2c.Passed, uint64(pointCount(metric)))
 					continue
 				}
-				for _, p := range deltaPoints(metric) {
+				for _, p := range m.deltaPoints(metric) {
 					p.key = prefix + attributesKey(p.dp.Attributes())
 					points = append(points, p)
 				}
@@ -153,24 +207,38 @@ func makeCumulative(metric pmetric.Metric) bool {
 	return true
 }
 
-func deltaPoints(metric pmetric.Metric) (points []*modelPoint) {
+// deltaPoints lists the points of a metric that is looked at for what it says, not for what may be repaired.
+func deltaPoints(metric pmetric.Metric) []*modelPoint {
+	return newModel(d2c.Config{}).deltaPoints(metric)
+}
+
+func (m *model) deltaPoints(metric pmetric.Metric) (points []*modelPoint) {
 	switch metric.Type() {
 	case pmetric.MetricTypeSum:
 		for _, dp := range metric.Sum().DataPoints().All() {
-			p := newPoint(dp, d2c.KindSum)
-			p.delta, p.outcome = readNumber(dp, metric.Sum().IsMonotonic())
+			p := m.newPoint(dp, d2c.KindSum)
+			if p.outcome == d2c.Passed && !dp.Flags().NoRecordedValue() {
+				p.delta, p.outcome = readNumber(dp, metric.Sum().IsMonotonic())
+				p.print = p.text()
+			}
 			points = append(points, p)
 		}
 	case pmetric.MetricTypeHistogram:
 		for _, dp := range metric.Histogram().DataPoints().All() {
-			p := newPoint(dp, d2c.KindHistogram)
-			p.delta, p.outcome = readHistogram(dp)
+			p := m.newPoint(dp, d2c.KindHistogram)
+			if p.outcome == d2c.Passed && !dp.Flags().NoRecordedValue() {
+				p.delta, p.outcome = readHistogram(p, dp, m.cfg.Repair)
+				p.print = p.text()
+			}
 			points = append(points, p)
 		}
 	case pmetric.MetricTypeExponentialHistogram:
 		for _, dp := range metric.ExponentialHistogram().DataPoints().All() {
-			p := newPoint(dp, d2c.KindExponentialHistogram)
-			p.delta, p.outcome = readExponential(dp)
+			p := m.newPoint(dp, d2c.KindExponentialHistogram)
+			if p.outcome == d2c.Passed && !dp.Flags().NoRecordedValue() {
+				p.delta, p.outcome = readExponential(p, dp, m.cfg.Repair)
+				p.print = p.text()
+			}
 			points = append(points, p)
 		}
 	}
@@ -227,15 +295,22 @@ func pointCount(metric pmetric.Metric) int {
 // fold is the table of the package comment.
 func (m *model) fold(p *modelPoint) d2c.Outcome {
 	s := m.streams[p.key]
+	if s != nil && p.arrived {
+		p.time = max(p.time, s.last+1)
+	}
 	switch {
 	case p.dp.Flags().NoRecordedValue():
 		return m.forward(s, p)
 	case s == nil:
 		return m.first(p)
-	case p.time == s.last:
-		return m.repeat(s, p)
+	case m.cfg.Writers == d2c.WritersMany:
+		return m.unordered(s, p)
 	case p.time > s.last:
 		return m.ahead(s, p)
+	case p.print == s.print:
+		return m.answer(s, p, d2c.Repeated)
+	case p.time == s.last:
+		return m.answer(s, p, d2c.Covered)
 	default:
 		return m.behind(s, p)
 	}
@@ -258,27 +333,77 @@ func (m *model) first(p *modelPoint) d2c.Outcome {
 		return d2c.DroppedLimit
 	}
 	s := &modelStream{kind: p.kind, start: p.start, fresh: true, seen: m.now()}
-	if p.unknownStart() {
-		s.start = p.time
-	}
 	s.last = p.time
+	switch {
+	case p.unknownStart():
+		s.start = p.time
+	case p.start <= m.gone || p.start < m.began && m.began < p.time:
+		// A life of it may have been given out.
+		s.start = p.time
+		s.fresh = false
+		if from := s.oldest(m.cfg); from < p.start && m.cfg.Writers == d2c.WritersOne {
+			s.gaps = []interval{{max(from, 1), p.start}}
+		}
+	}
 	s.total = p.delta.opening()
 	m.streams[p.key] = s
 	s.emit(p)
 	return d2c.AddedFirst
 }
 
-func (m *model) repeat(s *modelStream, p *modelPoint) d2c.Outcome {
+// oldest is last - LateWindow.
+func (s *modelStream) oldest(cfg d2c.Config) uint64 {
+	if w := uint64(cfg.LateWindow); s.last > w {
+		return s.last - w
+	}
+	return 0
+}
+
+// unordered is for many writers.
+func (m *model) unordered(s *modelStream, p *modelPoint) d2c.Outcome {
+	window := int64((m.cfg.LateWindow + time.Second - 1) / time.Second)
+	if at, known := s.memory[p.print]; known && m.now()-at <= window && m.cfg.Identical == d2c.IdenticalRepeat {
+		return m.answer(s, p, d2c.Repeated)
+	}
+	total, outcome := s.total.plus(p.delta)
+	if outcome == d2c.Passed {
+		outcome = d2c.AddedUnordered
+		p.noteRounding(s.total, p.delta)
+	} else {
+		total = p.delta.opening()
+		s.start = max(s.start+1, s.emitted)
+		s.claimed = false
+	}
+	s.total, s.last, s.seen = total, max(s.last, p.time), m.now()
+	s.emit(p)
+	return outcome
+}
+
+// noteRounding notes whether the bounds of a delta were those of the total but for rounding.
+func (p *modelPoint) noteRounding(total, delta amount) {
+	if h, ok := total.(explicit); ok {
+		if same, rounded := h.sameBounds(delta.(explicit)); same && rounded {
+			p.repaired |= d2c.RepairRoundedBounds
+		}
+	}
+}
+
+// answer gives out the latest sample once more.
+func (m *model) answer(s *modelStream, p *modelPoint, o d2c.Outcome) d2c.Outcome {
 	s.seen = m.now()
-	p.silent = m.given[p.key] && !s.marker // the latest sample is in the batch already
-	if s.marker {
-		s.emitted += nudge
+	switch {
+	case s.marker:
+		s.claim(0, p)
 		s.marker = false
+	case s.sample != nil:
+		p.silent = true // it is in the batch already
+	default:
+		s.sample = p
 	}
 	p.dp.SetStartTimestamp(pcommon.Timestamp(s.start))
 	p.dp.SetTimestamp(pcommon.Timestamp(s.emitted))
 	s.total.write(p.dp)
-	return d2c.Repeated
+	return o
 }
 
 // ahead is for points that end after the stream.
@@ -293,7 +418,7 @@ func (m *model) ahead(s *modelStream, p *modelPoint) d2c.Outcome {
 			return m.restart(s, p, d2c.RestartedGap)
 		}
 		return m.add(s, p, p.delta, d2c.AddedGap, &interval{s.last, p.start})
-	case p.start >= s.start:
+	case p.start >= s.start || !s.fresh:
 		switch m.cfg.Overlap {
 		case d2c.OverlapDrop:
 			return d2c.DroppedOverlap
@@ -309,10 +434,7 @@ func (m *model) ahead(s *modelStream, p *modelPoint) d2c.Outcome {
 
 // behind is for points that end before the stream does.
 func (m *model) behind(s *modelStream, p *modelPoint) d2c.Outcome {
-	oldest := uint64(0) // last - LateWindow
-	if w := uint64(m.cfg.LateWindow); s.last > w {
-		oldest = s.last - w
-	}
+	oldest := s.oldest(m.cfg)
 	beforeFirst := s.fresh && p.time >= oldest
 	if p.unknownStart() {
 		if beforeFirst && p.time < s.start {
@@ -331,7 +453,7 @@ func (m *model) behind(s *modelStream, p *modelPoint) d2c.Outcome {
 		}
 		return m.addBefore(s, p, iv.start, hole)
 	case iv.start >= s.start && iv.start >= oldest && iv.start >= s.horizon && s.missing(iv) == 0:
-		return m.repeat(s, p)
+		return m.answer(s, p, d2c.Covered)
 	}
 	return d2c.DroppedTooLate
 }
@@ -367,6 +489,7 @@ func (m *model) add(s *modelStream, p *modelPoint, delta amount, outcome d2c.Out
 		s.gaps = append(s.gaps, *opened)
 		slices.SortFunc(s.gaps, func(a, b interval) int { return cmp.Compare(a.start, b.start) })
 	}
+	p.noteRounding(s.total, delta)
 	s.last = max(s.last, p.time)
 	s.total = total
 	s.seen = m.now()
@@ -376,6 +499,9 @@ func (m *model) add(s *modelStream, p *modelPoint, delta amount, outcome d2c.Out
 		w := uint64(m.cfg.LateWindow)
 		return s.last >= w && gap.end <= s.last-w
 	})
+	if len(s.gaps) > 0 {
+		s.gaps[0].start = max(s.gaps[0].start, s.oldest(m.cfg))
+	}
 	for len(s.gaps) > maxGaps {
 		s.horizon = max(s.horizon, s.gaps[0].end)
 		s.gaps = s.gaps[1:]
@@ -391,6 +517,7 @@ func (m *model) restart(s *modelStream, p *modelPoint, outcome d2c.Outcome) d2c.
 	s.last = p.time
 	s.total = p.delta.opening()
 	s.fresh = false
+	s.claimed = false
 	s.gaps, s.horizon = nil, 0
 	s.seen = m.now()
 	s.emit(p)
@@ -408,21 +535,42 @@ func (s *modelStream) missing(iv interval) (d uint64) {
 	return d
 }
 
-// stamp gives p the stream's start, and its own time if that is in a later millisecond than everything emitted so far.
+// stamp gives p the stream's start, and a time.
 func (s *modelStream) stamp(p *modelPoint) {
-	if s.emitted == 0 || p.time/nudge > s.emitted/nudge {
-		s.emitted = p.time
-	} else {
-		s.emitted += nudge
-	}
+	s.claim(p.time, p)
 	p.dp.SetStartTimestamp(pcommon.Timestamp(s.start))
 	p.dp.SetTimestamp(pcommon.Timestamp(s.emitted))
+}
+
+// claim finds the time for p: its own if that is in a later millisecond than everything emitted so far; else that of the sample
+// of this batch whose place it takes, or the next millisecond.
+func (s *modelStream) claim(at uint64, p *modelPoint) {
+	switch {
+	case s.emitted == 0 || at/nudge > s.emitted/nudge:
+		s.emitted = at
+	case s.claimed:
+		s.emitted = max(s.emitted, at)
+		if s.sample != nil {
+			s.sample.silent = true
+		}
+	default:
+		s.emitted += nudge
+	}
+	s.claimed, s.sample = true, p
 }
 
 func (s *modelStream) emit(p *modelPoint) {
 	s.stamp(p)
 	s.marker = false
 	s.total.write(p.dp)
+}
+
+// nanos is the clock.
+func (m *model) nanos() uint64 {
+	if m.cfg.Now == nil {
+		return uint64(time.Now().UnixNano())
+	}
+	return uint64(m.cfg.Now().UnixNano())
 }
 
 func (m *model) now() int64 {
@@ -440,6 +588,7 @@ func (m *model) expire() (n int) {
 	limit := int64((m.cfg.MaxStale + time.Second - 1) / time.Second)
 	for key, s := range m.streams {
 		if m.now()-s.seen > limit {
+			m.gone = max(m.gone, s.emitted)
 			delete(m.streams, key)
 			n++
 		}

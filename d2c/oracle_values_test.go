@@ -4,6 +4,7 @@
 package d2c_test
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"math/big"
@@ -28,16 +29,6 @@ type amount interface {
 // latestTime leaves room above it for samples that go out later than their own time.
 const latestTime = math.MaxInt64 - 1<<53
 
-// badTime checks what all kinds check first. Markers have no other check.
-func badTime(dp dataPoint) (o d2c.Outcome, done bool) {
-	start, t := uint64(dp.StartTimestamp()), uint64(dp.Timestamp())
-	marker := dp.Flags().NoRecordedValue()
-	if t == 0 || t > latestTime || (!marker && start > t) {
-		return d2c.DroppedTime, true
-	}
-	return d2c.Passed, marker
-}
-
 func notFinite(values ...float64) bool {
 	return slices.ContainsFunc(values, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
 }
@@ -50,9 +41,6 @@ type number struct {
 }
 
 func readNumber(dp pmetric.NumberDataPoint, monotonic bool) (amount, d2c.Outcome) {
-	if o, done := badTime(dp); done {
-		return nil, o
-	}
 	switch dp.ValueType() {
 	case pmetric.NumberDataPointValueTypeInt:
 		if monotonic && dp.IntValue() < 0 {
@@ -70,6 +58,8 @@ func readNumber(dp pmetric.NumberDataPoint, monotonic bool) (amount, d2c.Outcome
 	}
 	return nil, d2c.DroppedNoValue
 }
+
+func (n number) String() string { return fmt.Sprint(n.isDouble, n.i.String(), n.f) }
 
 func (n number) float() float64 {
 	if n.isDouble {
@@ -140,19 +130,22 @@ type statsPoint interface {
 	RemoveMax()
 }
 
-func readStats(dp statsPoint) (stats, bool) {
-	s := stats{
+func readStats(dp statsPoint) stats {
+	return stats{
 		count: dp.Count(),
 		sum:   optional{dp.Sum(), dp.HasSum()},
 		min:   optional{dp.Min(), dp.HasMin()},
 		max:   optional{dp.Max(), dp.HasMax()},
 	}
+}
+
+func (s stats) finite() bool {
 	for _, o := range []optional{s.sum, s.min, s.max} {
 		if o.ok && notFinite(o.v) {
-			return s, false
+			return false
 		}
 	}
-	return s, true
+	return true
 }
 
 func (s stats) plus(d stats) (stats, bool) {
@@ -205,26 +198,97 @@ type explicit struct {
 	stats
 	bounds  []float64
 	buckets []uint64
+	repair  d2c.Repairs
 }
 
-func readHistogram(dp pmetric.HistogramDataPoint) (amount, d2c.Outcome) {
-	if o, done := badTime(dp); done {
-		return nil, o
+func readHistogram(p *modelPoint, dp pmetric.HistogramDataPoint, repair d2c.Repairs) (amount, d2c.Outcome) {
+	h := explicit{readStats(dp), dp.ExplicitBounds().AsRaw(), dp.BucketCounts().AsRaw(), repair}
+	sum, fits := addCounts(h.buckets...)
+	nothing := h.count == 0 && (sum == 0 && fits)
+	if !h.mend(p) {
+		if !nothing {
+			return nil, d2c.DroppedBuckets
+		}
+		h.bounds, h.buckets = nil, nil
 	}
-	s, ok := readStats(dp)
-	if !ok {
+	if nothing {
+		h.stats = stats{}
+	}
+	if !h.finite() {
 		return nil, d2c.DroppedNotFinite
 	}
-	h := explicit{s, dp.ExplicitBounds().AsRaw(), dp.BucketCounts().AsRaw()}
-	if len(h.buckets) != len(h.bounds)+1 && len(h.buckets)+len(h.bounds) != 0 {
-		return nil, d2c.DroppedBuckets
+	return h, d2c.Passed
+}
+
+// mend repairs what may be repaired, and reports whether buckets and bounds fit.
+func (h *explicit) mend(p *modelPoint) bool {
+	last := len(h.bounds) - 1
+	if last >= 0 && math.IsInf(h.bounds[last], 1) && h.repair&d2c.RepairInfiniteBound != 0 {
+		if len(h.buckets) == len(h.bounds)+1 {
+			if h.buckets[last+1] > 0 {
+				return false
+			}
+			h.buckets = h.buckets[:last+1]
+		}
+		h.bounds = h.bounds[:last]
+		p.repaired |= d2c.RepairInfiniteBound
 	}
 	for i, b := range h.bounds {
 		if math.IsNaN(b) || (i > 0 && b <= h.bounds[i-1]) {
-			return nil, d2c.DroppedBuckets
+			return false
 		}
 	}
-	return h, d2c.Passed
+	if len(h.buckets)+len(h.bounds) == 0 {
+		return true
+	}
+	missing := len(h.bounds) + 1 - len(h.buckets)
+	sum, ok := addCounts(h.buckets...)
+	if missing == 0 && h.count > 0 {
+		return true
+	}
+	if missing < 0 || !ok {
+		return false
+	}
+	if h.count == 0 && sum > 0 && h.repair&d2c.RepairMissingCount != 0 {
+		h.count = sum
+		p.repaired |= d2c.RepairMissingCount
+	}
+	switch {
+	case missing == 0:
+		return true
+	case len(h.buckets) == 0 && h.count > 0:
+		return false
+	case h.count == sum && h.repair&d2c.RepairTrailingBuckets != 0:
+		p.repaired |= d2c.RepairTrailingBuckets
+		h.buckets = append(h.buckets, make([]uint64, missing)...)
+		return true
+	case h.count > sum && missing == 1 && h.repair&d2c.RepairOverflowBucket != 0:
+		p.repaired |= d2c.RepairOverflowBucket
+		h.buckets = append(h.buckets, h.count-sum)
+		return true
+	}
+	return false
+}
+
+// nothing reports whether nothing is counted.
+func (h explicit) nothing() bool {
+	return h.count == 0 && !slices.ContainsFunc(h.buckets, func(n uint64) bool { return n > 0 })
+}
+
+// sameBounds reports whether bounds are the same, or the same but for rounding.
+func (h explicit) sameBounds(d explicit) (same, rounded bool) {
+	if len(h.bounds) != len(d.bounds) || len(h.buckets) != len(d.buckets) {
+		return false, false
+	}
+	for i, a := range h.bounds {
+		if b := d.bounds[i]; a != b {
+			rounded = true
+			if math.IsInf(a, 0) || math.IsInf(b, 0) || math.Abs(a-b) > 1e-12*math.Max(math.Abs(a), math.Abs(b)) {
+				return false, false
+			}
+		}
+	}
+	return !rounded || d.repair&d2c.RepairRoundedBounds != 0, rounded
 }
 
 func (h explicit) opening() amount                 { return h }
@@ -232,7 +296,13 @@ func (h explicit) share(part, whole uint64) amount { return h }
 
 func (h explicit) plus(delta amount) (amount, d2c.Outcome) {
 	d := delta.(explicit)
-	if !slices.Equal(h.bounds, d.bounds) || len(h.buckets) != len(d.buckets) {
+	if same, _ := h.sameBounds(d); !same {
+		switch {
+		case d.nothing():
+			return h, d2c.Passed
+		case h.nothing():
+			return d, d2c.Passed
+		}
 		return nil, d2c.RestartedLayout
 	}
 	s, ok := h.stats.plus(d.stats)
@@ -245,7 +315,7 @@ func (h explicit) plus(delta amount) (amount, d2c.Outcome) {
 			return nil, d2c.RestartedOverflow
 		}
 	}
-	return explicit{s, h.bounds, buckets}, d2c.Passed
+	return explicit{s, h.bounds, buckets, h.repair}, d2c.Passed
 }
 
 func (h explicit) write(point dataPoint) {
@@ -266,17 +336,16 @@ type exponential struct {
 
 const maxBuckets = 160
 
-func readExponential(dp pmetric.ExponentialHistogramDataPoint) (amount, d2c.Outcome) {
-	if o, done := badTime(dp); done {
-		return nil, o
-	}
-	s, ok := readStats(dp)
-	if !ok || notFinite(dp.ZeroThreshold()) {
-		return nil, d2c.DroppedNotFinite
-	}
+func readExponential(p *modelPoint, dp pmetric.ExponentialHistogramDataPoint, repair d2c.Repairs) (amount, d2c.Outcome) {
 	e := exponential{
-		stats: s, scale: dp.Scale(), threshold: dp.ZeroThreshold(), zeros: dp.ZeroCount(),
+		stats: readStats(dp), scale: dp.Scale(), threshold: dp.ZeroThreshold(), zeros: dp.ZeroCount(),
 		pos: populated(dp.Positive()), neg: populated(dp.Negative()),
+	}
+	if len(e.pos)+len(e.neg) == 0 {
+		e.scale = min(max(e.scale, -10), 20)
+	}
+	if e.zeros == 0 {
+		e.threshold = 0
 	}
 	if e.scale < -10 || e.scale > 20 || e.threshold < 0 {
 		return nil, d2c.DroppedScale
@@ -294,8 +363,20 @@ func readExponential(dp pmetric.ExponentialHistogramDataPoint) (amount, d2c.Outc
 	for _, buckets := range []map[int64]uint64{e.pos, e.neg} {
 		counts = slices.AppendSeq(counts, maps.Values(buckets))
 	}
-	if _, ok := addCounts(counts...); !ok {
+	all, ok := addCounts(counts...)
+	if !ok {
 		return nil, d2c.DroppedBuckets
+	}
+	if e.count == 0 {
+		if all == 0 {
+			e.stats = stats{}
+		} else if repair&d2c.RepairMissingCount != 0 {
+			e.count = all
+			p.repaired |= d2c.RepairMissingCount
+		}
+	}
+	if !e.finite() || notFinite(e.threshold) {
+		return nil, d2c.DroppedNotFinite
 	}
 	return e, d2c.Passed
 }
@@ -331,6 +412,17 @@ func (e exponential) share(part, whole uint64) amount { return e }
 
 func (e exponential) plus(delta amount) (amount, d2c.Outcome) {
 	d := delta.(exponential)
+	// Who has counted nothing says nothing of how to count.
+	if len(d.pos)+len(d.neg) == 0 {
+		d.scale = e.scale
+	} else if len(e.pos)+len(e.neg) == 0 {
+		e.scale = d.scale
+	}
+	if d.zeros == 0 {
+		d.threshold = e.threshold
+	} else if e.zeros == 0 {
+		e.threshold = 0
+	}
 	s, ok := e.stats.plus(d.stats)
 	if !ok {
 		return nil, d2c.RestartedOverflow

@@ -146,15 +146,27 @@ func playHistory(src source, open func(d2c.Config) (subject, error)) (total d2c.
 		return total, err
 	}
 	var conv *d2c.Converter
+	_, isShared := s.(*fleet)
+	if isShared { // whose clock stands, long before
+		g.cfg.MissingTime = d2c.MissingTimeDrop
+		g.cfg.Now = func() time.Time { return time.Unix(-1000, 0) }
+	}
 	m := newModel(g.cfg)
+	if isShared {
+		m.began = 0
+	}
 	p2 := newTimelines()
 	var inputs []pmetric.Metrics
 	var earlier pmetric.Metrics // what the previous Convert gave out
 	var earlierBytes []byte
 
 	for src.more() {
+		before := conv
 		if conv, err = s.next(); err != nil {
 			return total, err
+		}
+		if _, again := s.(*restarting); again && conv != before {
+			m.began, m.gone = m.nanos(), 0
 		}
 		in := g.batch(m)
 		inputs = append(inputs, in)
@@ -168,7 +180,7 @@ func playHistory(src source, open func(d2c.Config) (subject, error)) (total d2c.
 		if !sameMetrics(got, want) || result.Points() != wantResult {
 			return total, g.explain(inputs, got, want, result, wantResult)
 		}
-		if _, shared := s.(*fleet); !shared && conv.Len() != len(m.streams) {
+		if !isShared && conv.Len() != len(m.streams) {
 			return total, fmt.Errorf("%d streams, want %d", conv.Len(), len(m.streams))
 		}
 		if err := p2.follow(got); err != nil {

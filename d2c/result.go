@@ -23,12 +23,14 @@ type Result struct {
 	// Outstanding is set if the batch was given out though the store does not have it: see SharedConfig.MaxOutstanding.
 	Outstanding bool
 
-	counts [fold.NumOutcomes]uint64
+	counts   [fold.NumOutcomes]uint64
+	repaired [fold.NumRepairs]uint64
 }
 
 func resultOf(r *points.Result) Result {
 	return Result{
-		GapOpened: r.Gaps.Opened, GapFilled: r.Gaps.Filled, Stored: r.Stored, Outstanding: r.Outstanding, counts: r.Counts,
+		GapOpened: r.Gaps.Opened, GapFilled: r.Gaps.Filled, Stored: r.Stored, Outstanding: r.Outstanding,
+		counts: r.Counts, repaired: r.Repaired,
 	}
 }
 
@@ -50,6 +52,17 @@ func (r *Result) Counts() iter.Seq2[Outcome, uint64] {
 			}
 		}
 	}
+}
+
+// Repaired returns the number of points that were repaired in any of some ways and not dropped. A point that was repaired in
+// several counts for each.
+func (r *Result) Repaired(ways Repairs) (n uint64) {
+	for i, count := range r.repaired {
+		if ways&(1<<i) != 0 {
+			n += count
+		}
+	}
+	return n
 }
 
 // Dropped returns the number of points that were removed from the batch because their values could not be added.

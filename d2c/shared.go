@@ -59,7 +59,7 @@ func OpenShared(ctx context.Context, cfg Config, sc SharedConfig) (*Converter, e
 		return nil, err
 	}
 	c.pipeline.Table.Tag()
-	c.shared = shared.New(&c.pipeline, sc.Store, table.IdentityOf(c.pipeline.Seed, sc.Owner), sc.OnDamaged)
+	c.shared = shared.New(&c.pipeline, sc.Store, table.IdentityOf(c.pipeline.Reading.Seed, sc.Owner), sc.OnDamaged)
 	if sc.MaxOutstanding > 0 {
 		c.outage = shared.NewOutage(c.shared, sc.MaxOutstanding, sc.OnOutage)
 		c.pipeline.Keep(c.outage, nil)

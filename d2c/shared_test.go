@@ -34,6 +34,7 @@ func newFleet(cfg d2c.Config, seed uint64) (*fleet, error) {
 	f := &fleet{rand: rand.New(rand.NewPCG(seed, 0xf1ee7))}
 	// The store is there before any delta.
 	cfg.Now = func() time.Time { return time.Unix(-1000, 0) }
+	cfg.MissingTime = d2c.MissingTimeDrop
 	memory := new(store.Memory)
 	for range 1 + f.rand.IntN(3) {
 		conv, err := d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: memory, Owner: "test"})

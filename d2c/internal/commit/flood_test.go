@@ -7,13 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/table"
 	"github.com/deltaring/deltaring/streamid"
 )
 
 // Copies of new streams are found by their identities: those must not meet in the index of a transaction either.
 func TestCopiesAreKeyed(t *testing.T) {
-	p := &Pipeline{Table: table.New(table.NewKey(), 0), Time: time.Now}
+	p := &Pipeline{Table: table.New(table.NewKey(), &fold.Rules{}), Time: time.Now}
 	p.Epoch = time.Now()
 	var tx Tx
 	tx.begin(p, nil)

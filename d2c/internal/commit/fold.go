@@ -6,6 +6,7 @@ package commit
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/points"
@@ -46,7 +47,18 @@ type target struct {
 	streams *table.Shard
 	rules   *fold.Rules
 	now     uint32 // seconds of the table's clock
+	unix    uint32 // the same as Unix seconds
 	lives   fold.Lives
+}
+
+// remembers reports whether streams remember their deltas.
+func (to *target) remembers() bool {
+	return to.rules.Writers == fold.WritersMany && to.rules.Identical == fold.IdenticalRepeat
+}
+
+// window is how long they do, in seconds.
+func (to *target) window() uint32 {
+	return uint32((to.rules.LateWindow + time.Second - 1) / time.Second)
 }
 
 // sort brings the items of one shard in an order in which those of a stream follow each other as their times do, and tells
@@ -122,6 +134,9 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 	if !fresh {
 		to.streams.Timeline(s, t)
 	}
+	if it.Arrived() && !fresh {
+		it.Interval.Time = max(it.Interval.Time, t.Last+1)
+	}
 	b.wasMarked = !fresh && t.Marked
 	t.Sampled, t.Replaces = b.claimed == s, false
 	var o fold.Outcome
@@ -137,6 +152,9 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 		o = b.foldHistogram(to, s, it, fresh)
 	default:
 		o = b.foldExponential(to, s, it, fresh)
+	}
+	if o.Added() && to.remembers() {
+		to.streams.Remember(s, it.Print, to.unix, to.window())
 	}
 	if o.Added() || o == fold.Forwarded || o.Answered() && b.wasMarked {
 		s.Meta |= table.FlagChanged
@@ -159,6 +177,12 @@ func (b *Batch) take(to *target, v fold.Total, it *points.Item, fresh bool) fold
 		}
 		b.timeline.Open(it.Delta(), &to.lives, to.rules)
 		return fold.AddedFirst
+	}
+	if to.rules.Writers == fold.WritersMany {
+		if to.remembers() && to.streams.Remembers(it.Slot, it.Print, to.unix, to.window()) {
+			return b.timeline.Answer(v)
+		}
+		return fold.FoldUnordered(&b.timeline, v, it.Delta(), to.rules)
 	}
 	return fold.Fold(&b.timeline, v, it.Delta(), to.rules, &b.Gaps)
 }
@@ -206,7 +230,10 @@ func (b *Batch) foldHistogram(to *target, s *table.Slot, it *points.Item, fresh 
 	}
 	o := b.take(to, h, it, fresh)
 	if o.Added() {
-		to.streams.SetHistogram(s, &h.Histogram, fresh || o.Restarted())
+		to.streams.SetHistogram(s, &h.Histogram, fresh || h.Fit == fold.NewBounds)
+		if h.Fit == fold.RoundedBounds {
+			it.Repaired |= fold.RepairRoundedBounds
+		}
 	}
 	switch {
 	case o.Dropped():
@@ -214,7 +241,7 @@ func (b *Batch) foldHistogram(to *target, s *table.Slot, it *points.Item, fresh 
 		b.Withhold(it)
 	default:
 		b.give(it)
-		b.PutHistogram(it, &h.Histogram, o)
+		b.PutHistogram(it, &h.Histogram, it.Repaired != 0 || h.Fit == fold.RoundedBounds || h.Fit == fold.OtherBounds)
 	}
 	return o
 }

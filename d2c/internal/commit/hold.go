@@ -5,6 +5,7 @@ package commit
 
 import (
 	"github.com/deltaring/deltaring/d2c/internal/fold"
+	"github.com/deltaring/deltaring/d2c/internal/points"
 	"github.com/deltaring/deltaring/d2c/internal/table"
 )
 
@@ -65,19 +66,32 @@ func (tx *Tx) Recall(n int, rec *table.Record, tag uint64) {
 	tx.of[n].tag = tag
 }
 
-// Judge says of the points of a copy that were kept whether they are in the total that t is of.
-func (tx *Tx) Judge(n int, t *fold.Timeline) {
+// Judge says of the points of a copy that were kept whether they are in the total of a record.
+func (tx *Tx) Judge(n int, rec *table.Record) {
 	for _, b := range tx.batches {
 		for _, i := range b.Shard(int(tx.of[n].shard)) {
 			it := &b.Items[i]
-			if it.Slot == tx.copies.Slot(n) && b.Outcome(it) == fold.Kept {
-				if o := t.Classify(it.Delta(), &tx.p.Rules); o.Answered() {
-					b.Undo(it)
-					b.Note(it, o)
-				}
+			if it.Slot != tx.copies.Slot(n) || b.Outcome(it) != fold.Kept {
+				continue
+			}
+			if o := tx.judge(it, rec); o.Answered() {
+				b.Undo(it)
+				b.Note(it, o)
 			}
 		}
 	}
+}
+
+func (tx *Tx) judge(it *points.Item, rec *table.Record) fold.Outcome {
+	if tx.p.Rules.Writers != fold.WritersMany {
+		return rec.Timeline.Classify(it.Delta(), &tx.p.Rules)
+	}
+	for _, r := range rec.Memory {
+		if r.Print == it.Print {
+			return fold.Repeated
+		}
+	}
+	return fold.Kept
 }
 
 // Missed is the number of points that were given out or kept and are in no total.

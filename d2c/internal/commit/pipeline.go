@@ -15,22 +15,24 @@ import (
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/points"
 	"github.com/deltaring/deltaring/d2c/internal/table"
-	"github.com/deltaring/deltaring/streamid"
 )
 
 // Pipeline takes batches to the table.
 type Pipeline struct {
 	Table      *table.Table
 	Rules      fold.Rules
-	Seed       streamid.Seed
+	Reading    points.Reading
 	MaxStreams int
-	MaxBuckets int
 	MaxStale   time.Duration
 	Time       func() time.Time
 	// Epoch is where the table's clock began.
 	Epoch time.Time
+	// Began is when the process did.
+	Began time.Time
 	// Live is the number of streams, those included that a transaction is about to open.
 	Live atomic.Int64
+	// gone is the latest time given out of any stream that has expired.
+	gone atomic.Int64
 
 	pool    sync.Pool // of *Batch
 	keeper  Keeper    // nil in memory
@@ -45,7 +47,9 @@ func (p *Pipeline) Keep(k Keeper, expired func(shard, left int)) {
 }
 
 // Clock returns the seconds since Epoch.
-func (p *Pipeline) Clock() uint32 { return uint32(max(p.Time().Sub(p.Epoch)/time.Second, 0)) }
+func (p *Pipeline) Clock() uint32 { return p.seconds(p.Time()) }
+
+func (p *Pipeline) seconds(at time.Time) uint32 { return uint32(max(at.Sub(p.Epoch)/time.Second, 0)) }
 
 // reserve counts one more live stream, within the limit.
 func (p *Pipeline) reserve() bool {
@@ -77,10 +81,11 @@ func (p *Pipeline) put(b *Batch) {
 func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route uint64) (points.Result, error) {
 	b := p.get()
 	b.Route = route
-	b.Identify(md, p.Seed, p.MaxBuckets)
+	at := p.Time()
+	b.Identify(md, &p.Reading, at)
 	b.GroupBy(p.Table)
 	if p.keeper == nil {
-		now := p.Clock()
+		now := p.seconds(at)
 		for i := range table.ShardCount {
 			if items := b.Shard(i); len(items) > 0 {
 				p.foldShard(b, i, items, now)
@@ -132,12 +137,16 @@ func (p *Pipeline) foldShard(b *Batch, shard int, items []int32, now uint32) {
 	if repeated {
 		sort(b, items)
 	}
-	b.foldItems(&target{sh, &p.Rules, now, p.lives(sh)}, items, sh.Floor)
+	b.foldItems(p.target(sh, now, p.lives()), items, sh.Floor)
 }
 
-// lives is what may have been given out of streams that a shard does not know.
-func (p *Pipeline) lives(sh *table.Shard) fold.Lives {
-	return fold.Lives{Began: p.Epoch.UnixNano(), Expired: sh.Expired}
+func (p *Pipeline) target(sh *table.Shard, now uint32, lives fold.Lives) *target {
+	return &target{sh, &p.Rules, now, uint32(p.Epoch.Unix() + int64(now)), lives}
+}
+
+// lives is what may have been given out of streams that are not known. A shard whose streams it is about is locked.
+func (p *Pipeline) lives() fold.Lives {
+	return fold.Lives{Began: p.Began.UnixNano(), Expired: p.gone.Load()}
 }
 
 // Expire forgets streams that have been idle for longer than MaxStale and returns how many. It locks one shard at a time, and
@@ -162,9 +171,20 @@ func (p *Pipeline) expireShard(i int, now, age uint32) (expired, left int) {
 	sh := &p.Table.Shards[i]
 	sh.Lock()
 	defer sh.Unlock()
-	expired = sh.Expire(now, age)
+	expired, emitted := sh.Expire(now, age)
+	p.Gone(emitted) // before the shard is unlocked: a point may wait to open one of these
 	p.Live.Add(-int64(expired))
 	return expired, sh.N
+}
+
+// Gone notes the latest time given out of streams that have expired.
+func (p *Pipeline) Gone(emitted int64) {
+	for {
+		before := p.gone.Load()
+		if emitted <= before || p.gone.CompareAndSwap(before, emitted) {
+			return
+		}
+	}
 }
 
 // MaxAge is MaxStale in seconds.

@@ -181,7 +181,7 @@ func (tx *Tx) foldBatch(b *Batch, sh *table.Shard, shard int, items []int32) {
 	if repeated {
 		sort(b, items)
 	}
-	tx.lives[shard] = tx.p.lives(sh)
+	tx.lives[shard] = tx.p.lives()
 	tx.foldItems(b, items, shard, sh.Floor)
 }
 
@@ -231,9 +231,9 @@ func (tx *Tx) mayOpen(it *points.Item, sh *table.Shard) bool {
 
 // foldItems takes items into their copies.
 func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
-	to := target{&tx.copies, &tx.p.Rules, tx.now, tx.lives[shard]}
+	to := tx.p.target(&tx.copies, tx.now, tx.lives[shard])
 	if !tx.conditional {
-		b.foldItems(&to, items, floor)
+		b.foldItems(to, items, floor)
 		return
 	}
 	b.begin()
@@ -254,7 +254,7 @@ func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
 		if unknown && !it.Marker && it.Interval.Time <= tx.began {
 			b.Note(it, fold.Kept)
 		} else {
-			b.foldOne(&to, it)
+			b.foldOne(to, it)
 		}
 		b.NoteGaps(it, b.Gaps.Opened-opened, b.Gaps.Filled-filled)
 		b.after = fold.Interval{}

@@ -49,7 +49,15 @@ type ExponentialTotal struct {
 	spare  [2][]uint64
 }
 
-func (e *ExponentialTotal) add() (Outcome, bool) {
+func (e *ExponentialTotal) add(*Rules) (Outcome, bool) {
+	scale, threshold := e.Delta.Scale, e.Delta.ZeroThreshold
+	e.align()
+	o, ok := e.addAligned()
+	e.Delta.Scale, e.Delta.ZeroThreshold = scale, threshold
+	return o, ok
+}
+
+func (e *ExponentialTotal) addAligned() (Outcome, bool) {
 	if !e.plus(&e.Delta.Distribution) {
 		return RestartedOverflow, false
 	}
@@ -68,6 +76,22 @@ func (e *ExponentialTotal) add() (Outcome, bool) {
 	}
 	e.ZeroCount, e.Narrow = zero, [2][]uint32{}
 	return 0, true
+}
+
+// align takes the scale of one of the two where the other has nothing in buckets, and its zero threshold where the other has
+// nothing that is zero: who has counted nothing says nothing of how to count.
+func (e *ExponentialTotal) align() {
+	d := e.Delta
+	if d.Buckets() == 0 {
+		d.Scale = e.Scale
+	} else if e.Buckets() == 0 {
+		e.Scale = d.Scale
+	}
+	if d.ZeroCount == 0 {
+		d.ZeroThreshold = e.ZeroThreshold
+	} else if e.ZeroCount == 0 {
+		e.ZeroThreshold = 0 // and becomes that of the delta where the two are merged
+	}
 }
 
 // Complete unpacks the counts that are still narrow.

@@ -4,6 +4,7 @@
 package fold
 
 import (
+	"math"
 	"math/bits"
 	"slices"
 )
@@ -20,10 +21,41 @@ type HistogramTotal struct {
 	Histogram
 	Narrow []uint32 // the total's counts as the stream keeps them, or nil once they are in counts
 	Delta  *Histogram
+	// Fit says how the delta's bounds are those of the total.
+	Fit Fit
 }
 
-func (h *HistogramTotal) add() (Outcome, bool) {
-	if !h.sameLayout() {
+// Fit says how the bounds of a delta are those of a total.
+type Fit uint8
+
+const (
+	// SameBounds are the same.
+	SameBounds Fit = iota
+	// RoundedBounds differ as much as a number that was written and read.
+	RoundedBounds
+	// OtherBounds are others.
+	OtherBounds
+	// NewBounds are others, and the total's now.
+	NewBounds
+)
+
+// rounding is by how much bounds may differ, in proportion: what a few steps of rounding come to.
+const rounding = 1e-12
+
+func (h *HistogramTotal) add(rules *Rules) (Outcome, bool) {
+	h.Fit = h.fit()
+	if h.Fit == RoundedBounds && rules.Repair&RepairRoundedBounds == 0 {
+		h.Fit = OtherBounds
+	}
+	switch {
+	case h.Fit != OtherBounds:
+	case h.Delta.nothing():
+		h.Complete()
+		return 0, true
+	case h.empty():
+		h.Restart() // nothing was counted under the bounds that the stream had
+		return 0, true
+	default:
 		return RestartedLayout, false
 	}
 	// Buckets are checked of their own because nothing makes a producer's count their sum.
@@ -34,17 +66,41 @@ func (h *HistogramTotal) add() (Outcome, bool) {
 	return 0, true
 }
 
-func (h *HistogramTotal) sameLayout() bool {
-	bounds := h.Delta.Bounds
-	if len(h.Counts) != len(h.Delta.Counts) || len(h.Bounds) != len(bounds) {
-		return false
+// nothing reports whether the delta counts nothing.
+func (h *Histogram) nothing() bool { return h.Count == 0 && allZero(h.Counts) }
+
+// empty reports whether the total counts nothing.
+func (h *HistogramTotal) empty() bool {
+	if h.Narrow != nil {
+		return h.Count == 0 && allZero(h.Narrow)
 	}
-	for i, bound := range h.Bounds {
-		if bound != bounds[i] {
+	return h.nothing()
+}
+
+func allZero[T uint32 | uint64](counts []T) bool {
+	for _, v := range counts {
+		if v != 0 {
 			return false
 		}
 	}
 	return true
+}
+
+func (h *HistogramTotal) fit() Fit {
+	bounds := h.Delta.Bounds
+	if len(h.Counts) != len(h.Delta.Counts) || len(h.Bounds) != len(bounds) {
+		return OtherBounds
+	}
+	fit := SameBounds
+	for i, bound := range h.Bounds {
+		if bound != bounds[i] {
+			if !(math.Abs(bound-bounds[i]) <= rounding*max(math.Abs(bound), math.Abs(bounds[i]))) {
+				return OtherBounds
+			}
+			fit = RoundedBounds
+		}
+	}
+	return fit
 }
 
 // addCounts adds delta, which is as long, to counts, or to the narrow ones if these are not yet there. It returns false if a
@@ -90,6 +146,7 @@ func unpackNarrow(counts []uint64, narrow []uint32) {
 
 // Complete unpacks the counts that are still narrow.
 func (h *HistogramTotal) Complete() {
+	h.Fit = OtherBounds // maybe: the delta was not looked at
 	unpackNarrow(h.Counts, h.Narrow)
 	h.Narrow = nil
 }
@@ -102,5 +159,5 @@ func (h *HistogramTotal) Restart() {
 	h.Distribution = h.Delta.Distribution
 	h.Bounds = slices.Clone(h.Delta.Bounds)
 	h.Counts = append(h.Counts[:0], h.Delta.Counts...)
-	h.Narrow = nil
+	h.Narrow, h.Fit = nil, NewBounds
 }

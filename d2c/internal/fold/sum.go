@@ -39,7 +39,7 @@ type SumTotal struct {
 	Reduced Number
 }
 
-func (s *SumTotal) add() (Outcome, bool) {
+func (s *SumTotal) add(*Rules) (Outcome, bool) {
 	if !s.Double && !s.Reduced.Double {
 		a, b := s.Int(), s.Reduced.Int()
 		sum := a + b

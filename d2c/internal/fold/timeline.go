@@ -116,6 +116,9 @@ type Rules struct {
 	Gap        GapPolicy
 	Overlap    OverlapPolicy
 	LateWindow time.Duration
+	Writers    Writers
+	Identical  Identical
+	Repair     Repairs
 }
 
 // Gaps is the time that points have left uncovered, and the part of such time that later ones have covered after all.
@@ -136,7 +139,7 @@ type Timeline struct {
 	Print uint32
 	// Sampled says that the sample at Emitted is of this batch, so that the next may take its place; Replaces that it does.
 	Sampled, Replaces bool
-	Gaps  GapSet
+	Gaps              GapSet
 }
 
 // Delta is what classification knows of a point.
@@ -210,7 +213,7 @@ type Lives struct {
 // producer whose start never moves does, each time its stream is opened. What ends before the process began is taken for a
 // replay.
 func (l *Lives) cut(p Interval) bool {
-	return p.Start != 0 && (p.Start < l.Expired || p.Start < l.Began && l.Began < p.Time)
+	return p.Start != 0 && (p.Start <= l.Expired || p.Start < l.Began && l.Began < p.Time)
 }
 
 // Open begins the stream at its first point.
@@ -224,7 +227,10 @@ func (t *Timeline) Open(p Delta, lives *Lives, rules *Rules) {
 		t.Start = p.Time
 	case lives.cut(p.Interval):
 		// So here, lest a lower value comes under a start of before. What is missing from before the point may still come.
-		t.Start, t.Restarted = p.Time, true
+		if t.Start = p.Time; rules.Writers == WritersMany {
+			break
+		}
+		t.Restarted = true
 		if window := max(p.Time-int64(rules.LateWindow), 1); window < p.Start {
 			t.Gaps.insert(Interval{window, p.Start})
 		}
@@ -295,7 +301,7 @@ func (t *Timeline) emit(at int64) {
 	t.Replaces = false
 	if at < t.Emitted+lateStep && at/lateStep <= t.Emitted/lateStep {
 		if t.Sampled {
-			at, t.Replaces = t.Emitted, true
+			at, t.Replaces = max(at, t.Emitted), true
 		} else {
 			at = t.Emitted + lateStep
 		}
@@ -324,7 +330,7 @@ func (t *Timeline) Mark(at int64) Outcome {
 // Total is the value of one stream together with the delta that is about to be added to it.
 type Total interface {
 	// add adds the delta. If it cannot, it returns the restart that would help, and the total is of no use any more.
-	add() (restart Outcome, ok bool)
+	add(rules *Rules) (restart Outcome, ok bool)
 	// share reduces the delta to part of whole nanoseconds, where its kind can be divided.
 	share(part, whole int64)
 	// Restart makes the delta the total.
@@ -348,7 +354,7 @@ func Fold(t *Timeline, v Total, p Delta, rules *Rules, gaps *Gaps) Outcome {
 			covered := Interval{p.Start, t.Last}
 			v.share(p.Time-t.Last+t.Gaps.overlap(covered), p.Time-p.Start)
 		}
-		if restart, ok := v.add(); !ok {
+		if restart, ok := v.add(rules); !ok {
 			if p.Time < t.Last {
 				return DroppedTooLate
 			}
@@ -360,4 +366,28 @@ func Fold(t *Timeline, v Total, p Delta, rules *Rules, gaps *Gaps) Outcome {
 	}
 	t.Accept(o, p, rules, gaps)
 	return o
+}
+
+// FoldUnordered takes one point of many writers into a stream, whatever its interval.
+func FoldUnordered(t *Timeline, v Total, p Delta, rules *Rules) Outcome {
+	if p.Time <= t.Floor || t.Restarted && p.Time <= t.Start {
+		return DroppedTooLate // of a life before, in which it may have been counted
+	}
+	o := AddedUnordered
+	if restart, ok := v.add(rules); !ok {
+		o = restart
+		v.Restart()
+		t.Start = max(t.Emitted, t.Start+1)
+		t.Sampled = false
+	}
+	t.Print, t.Last = p.Print, max(t.Last, p.Time)
+	t.emit(p.Time)
+	return o
+}
+
+// Answer has the latest sample given out once more.
+func (t *Timeline) Answer(v Total) Outcome {
+	t.repeat()
+	v.Complete()
+	return Repeated
 }

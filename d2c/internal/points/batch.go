@@ -5,6 +5,7 @@ package points
 
 import (
 	"slices"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -30,8 +31,12 @@ type Batch struct {
 	given      []outcome        // of those that are kept: see Keep
 	Dropped    bool             // some point is to be removed
 	maxBuckets int
-	spare      int // bucket counts that samples which are not the last of their streams may still have
+	repair     fold.Repairs
+	arrival    int64    // the time of points without one, zero to drop them
+	owned      []uint64 // bucket counts of points that were repaired
+	spare      int      // bucket counts that samples which are not the last of their streams may still have
 
+	twins  map[twin]uint64 // how many there were of each
 	staged stage
 	direct bool // what points get is written to them at once
 
@@ -49,6 +54,8 @@ const withheld = 0x80
 type Result struct {
 	// Counts are the points by outcome.
 	Counts [fold.NumOutcomes]uint64
+	// Repaired are the points by what was repaired of them; a point may be among several.
+	Repaired [fold.NumRepairs]uint64
 	// Gaps is the time that turned out to be covered by no delta, and of such time what was covered after all.
 	Gaps fold.Gaps
 	// Stored is set if the store has confirmed what the batch came to; Outstanding if the batch goes out before it has.
@@ -68,6 +75,8 @@ type Item struct {
 	Kind     table.Kind
 	Double   bool
 	Marker   bool // "no recorded value"
+	// Repaired is what was repaired of the point.
+	Repaired fold.Repairs
 	flags    uint8
 }
 
@@ -81,6 +90,8 @@ const (
 	flagMonotonic = 1 << iota // a sum that must not fall
 	flagMore                  // of the stream there are later items in the batch
 	flagWithheld
+	flagBounds  // the sample has other bounds than the point
+	flagArrived // its time is that of its arrival
 )
 
 // Monotonic reports whether the point is of a stream that must not fall.
@@ -104,12 +115,32 @@ func (b *Batch) Reset() {
 	b.deltas, b.metrics, b.outcomes = b.deltas[:0], b.metrics[:0], b.outcomes[:0]
 	b.Dropped, b.direct, b.spare, b.Route = false, true, 0, 0
 	b.Result = Result{}
+	if cap(b.owned) > maxScratch {
+		b.owned = nil
+	}
+	b.owned = b.owned[:0]
 	b.staged.reset()
 }
 
-// Identify finds the stream of every delta point and sets malformed points aside. It changes nothing in md.
-func (b *Batch) Identify(md pmetric.Metrics, seed streamid.Seed, maxBuckets int) {
-	b.maxBuckets, b.direct, b.spare = maxBuckets, true, spareAtFirst
+// Reading says how points are read.
+type Reading struct {
+	Seed       streamid.Seed
+	MaxBuckets int
+	Repair     fold.Repairs
+	// Arrival has a point without a time get that of its arrival.
+	Arrival bool
+	// Multiset has identical points of a batch told apart.
+	Multiset bool
+}
+
+// Identify finds the stream of every delta point and sets malformed points aside. It changes nothing in md. now is the time.
+func (b *Batch) Identify(md pmetric.Metrics, r *Reading, now time.Time) {
+	b.maxBuckets, b.repair, b.direct, b.spare = r.MaxBuckets, r.Repair, true, spareAtFirst
+	b.arrival = 0
+	if r.Arrival {
+		b.arrival = now.UnixNano()
+	}
+	seed := r.Seed
 	rms := md.ResourceMetrics()
 	for i := range rms.Len() {
 		rm := rms.At(i)
@@ -143,6 +174,37 @@ func (b *Batch) Identify(md pmetric.Metrics, seed streamid.Seed, maxBuckets int)
 			}
 		}
 	}
+	if r.Multiset {
+		b.tellApart()
+	}
+}
+
+// tellApart gives points of the batch that are identical, of one stream, fingerprints of their own: the first has the same in
+// every batch, so has the second, and so on. So of identical points as many are new as there are more than in a batch before.
+func (b *Batch) tellApart() {
+	if b.twins == nil {
+		b.twins = map[twin]uint64{}
+	}
+	for i := range b.Items {
+		it := &b.Items[i]
+		t := twin{it.ID, it.Print}
+		n := b.twins[t]
+		b.twins[t] = n + 1
+		if n > 0 {
+			it.Print = mix(it.Print^print2, n^print3)
+		}
+	}
+	if len(b.twins) > maxScratch {
+		b.twins = nil
+		return
+	}
+	clear(b.twins)
+}
+
+// twin is what identical points of a stream have in common.
+type twin struct {
+	id    streamid.ID
+	print uint64
 }
 
 // deltaPoints returns the number of points of a metric and whether they are deltas.
@@ -217,7 +279,7 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 			p := &b.histograms[it.point]
 			p.HistogramDataPoint = dp
 			if !it.Marker {
-				if o, malformed := p.inspect(b.maxBuckets); malformed {
+				if o, malformed := b.inspectHistogram(p, &it); malformed {
 					b.histograms = b.histograms[:it.point]
 					b.malformed(o)
 					continue
@@ -239,7 +301,7 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 			p := &b.exponentials[it.point]
 			p.ExponentialHistogramDataPoint = dp
 			if !it.Marker {
-				if o, malformed := p.inspect(); malformed {
+				if o, malformed := b.inspectExponential(p, &it); malformed {
 					b.exponentials = b.exponentials[:it.point]
 					b.malformed(o)
 					continue
@@ -253,15 +315,27 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 }
 
 // timed takes a point's interval, or sets the point aside.
-func (b *Batch) timed(it *Item, start, time pcommon.Timestamp, flags pmetric.DataPointFlags) bool {
+func (b *Batch) timed(it *Item, start, end pcommon.Timestamp, flags pmetric.DataPointFlags) bool {
 	it.Marker = flags.NoRecordedValue()
-	if time == 0 || time > fold.MaxTime || start > time && !it.Marker {
+	if end == 0 && b.arrival > 0 {
+		it.Interval = fold.Interval{Time: b.arrival}
+		it.flags |= flagArrived
+		return true
+	}
+	if end == 0 || end > fold.MaxTime {
 		b.malformed(fold.DroppedTime)
 		return false
 	}
-	it.Interval = fold.Interval{Start: int64(start), Time: int64(time)}
-	if start >= time {
+	it.Interval = fold.Interval{Start: int64(start), Time: int64(end)}
+	if start >= end {
 		it.Interval.Start = 0
+		if start > end && !it.Marker {
+			if b.repair&fold.RepairStartAfterTime == 0 {
+				b.malformed(fold.DroppedTime)
+				return false
+			}
+			it.Repaired |= fold.RepairStartAfterTime
+		}
 	}
 	return true
 }
@@ -310,7 +384,7 @@ func (b *Batch) identified(it *Item, id streamid.ID) {
 	to.Value, to.Print = it.Value, it.Print
 	to.point = it.point
 	to.position = int32(len(b.outcomes))
-	to.Kind, to.Double, to.Marker, to.flags = it.Kind, it.Double, it.Marker, it.flags
+	to.Kind, to.Double, to.Marker, to.Repaired, to.flags = it.Kind, it.Double, it.Marker, it.Repaired, it.flags
 	b.outcomes = append(b.outcomes, 0)
 }
 
@@ -345,12 +419,27 @@ func (b *Batch) Shard(shard int) []int32 {
 // Note says what became of an item.
 func (b *Batch) Note(it *Item, o fold.Outcome) {
 	b.Counts[o]++
+	if it.Repaired != 0 && !o.Dropped() {
+		b.countRepairs(it, 1)
+	}
 	if it.flags&flagWithheld != 0 {
 		o |= withheld
 	}
 	b.outcomes[it.position] = o
 	b.Dropped = b.Dropped || removed(o)
 }
+
+// countRepairs adds n to the counts of what was repaired of an item.
+func (b *Batch) countRepairs(it *Item, n uint64) {
+	for i := range b.Repaired {
+		if it.Repaired&(1<<i) != 0 {
+			b.Repaired[i] += n
+		}
+	}
+}
+
+// Arrived reports whether the item's time is that of its arrival.
+func (it *Item) Arrived() bool { return it.flags&flagArrived != 0 }
 
 // removed reports whether a point leaves the batch.
 func removed(o outcome) bool { return o&withheld != 0 || o.Dropped() || o == fold.Kept }
@@ -414,11 +503,14 @@ func (b *Batch) PutNumber(it *Item, n fold.Number) {
 	b.staged.numbers[it.point] = n
 }
 
-// PutHistogram gives the point a total.
-func (b *Batch) PutHistogram(it *Item, h *fold.Histogram, o fold.Outcome) {
+// PutHistogram gives the point a total, whose bounds are or are not the point's.
+func (b *Batch) PutHistogram(it *Item, h *fold.Histogram, bounds bool) {
 	if b.direct {
-		b.histograms[it.point].write(h, o)
+		b.histograms[it.point].write(h, bounds)
 		return
+	}
+	if it.flags &^= flagBounds; bounds {
+		it.flags |= flagBounds
 	}
 	b.staged.histogram(it.point, h)
 }

@@ -28,46 +28,134 @@ type exponentialPoint struct {
 	value fold.Exponential
 }
 
-// inspect reads the point, and returns its outcome if it is malformed.
-func (p *histogramPoint) inspect(maxBuckets int) (o fold.Outcome, malformed bool) {
+// inspect reads the point and repairs what may be, or returns its outcome if it is malformed. A point that counts nothing is
+// well-formed, whatever else it says: an SDK may say that the least of no values is infinite.
+func (b *Batch) inspectHistogram(p *histogramPoint, it *Item) (o fold.Outcome, malformed bool) {
 	v := &p.value
 	readHistogram(&v.Distribution, p.HistogramDataPoint)
-	if !v.Finite() {
-		return fold.DroppedNotFinite, true
-	}
 	v.Bounds, v.Counts = boundsOf(p.ExplicitBounds()), countsOf(p.BucketCounts())
-	n := len(v.Counts)
-	if n > maxBuckets || n != len(v.Bounds)+1 && (n != 0 || len(v.Bounds) != 0) {
-		return fold.DroppedBuckets, true
-	}
-	previous := math.Inf(-1)
-	for i, bound := range v.Bounds {
-		if !(bound > previous) && (i > 0 || !math.IsInf(bound, -1)) {
+	if !b.repairBuckets(v, it) {
+		if v.Count != 0 || !allZero(v.Counts) {
 			return fold.DroppedBuckets, true
 		}
-		previous = bound
+		v.Bounds, v.Counts = nil, nil
+	}
+	if v.Count == 0 && allZero(v.Counts) {
+		v.Distribution = fold.Distribution{}
+	}
+	if !v.Finite() {
+		return fold.DroppedNotFinite, true
 	}
 	return 0, false
 }
 
+func allZero(counts []uint64) bool {
+	for _, v := range counts {
+		if v != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// repairBuckets makes bounds, counts and count fit each other where there is one way to, and reports whether they do. The
+// data point is not written to.
+func (b *Batch) repairBuckets(v *fold.Histogram, it *Item) bool {
+	n := len(v.Bounds)
+	if n > 0 && math.IsInf(v.Bounds[n-1], 1) && b.repair&fold.RepairInfiniteBound != 0 {
+		n--
+		v.Bounds = v.Bounds[:n]
+		if len(v.Counts) == n+2 { // nothing is above infinity
+			if v.Counts[n+1] != 0 {
+				return false
+			}
+			v.Counts = v.Counts[:n+1]
+		}
+		it.Repaired |= fold.RepairInfiniteBound
+	}
+	previous := math.Inf(-1)
+	for i, bound := range v.Bounds {
+		if !(bound > previous) && (i > 0 || !math.IsInf(bound, -1)) {
+			return false
+		}
+		previous = bound
+	}
+	if len(v.Counts) == n+1 && v.Count != 0 || n == 0 && len(v.Counts) == 0 {
+		return len(v.Counts) <= b.maxBuckets // nearly all
+	}
+	if len(v.Counts) > n+1 || n >= b.maxBuckets {
+		return false
+	}
+	sum, carry := uint64(0), uint64(0)
+	for _, c := range v.Counts {
+		var c1 uint64
+		sum, c1 = bits.Add64(sum, c, 0)
+		carry |= c1
+	}
+	if carry != 0 {
+		return false
+	}
+	if v.Count == 0 && sum > 0 && b.repair&fold.RepairMissingCount != 0 {
+		v.Count = sum
+		it.Repaired |= fold.RepairMissingCount
+	}
+	missing := n + 1 - len(v.Counts)
+	switch {
+	case missing == 0:
+		return true
+	case len(v.Counts) == 0 && v.Count != 0:
+		return false // nothing says in which buckets
+	case v.Count == sum:
+		if b.repair&fold.RepairTrailingBuckets == 0 {
+			return false
+		}
+		it.Repaired |= fold.RepairTrailingBuckets
+		v.Counts = b.own(v.Counts, n+1)
+		return true
+	case missing == 1 && v.Count > sum:
+		if b.repair&fold.RepairOverflowBucket == 0 {
+			return false
+		}
+		it.Repaired |= fold.RepairOverflowBucket
+		v.Counts = b.own(v.Counts, n+1)
+		v.Counts[n] = v.Count - sum
+		return true
+	}
+	return false
+}
+
+// own returns a copy of counts with room for n of them, the further ones zero.
+func (b *Batch) own(counts []uint64, n int) []uint64 {
+	from := len(b.owned)
+	b.owned = append(b.owned, counts...)
+	for len(b.owned) < from+n {
+		b.owned = append(b.owned, 0)
+	}
+	return b.owned[from : from+n : from+n]
+}
+
 // write puts the total into the point that held the delta.
-func (p *histogramPoint) write(h *fold.Histogram, o fold.Outcome) {
+func (p *histogramPoint) write(h *fold.Histogram, bounds bool) {
 	writeHistogram(&h.Distribution, p.HistogramDataPoint)
 	p.BucketCounts().FromRaw(h.Counts)
-	if o == fold.Repeated { // maybe of a point from before the bounds changed
+	if bounds {
 		p.ExplicitBounds().FromRaw(h.Bounds)
 	}
 }
 
-// inspect reads the point, and returns its outcome if it is malformed.
-func (p *exponentialPoint) inspect() (o fold.Outcome, malformed bool) {
+// inspectExponential reads the point and repairs what may be, or returns its outcome if it is malformed. Where there are no
+// buckets the scale is of nothing, and where there is no zero count the threshold is.
+func (b *Batch) inspectExponential(p *exponentialPoint, it *Item) (o fold.Outcome, malformed bool) {
 	v := &p.value
 	readExponential(&v.Distribution, p.ExponentialHistogramDataPoint)
 	v.Scale, v.ZeroCount, v.ZeroThreshold = int(p.Scale()), p.ZeroCount(), p.ZeroThreshold()
 	readBuckets(&v.Ranges[0], p.Positive())
 	readBuckets(&v.Ranges[1], p.Negative())
-	if !v.Finite() || !fold.Finite(v.ZeroThreshold) {
-		return fold.DroppedNotFinite, true
+	if v.Buckets() == 0 {
+		v.Scale = min(max(v.Scale, fold.MinScale), fold.MaxScale)
+	}
+	if v.ZeroCount == 0 {
+		v.ZeroThreshold = 0
 	}
 	if v.Scale < fold.MinScale || v.Scale > fold.MaxScale || v.ZeroThreshold < 0 {
 		return fold.DroppedScale, true
@@ -86,6 +174,17 @@ func (p *exponentialPoint) inspect() (o fold.Outcome, malformed bool) {
 	}
 	if carry != 0 {
 		return fold.DroppedBuckets, true
+	}
+	if v.Count == 0 {
+		if total == 0 {
+			v.Distribution = fold.Distribution{}
+		} else if b.repair&fold.RepairMissingCount != 0 {
+			v.Count = total
+			it.Repaired |= fold.RepairMissingCount
+		}
+	}
+	if !v.Finite() || !fold.Finite(v.ZeroThreshold) {
+		return fold.DroppedNotFinite, true
 	}
 	return 0, false
 }
@@ -194,7 +293,7 @@ func Total(rec *table.Record) any {
 	switch rec.Kind {
 	case table.KindHistogram:
 		p := histogramPoint{HistogramDataPoint: pmetric.NewHistogramDataPoint()}
-		p.write(&rec.Histogram, fold.Repeated)
+		p.write(&rec.Histogram, true)
 		return p.HistogramDataPoint
 	case table.KindExponentialHistogram:
 		p := exponentialPoint{ExponentialHistogramDataPoint: pmetric.NewExponentialHistogramDataPoint()}

@@ -57,7 +57,12 @@ func printCounts(h uint64, counts []uint64) uint64 {
 }
 
 func printHistogram(h uint64, v *fold.Histogram) uint64 {
-	return printCounts(printDistribution(h, &v.Distribution), v.Counts)
+	sum, k := uint64(0), uint64(print2)
+	for _, bound := range v.Bounds {
+		sum += (math.Float64bits(bound) ^ k) * print0
+		k += print1
+	}
+	return printCounts(printDistribution(h^sum, &v.Distribution), v.Counts)
 }
 
 func printExponential(h uint64, v *fold.Exponential) uint64 {

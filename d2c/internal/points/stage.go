@@ -48,7 +48,12 @@ func (b *Batch) NoteGaps(it *Item, opened, filled time.Duration) {
 // Undo takes back what folding the item has left in the batch.
 func (b *Batch) Undo(it *Item) {
 	gaps := &b.staged.gaps[it.position]
-	b.Counts[b.Outcome(it)]--
+	o := b.Outcome(it)
+	b.Counts[o]--
+	if it.Repaired != 0 && !o.Dropped() {
+		b.countRepairs(it, ^uint64(0))
+	}
+	it.Repaired &^= fold.RepairRoundedBounds
 	b.Gaps.Opened -= gaps[0]
 	b.Gaps.Filled -= gaps[1]
 	it.flags &^= flagWithheld
@@ -63,7 +68,7 @@ func (b *Batch) Restart() {
 			b.Undo(it)
 			b.outcomes[it.position] = 0
 		}
-		it.Slot, it.flags = nil, it.flags&flagMonotonic
+		it.Slot, it.flags = nil, it.flags&(flagMonotonic|flagArrived)
 	}
 }
 
@@ -141,7 +146,7 @@ func (b *Batch) unstage() {
 		case it.Kind == table.KindSum:
 			setNumber(b.numbers[it.point], s.numbers[it.point])
 		case it.Kind == table.KindHistogram:
-			b.histograms[it.point].write(&s.histograms[it.point], b.outcomes[it.position])
+			b.histograms[it.point].write(&s.histograms[it.point], it.flags&flagBounds != 0)
 		default:
 			b.exponentials[it.point].write(&s.exponentials[it.point])
 		}

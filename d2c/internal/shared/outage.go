@@ -268,7 +268,7 @@ func (k *Keeper) adopt(tx *commit.Tx, n int, there bool, r *lineage) bool {
 	}
 	if there {
 		tx.Restart(n)
-		tx.Judge(n, &k.record.Timeline)
+		tx.Judge(n, &k.record)
 	}
 	return true
 }

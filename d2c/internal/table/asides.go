@@ -15,21 +15,42 @@ import (
 //
 //	emitted 8, horizon W, 4 gaps of 2 W each (start, end); a distance of zero is none
 //
-// W is 5 bytes for late windows of up to 2^40 ns (18 minutes), 8 for longer ones.
+// W is 5 bytes for late windows of up to 2^40 ns (18 minutes), 8 for longer ones. Streams of many writers have no gaps, and a block
+// with what they remember:
+//
+//	emitted 8, reference 8
 type asides struct {
-	width  int // W
+	form   asideForm
 	chunks [][]byte
 	used   uint32 // records ever handed out
 	free   []uint32
 }
 
-const (
-	asideChunk = 256 // records; of 53 bytes they are a size class of the Go allocator
+// asideForm is the form of all records.
+type asideForm uint8
 
-	narrowAside, wideAside = 5, 8
+const (
+	narrowAside asideForm = iota // of 5 bytes a distance
+	wideAside                    // of 8
+	memoryAside
 )
 
-func (a *asides) size() int { return 8 + a.width*(1+2*fold.MaxGaps) }
+const asideChunk = 256 // records; of 53 bytes they are a size class of the Go allocator
+
+// width is W.
+func (a *asides) width() int {
+	if a.form == narrowAside {
+		return 5
+	}
+	return 8
+}
+
+func (a *asides) size() int {
+	if a.form == memoryAside {
+		return 16
+	}
+	return 8 + a.width()*(1+2*fold.MaxGaps)
+}
 
 func (a *asides) at(i uint32) []byte {
 	size := a.size()
@@ -37,17 +58,19 @@ func (a *asides) at(i uint32) []byte {
 	return a.chunks[i/asideChunk][at : at+size : at+size]
 }
 
-// add returns the number of a record with any content.
+// add returns the number of an empty record.
 func (a *asides) add() uint32 {
 	if n := len(a.free); n > 0 {
 		i := a.free[n-1]
 		a.free = a.free[:n-1]
+		clear(a.at(i))
 		return i
 	}
 	if int(a.used) == asideChunk*len(a.chunks) {
 		a.chunks = append(a.chunks, make([]byte, asideChunk*a.size()))
 	}
 	a.used++
+	clear(a.at(a.used - 1))
 	return a.used - 1
 }
 
@@ -63,14 +86,14 @@ func (a *asides) sparse() bool { return len(a.free) > int(a.used)/2 }
 // distances reads and writes numbers of W bytes.
 
 func (a *asides) get(b []byte) int64 {
-	if a.width == narrowAside {
+	if a.form == narrowAside {
 		return int64(binary.LittleEndian.Uint32(b)) | int64(b[4])<<32
 	}
 	return int64(binary.LittleEndian.Uint64(b))
 }
 
 func (a *asides) put(b []byte, v int64) {
-	if a.width == narrowAside {
+	if a.form == narrowAside {
 		binary.LittleEndian.PutUint32(b, uint32(v))
 		b[4] = byte(v >> 32)
 		return
@@ -80,7 +103,7 @@ func (a *asides) put(b []byte, v int64) {
 
 // reach is the largest distance that there is room for.
 func (a *asides) reach() int64 {
-	if a.width == narrowAside {
+	if a.form == narrowAside {
 		return 1<<40 - 1
 	}
 	return 1<<63 - 1
@@ -91,18 +114,20 @@ func (a *asides) read(b []byte, t *fold.Timeline) {
 	t.Emitted = int64(binary.LittleEndian.Uint64(b))
 	b = b[8:]
 	g := &t.Gaps
-	g.Horizon = 0
+	g.Horizon, g.N = 0, 0
+	if a.form == memoryAside {
+		return
+	}
 	if d := a.get(b); d != 0 {
 		g.Horizon = t.Last - d
 	}
-	g.N = 0
 	for g.N < fold.MaxGaps {
-		b = b[a.width:]
+		b = b[a.width():]
 		start := a.get(b)
 		if start == 0 {
 			return
 		}
-		b = b[a.width:]
+		b = b[a.width():]
 		g.Gaps[g.N] = fold.Interval{Start: t.Last - start, Time: t.Last - a.get(b)}
 		g.N++
 	}
@@ -111,19 +136,22 @@ func (a *asides) read(b []byte, t *fold.Timeline) {
 // write makes a record of t. What of a gap is out of reach is out of any late window, too.
 func (a *asides) write(b []byte, t *fold.Timeline) {
 	binary.LittleEndian.PutUint64(b, uint64(t.Emitted))
+	if a.form == memoryAside {
+		return
+	}
 	b = b[8:]
 	clear(b)
 	if d := t.Last - t.Gaps.Horizon; t.Gaps.Horizon != 0 && d <= a.reach() {
 		a.put(b, d)
 	}
-	b = b[a.width:]
+	b = b[a.width():]
 	for _, gap := range t.Gaps.Gaps[:t.Gaps.N] {
 		end := t.Last - gap.Time
 		if end >= a.reach() {
 			continue
 		}
 		a.put(b, min(t.Last-gap.Start, a.reach()))
-		a.put(b[a.width:], end)
-		b = b[2*a.width:]
+		a.put(b[a.width():], end)
+		b = b[2*a.width():]
 	}
 }

@@ -6,6 +6,7 @@ package table
 import (
 	"testing"
 
+	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -46,13 +47,13 @@ func TestCraftedIdentitiesCostNoMore(t *testing.T) {
 	for i := range uint64(streams) {
 		honest = append(honest, streamid.ID{Hi: rng.hash(streamid.ID{Hi: i, Lo: 1}), Lo: rng.hash(streamid.ID{Hi: 2, Lo: i})})
 	}
-	looks, fullest := probes(New(NewKey(), 0), honest)
+	looks, fullest := probes(New(NewKey(), &fold.Rules{}), honest)
 	for name, id := range crafted {
 		var ids []streamid.ID
 		for i := range uint64(streams) {
 			ids = append(ids, id(i))
 		}
-		l, f := probes(New(NewKey(), 0), ids)
+		l, f := probes(New(NewKey(), &fold.Rules{}), ids)
 		t.Logf("%s: %d looks, honest %d; fullest shard %d, honest %d", name, l, looks, f, fullest)
 		if l > 2*looks || f > 2*fullest {
 			t.Errorf("%s: %d looks, honest %d; fullest shard %d, honest %d", name, l, looks, f, fullest)

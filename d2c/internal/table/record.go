@@ -18,9 +18,10 @@ import (
 // The state of streams outside the table, version 1. Numbers are little-endian or, where named so, varints; those that are
 // signed are so in zigzag.
 //
-//	record   id 16, flags 1, fingerprint of the latest delta 3, seen (Unix seconds), start and last, [aside], value
+//	record   id 16, flags 1, fingerprint of the latest delta 3, seen (Unix seconds), start and last, [aside], [memory], value
 //	         (the three times signed varints: by how much more than that of the record before in the section, or than zero)
 //	aside    emitted 8, horizon 8, number of gaps 1, gaps of 16 each (start, end)
+//	memory   n varint, n times the fingerprint of a delta 8, when it was counted 4 (Unix seconds)
 //	sum      an int64 as a signed varint, or a float64 8
 //	histogram    distribution, bounds varint (number in the section's list), n varint, n counts varint
 //	exponential  distribution, scale 1, zero count varint, zero threshold 8, 2 offsets of 4, 2 n varint, counts varint
@@ -37,7 +38,8 @@ const (
 	recordRestarted = 1 << 3
 	recordMarked    = 1 << 4
 	recordAside     = 1 << 5
-	recordKnown     = 1<<6 - 1
+	recordMemory    = 1 << 6
+	recordKnown     = 1<<7 - 1
 )
 
 // recordHeader is the size of what all records begin with, maxRecordSum more than that of any sum without an aside.
@@ -54,6 +56,7 @@ type RecordWriter struct {
 	Records []byte
 	// bounds of histograms are written once per section.
 	bounds [][]float64
+	memory []Remembered // scratch
 	// Those of the record before.
 	seen, start, last int64
 }
@@ -80,6 +83,9 @@ func (w *RecordWriter) Add(sh *Shard, s *Slot, epoch int64) {
 	}
 	if s.Meta>>asideShift != 0 {
 		flags |= recordAside
+		if sh.memory(s) != 0 {
+			flags |= recordMemory
+		}
 	}
 	seen := max(epoch+int64(s.Seen), 0)
 	n := len(w.Records)
@@ -107,6 +113,14 @@ func (w *RecordWriter) Add(sh *Shard, s *Slot, epoch int64) {
 		for _, gap := range t.Gaps.Gaps[:t.Gaps.N] {
 			b = binary.LittleEndian.AppendUint64(b, uint64(gap.Start))
 			b = binary.LittleEndian.AppendUint64(b, uint64(gap.Time))
+		}
+	}
+	if flags&recordMemory != 0 {
+		w.memory = sh.appendMemory(w.memory[:0], s)
+		b = binary.AppendUvarint(b, uint64(len(w.memory)))
+		for _, r := range w.memory {
+			b = binary.LittleEndian.AppendUint64(b, r.Print)
+			b = binary.LittleEndian.AppendUint32(b, r.At)
 		}
 	}
 	switch s.Kind() {
@@ -214,6 +228,7 @@ type Record struct {
 	Kind     Kind
 	Seen     uint32 // Unix seconds
 	Timeline fold.Timeline
+	Memory   []Remembered // of many writers
 
 	Number      fold.Number
 	Histogram   fold.Histogram
@@ -272,8 +287,22 @@ func (r *RecordReader) Next(rec *Record) bool {
 	if flags&recordAside != 0 {
 		r.aside(t)
 	}
-	// The start of a restart may be after last: it is not before what was emitted.
-	if flags&^recordKnown != 0 || t.Start < 0 || t.Start > t.Last && !t.Restarted || t.Last <= 0 || t.Last > fold.MaxTime || t.Emitted < t.Last {
+	rec.Memory = rec.Memory[:0]
+	if flags&recordMemory != 0 {
+		n := r.count(12)
+		if n > 2*MaxMemory {
+			r.fail()
+		}
+		for range n {
+			m := Remembered{r.uint64(), uint32(r.uint(4))}
+			if m.Print == 0 {
+				r.fail()
+			}
+			rec.Memory = append(rec.Memory, m)
+		}
+	}
+	// The start of a restart may be after last, but not after what was emitted.
+	if flags&^recordKnown != 0 || t.Start < 0 || t.Start > t.Emitted || t.Last <= 0 || t.Last > fold.MaxTime || t.Emitted < t.Last {
 		r.fail()
 	}
 	rec.Kind = Kind(flags & flagKind)
@@ -456,12 +485,16 @@ func (sh *Shard) Set(s *Slot, rec *Record) {
 	s.Meta &^= FlagFresh
 	s.Seen = rec.Seen
 	sh.SetTimeline(s, &rec.Timeline)
+	if sh.asides.form == memoryAside {
+		sh.recall(s, rec.Memory)
+	}
 }
 
 // Read makes of what the shard has of a stream what it would be read as.
 func (sh *Shard) Read(s *Slot, r *Record) {
 	r.ID, r.Kind = s.ID, s.Kind()
 	sh.Timeline(s, &r.Timeline)
+	r.Memory = sh.appendMemory(r.Memory[:0], s)
 	switch r.Kind {
 	case KindSum:
 		r.Number = s.Number()
@@ -481,6 +514,7 @@ func (sh *Shard) Read(s *Slot, r *Record) {
 // Clone returns a copy that shares nothing with r.
 func (r *Record) Clone() *Record {
 	c := *r
+	c.Memory = slices.Clone(r.Memory)
 	c.Histogram.Bounds, c.Histogram.Counts = slices.Clone(r.Histogram.Bounds), slices.Clone(r.Histogram.Counts)
 	for i := range c.Exponential.Ranges {
 		c.Exponential.Ranges[i].Counts = slices.Clone(r.Exponential.Ranges[i].Counts)

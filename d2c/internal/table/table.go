@@ -8,7 +8,6 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"sync"
-	"time"
 	"unsafe"
 
 	"github.com/deltaring/deltaring/d2c/internal/fold"
@@ -54,15 +53,19 @@ func (k *Key) hash(id streamid.ID) uint64 {
 	return hi ^ lo
 }
 
-// New returns an empty table, for streams that remember gaps for as long as the late window.
-func New(key Key, lateWindow time.Duration) *Table {
+// New returns an empty table, for streams under some rules.
+func New(key Key, rules *fold.Rules) *Table {
 	t := &Table{}
 	t.Rekey(key)
+	form := narrowAside
+	switch {
+	case rules.Writers == fold.WritersMany:
+		form = memoryAside
+	case rules.LateWindow >= 1<<40:
+		form = wideAside
+	}
 	for i := range t.Shards {
-		a := &t.Shards[i].asides
-		if a.width = narrowAside; int64(lateWindow) > a.reach() {
-			a.width = wideAside
-		}
+		t.Shards[i].asides.form = form
 	}
 	return t
 }
@@ -102,8 +105,8 @@ func (t *Table) Memory() (n int64) {
 // SetLike makes the shard, which is empty, one for streams that come from t.
 func (sh *Shard) SetLike(t *Table) {
 	sh.key = t.key
-	if width := t.Shards[0].asides.width; sh.asides.width != width {
-		sh.asides = asides{width: width}
+	if form := t.Shards[0].asides.form; sh.asides.form != form {
+		sh.asides = asides{form: form}
 	}
 }
 
@@ -171,8 +174,6 @@ type Shard struct {
 	Tagged bool // state is shared
 	// Floor is the time up to which streams of this shard may have been lost: none opens at or before it.
 	Floor int64
-	// Expired is the latest time given out of any stream that Expire has forgotten.
-	Expired int64
 	// Moves counts the removals that gave streams other numbers.
 	Moves uint64
 
@@ -285,15 +286,17 @@ func (sh *Shard) reindex(size int) {
 	}
 }
 
-// Expire forgets the streams last seen more than age before now.
-func (sh *Shard) Expire(now, age uint32) (expired int) {
-	return sh.Remove(func(_ int, s *Slot) bool {
+// Expire forgets the streams last seen more than age before now. It returns how many these are, and the latest time given out
+// of any.
+func (sh *Shard) Expire(now, age uint32) (expired int, emitted int64) {
+	expired = sh.Remove(func(_ int, s *Slot) bool {
 		if now <= s.Seen || now-s.Seen <= age {
 			return false
 		}
-		sh.Expired = max(sh.Expired, sh.Emitted(s))
+		emitted = max(emitted, sh.Emitted(s))
 		return true
 	})
+	return expired, emitted
 }
 
 // Remove forgets the streams that gone is true for, and gives back the memory that this frees. It goes from the last slot to
@@ -340,7 +343,7 @@ func (sh *Shard) Remove(gone func(number int, s *Slot) bool) (removed int) {
 // compact copies asides and blocks together where most of them are free.
 func (sh *Shard) compact() {
 	if sh.asides.sparse() {
-		kept := asides{width: sh.asides.width}
+		kept := asides{form: sh.asides.form}
 		for i := range sh.N {
 			if s := sh.Slot(i); s.Meta>>asideShift != 0 {
 				n := kept.add()
@@ -353,11 +356,18 @@ func (sh *Shard) compact() {
 	if sh.blocks.sparse() {
 		var blocks slab
 		for i := range sh.N {
-			if s := sh.Slot(i); s.Kind() != KindSum {
+			s := sh.Slot(i)
+			if s.Kind() != KindSum {
 				from := sh.blocks.block(blockRef(s.value))
 				ref := blocks.alloc(len(from))
 				copy(blocks.block(ref), from)
 				s.value = uint64(ref)
+			}
+			if ref := sh.memory(s); ref != 0 {
+				from := sh.blocks.block(ref - 1)
+				ref = blocks.alloc(len(from))
+				copy(blocks.block(ref), from)
+				sh.setMemory(s, ref+1)
 			}
 		}
 		sh.blocks = blocks
@@ -369,7 +379,7 @@ func (sh *Shard) Clear() {
 	const maxKept = 1 << 15 // streams
 	if sh.room > maxKept || sh.blocks.bytes > 1<<24 || len(sh.bounds.sets) > 1<<10 {
 		sh.index, sh.N, sh.chunks, sh.room = nil, 0, nil, 0
-		sh.asides, sh.blocks, sh.bounds = asides{width: sh.asides.width}, slab{}, boundsTable{}
+		sh.asides, sh.blocks, sh.bounds = asides{form: sh.asides.form}, slab{}, boundsTable{}
 		return
 	}
 	clear(sh.index)
@@ -418,7 +428,7 @@ func (sh *Shard) SetTimeline(s *Slot, t *fold.Timeline) {
 	if t.Marked {
 		s.Meta |= flagMarked
 	}
-	if t.Emitted == t.Last && t.Gaps.N == 0 && t.Gaps.Horizon == 0 {
+	if t.Emitted == t.Last && t.Gaps.N == 0 && t.Gaps.Horizon == 0 && sh.memory(s) == 0 {
 		sh.dropAside(s)
 		return
 	}
@@ -430,6 +440,9 @@ func (sh *Shard) SetTimeline(s *Slot, t *fold.Timeline) {
 
 func (sh *Shard) dropAside(s *Slot) {
 	if i := s.Meta >> asideShift; i != 0 {
+		if ref := sh.memory(s); ref != 0 {
+			sh.blocks.release(ref - 1)
+		}
 		sh.asides.free = append(sh.asides.free, i-1)
 		s.Meta &= 1<<asideShift - 1
 	}
@@ -460,6 +473,7 @@ func (sh *Shard) CopyFrom(dst *Slot, src *Shard, s *Slot) {
 		var t fold.Timeline
 		src.Timeline(s, &t)
 		sh.SetTimeline(dst, &t)
+		sh.copyMemory(dst, src, s)
 	} else {
 		const flags = FlagRestarted | flagMarked
 		dst.start, dst.last, dst.print = s.start, s.last, s.print

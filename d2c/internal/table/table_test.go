@@ -116,7 +116,7 @@ func TestShardAgainstMap(t *testing.T) {
 	}
 	for seed := range uint64(30) {
 		rng := rand.New(rand.NewPCG(seed, 3))
-		sh := &New(NewKey(), time.Minute).Shards[0]
+		sh := &New(NewKey(), &fold.Rules{LateWindow: time.Minute}).Shards[0]
 		model := map[streamid.ID]*want{}
 		for now := uint32(1); now < 60; now++ {
 			for range rng.IntN(200) {
@@ -173,7 +173,7 @@ func TestShardAgainstMap(t *testing.T) {
 						expired++
 					}
 				}
-				if got := sh.Expire(now, age); got != expired {
+				if got, _ := sh.Expire(now, age); got != expired {
 					t.Fatalf("seed %d: expired %d, want %d", seed, got, expired)
 				}
 			}

@@ -1,0 +1,196 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package table
+
+import "encoding/binary"
+
+// A stream of many writers remembers the fingerprints of its latest deltas, with the time at which each was counted, in a block
+// of its own: two hash tables of one size. New ones go to the first; when that is older than the late window, or full, it
+// becomes the second, and what the second had is forgotten.
+//
+//	since (Unix seconds), slots of a table, used of the first, used of the second; then slots of 3 words: fingerprint, seconds
+const (
+	memorySince = iota
+	memorySlots
+	memoryUsed
+	memoryBefore
+
+	headerMemory = 4
+	wordsPerSlot = 3
+
+	minMemory = 4 // slots of a table
+	// MaxMemory is the number of slots of a table at most; three in four are used. So the latest 768 to 1536 deltas of a stream are
+	// remembered, in 24 KiB, where the late window has as many.
+	MaxMemory = 1024
+)
+
+// Remembered is a delta that was counted.
+type Remembered struct {
+	Print uint64
+	At    uint32 // Unix seconds
+}
+
+// Remembers reports whether a delta with this fingerprint was counted no more than age seconds before now.
+func (sh *Shard) Remembers(s *Slot, print uint64, now, age uint32) bool {
+	ref := sh.memory(s)
+	if ref == 0 {
+		return false
+	}
+	w := sh.blocks.block(ref - 1)
+	slots := w[memorySlots]
+	for _, table := range [2][]uint32{w[headerMemory:][:slots*wordsPerSlot], w[headerMemory+slots*wordsPerSlot:][:slots*wordsPerSlot]} {
+		if at, found := seek(table, print); found && within(table[at+2], now, age) {
+			return true
+		}
+	}
+	return false
+}
+
+// Remember notes that a delta was counted now. What was counted more than age seconds before may be forgotten.
+func (sh *Shard) Remember(s *Slot, print uint64, now, age uint32) {
+	ref := sh.memory(s)
+	if ref == 0 {
+		ref = sh.allocMemory(minMemory, now)
+		sh.setMemory(s, ref)
+	}
+	w := sh.blocks.block(ref - 1)
+	if now > w[memorySince] && now-w[memorySince] > age {
+		turn(w, now)
+	}
+	if (w[memoryUsed]+1)*4 > w[memorySlots]*3 {
+		if w[memorySlots] < MaxMemory {
+			w = sh.growMemory(s, ref, now, age)
+		} else {
+			turn(w, now)
+		}
+	}
+	first := w[headerMemory:][:w[memorySlots]*wordsPerSlot]
+	at, found := seek(first, print)
+	if !found {
+		put64(first[at:], print)
+		w[memoryUsed]++
+	}
+	first[at+2] = now
+}
+
+func within(then, now, age uint32) bool { return now <= then || now-then <= age }
+
+// seek returns where in a table a fingerprint is, or would be. A table is never full.
+func seek(table []uint32, print uint64) (at int, found bool) {
+	last := uint64(len(table)/wordsPerSlot - 1) // slots are a power of two
+	for i := print & last; ; i = (i + 1) & last {
+		at := int(i) * wordsPerSlot
+		switch get64(table[at:]) {
+		case print:
+			return at, true
+		case 0:
+			return at, false
+		}
+	}
+}
+
+// turn forgets the second table and makes the first the second.
+func turn(w []uint32, now uint32) {
+	n := w[memorySlots] * wordsPerSlot
+	copy(w[headerMemory+n:][:n], w[headerMemory:])
+	clear(w[headerMemory:][:n])
+	w[memoryBefore], w[memoryUsed], w[memorySince] = w[memoryUsed], 0, now
+}
+
+func (sh *Shard) allocMemory(slots, since uint32) blockRef {
+	n := headerMemory + 2*slots*wordsPerSlot
+	ref := sh.blocks.alloc(int(n))
+	w := sh.blocks.block(ref)
+	clear(w)
+	w[memorySince], w[memorySlots] = since, slots
+	return ref + 1
+}
+
+// growMemory doubles the tables, and forgets what is out of the window.
+func (sh *Shard) growMemory(s *Slot, ref blockRef, now, age uint32) []uint32 {
+	old := sh.blocks.block(ref - 1)
+	bigger := sh.allocMemory(2*old[memorySlots], old[memorySince])
+	old, w := sh.blocks.block(ref-1), sh.blocks.block(bigger-1)
+	for i := range int(2) {
+		n := int(old[memorySlots]) * wordsPerSlot
+		from, to := old[headerMemory+i*n:][:n], w[headerMemory+i*2*n:][:2*n]
+		for at := 0; at < n; at += wordsPerSlot {
+			if print, then := get64(from[at:]), from[at+2]; print != 0 && within(then, now, age) {
+				free, _ := seek(to, print)
+				put64(to[free:], print)
+				to[free+2] = then
+				w[memoryUsed+i]++
+			}
+		}
+	}
+	sh.blocks.release(ref - 1)
+	sh.setMemory(s, bigger)
+	return w
+}
+
+// memory returns the stream's block, +1, or zero.
+func (sh *Shard) memory(s *Slot) blockRef {
+	if i := s.Meta >> asideShift; i != 0 && sh.asides.form == memoryAside {
+		return blockRef(binary.LittleEndian.Uint64(sh.asides.at(i - 1)[8:]))
+	}
+	return 0
+}
+
+// setMemory gives the stream an aside with a block.
+func (sh *Shard) setMemory(s *Slot, ref blockRef) {
+	if s.Meta>>asideShift == 0 {
+		s.Meta |= (sh.asides.add() + 1) << asideShift
+		binary.LittleEndian.PutUint64(sh.asides.at(s.Meta>>asideShift-1), uint64(s.last))
+	}
+	binary.LittleEndian.PutUint64(sh.asides.at(s.Meta>>asideShift - 1)[8:], uint64(ref))
+}
+
+// copyMemory has dst remember what s, of src, does.
+func (sh *Shard) copyMemory(dst *Slot, src *Shard, s *Slot) {
+	from, to := src.memory(s), sh.memory(dst)
+	if from == 0 && to == 0 {
+		return
+	}
+	if to != 0 {
+		sh.blocks.release(to - 1)
+		to = 0
+	}
+	if from != 0 {
+		w := src.blocks.block(from - 1)
+		to = sh.allocMemory(w[memorySlots], 0)
+		copy(sh.blocks.block(to-1), w)
+	}
+	sh.setMemory(dst, to)
+}
+
+// appendMemory appends what the stream remembers.
+func (sh *Shard) appendMemory(dst []Remembered, s *Slot) []Remembered {
+	ref := sh.memory(s)
+	if ref == 0 {
+		return dst
+	}
+	w := sh.blocks.block(ref - 1)
+	n := int(w[memorySlots]) * wordsPerSlot
+	// The older ones first, so that they are the older ones where they are remembered again.
+	for _, table := range [2][]uint32{w[headerMemory+n:][:n], w[headerMemory:][:n]} {
+		for at := 0; at < n; at += wordsPerSlot {
+			if print := get64(table[at:]); print != 0 {
+				dst = append(dst, Remembered{print, table[at+2]})
+			}
+		}
+	}
+	return dst
+}
+
+// recall has the stream remember no more than what was.
+func (sh *Shard) recall(s *Slot, all []Remembered) {
+	if ref := sh.memory(s); ref != 0 {
+		sh.blocks.release(ref - 1)
+		sh.setMemory(s, 0)
+	}
+	const ever = 1<<32 - 1
+	for _, r := range all {
+		sh.Remember(s, r.Print, r.At, ever)
+	}
+}
