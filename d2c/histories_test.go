@@ -112,7 +112,7 @@ func (s *streamPlan) putAttributes(m pcommon.Map) {
 // batch makes the next batch. m tells which streams are live: beyond MaxStreams the order in which several new streams
 // are met within one batch is the Converter's own business, so a batch opens at most one.
 func (g *history) batch(m *model) pmetric.Metrics {
-	if g.latest != (pmetric.Metrics{}) && one(g.src, 6) {
+	if g.latest != (pmetric.Metrics{}) && g.cfg.MaxStreams == 0 && one(g.src, 6) {
 		return g.latest // again: Convert is given a copy
 	}
 	md := pmetric.NewMetrics()

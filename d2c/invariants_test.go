@@ -27,16 +27,14 @@ type sample struct {
 	start, time uint64
 	value       string
 	size        float64 // what must not fall; NaN if it may
-	gone        bool    // the stream was forgotten since
 }
 
 func newTimelines() timelines { return timelines{} }
 
 func (ts timelines) forget(gone func(key string) bool) {
-	for key, s := range ts {
+	for key := range ts {
 		if gone(key) {
-			s.gone = true
-			ts[key] = s
+			delete(ts, key)
 		}
 	}
 }
@@ -76,11 +74,6 @@ func (ts timelines) follow(md pmetric.Metrics) error {
 		last, ok := ts[g.key]
 		switch {
 		case !ok:
-		case last.gone:
-			// Of what is forgotten nobody knows the times, but a lower value comes under a later start.
-			if g.time > last.time && g.start <= last.start && g.size < last.size {
-				return fmt.Errorf("%s: falls from %v to %v since %d, having been forgotten", g.key, last.size, g.size, g.start)
-			}
 		case g.time < last.time:
 			return fmt.Errorf("%s: time falls from %d to %d", g.key, last.time, g.time)
 		case g.time/nudge == last.time/nudge && (g.value != last.value || g.start != last.start):
@@ -94,7 +87,7 @@ func (ts timelines) follow(md pmetric.Metrics) error {
 		if math.IsNaN(g.size) && ok && g.start <= last.start {
 			g.size = last.size
 		}
-		if g.start == 0 || g.value == "marker" && (!ok || last.gone) {
+		if g.start == 0 || g.value == "marker" && !ok {
 			continue // a marker without a stream is passed on as it came
 		}
 		ts[g.key] = g.sample

@@ -296,7 +296,7 @@ func pointCount(metric pmetric.Metric) int {
 func (m *model) fold(p *modelPoint) d2c.Outcome {
 	s := m.streams[p.key]
 	if s != nil && p.arrived {
-		p.time = max(p.time, s.last+1)
+		p.time = min(max(p.time, s.last+1), latestTime)
 	}
 	switch {
 	case p.dp.Flags().NoRecordedValue():
@@ -337,18 +337,29 @@ func (m *model) first(p *modelPoint) d2c.Outcome {
 	switch {
 	case p.unknownStart():
 		s.start = p.time
-	case p.start <= m.gone || p.start < m.began && m.began < p.time:
-		// A life of it may have been given out.
+	case m.old(p):
 		s.start = p.time
-		s.fresh = false
-		if from := s.oldest(m.cfg); from < p.start && m.cfg.Writers == d2c.WritersOne {
-			s.gaps = []interval{{max(from, 1), p.start}}
+		if m.cfg.Writers == d2c.WritersOne {
+			s.close(p.start, m.cfg)
 		}
 	}
 	s.total = p.delta.opening()
 	m.streams[p.key] = s
 	s.emit(p)
 	return d2c.AddedFirst
+}
+
+// old reports whether a life of the stream may have been given out that began when p did.
+func (m *model) old(p *modelPoint) bool {
+	return p.start <= m.gone || p.start < m.began && m.began < p.time
+}
+
+// close leaves the start where it is. What is missing from before may still come, late.
+func (s *modelStream) close(before uint64, cfg d2c.Config) {
+	s.fresh = false
+	if from := max(s.oldest(cfg), 1); from < before {
+		s.gaps = append([]interval{{from, before}}, s.gaps...)
+	}
 }
 
 // oldest is last - LateWindow.
@@ -437,7 +448,7 @@ func (m *model) behind(s *modelStream, p *modelPoint) d2c.Outcome {
 	oldest := s.oldest(m.cfg)
 	beforeFirst := s.fresh && p.time >= oldest
 	if p.unknownStart() {
-		if beforeFirst && p.time < s.start {
+		if beforeFirst && p.time < s.start && p.time > m.gone {
 			return m.addBefore(s, p, p.time, nil)
 		}
 		return d2c.DroppedTooLate
@@ -462,7 +473,11 @@ func (m *model) addBefore(s *modelStream, p *modelPoint, start uint64, hole *int
 	if _, problem := s.total.plus(p.delta); problem != d2c.Passed {
 		return d2c.DroppedTooLate
 	}
-	s.start = start
+	if !p.unknownStart() && m.old(p) {
+		s.close(p.start, m.cfg)
+	} else {
+		s.start = start
+	}
 	return m.add(s, p, p.delta, d2c.AddedBeforeFirst, hole)
 }
 

@@ -139,6 +139,15 @@ func readStats(dp statsPoint) stats {
 	}
 }
 
+// calm removes what is not finite.
+func (s *stats) calm() {
+	for _, o := range []*optional{&s.sum, &s.min, &s.max} {
+		if notFinite(o.v) {
+			*o = optional{}
+		}
+	}
+}
+
 func (s stats) finite() bool {
 	for _, o := range []optional{s.sum, s.min, s.max} {
 		if o.ok && notFinite(o.v) {
@@ -212,7 +221,7 @@ func readHistogram(p *modelPoint, dp pmetric.HistogramDataPoint, repair d2c.Repa
 		h.bounds, h.buckets = nil, nil
 	}
 	if nothing {
-		h.stats = stats{}
+		h.calm()
 	}
 	if !h.finite() {
 		return nil, d2c.DroppedNotFinite
@@ -369,7 +378,7 @@ func readExponential(p *modelPoint, dp pmetric.ExponentialHistogramDataPoint, re
 	}
 	if e.count == 0 {
 		if all == 0 {
-			e.stats = stats{}
+			e.calm()
 		} else if repair&d2c.RepairMissingCount != 0 {
 			e.count = all
 			p.repaired |= d2c.RepairMissingCount

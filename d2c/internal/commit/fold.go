@@ -112,6 +112,7 @@ func (b *Batch) foldOne(to *target, it *points.Item) {
 
 func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 	s, t := it.Slot, &b.timeline
+	t.Lives = to.lives
 	if s == nil && !it.Marker {
 		if it.Interval.Time <= t.Floor {
 			return fold.DroppedTooLate
@@ -135,7 +136,7 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 		to.streams.Timeline(s, t)
 	}
 	if it.Arrived() && !fresh {
-		it.Interval.Time = max(it.Interval.Time, t.Last+1)
+		it.Interval.Time = min(max(it.Interval.Time, t.Last+1), fold.MaxTime)
 	}
 	b.wasMarked = !fresh && t.Marked
 	t.Sampled, t.Replaces = b.claimed == s, false
@@ -175,7 +176,7 @@ func (b *Batch) take(to *target, v fold.Total, it *points.Item, fresh bool) fold
 			b.timeline.Accept(fold.RestartedLost, it.Delta(), to.rules, &b.Gaps)
 			return fold.RestartedLost
 		}
-		b.timeline.Open(it.Delta(), &to.lives, to.rules)
+		b.timeline.Open(it.Delta(), to.rules)
 		return fold.AddedFirst
 	}
 	if to.rules.Writers == fold.WritersMany {
@@ -241,7 +242,7 @@ func (b *Batch) foldHistogram(to *target, s *table.Slot, it *points.Item, fresh 
 		b.Withhold(it)
 	default:
 		b.give(it)
-		b.PutHistogram(it, &h.Histogram, it.Repaired != 0 || h.Fit == fold.RoundedBounds || h.Fit == fold.OtherBounds)
+		b.PutHistogram(it, &h.Histogram, it.Relaid() || h.Fit == fold.RoundedBounds || h.Fit == fold.OtherBounds)
 	}
 	return o
 }

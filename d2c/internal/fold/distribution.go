@@ -54,5 +54,15 @@ func (d *Distribution) Finite() bool {
 	return Finite(d.Sum) && Finite(d.Min) && Finite(d.Max)
 }
 
+// Calm removes the fields that are NaN or an infinity.
+func (d *Distribution) Calm() {
+	for i, v := range [...]*float64{&d.Sum, &d.Min, &d.Max} {
+		if !Finite(*v) {
+			*v = 0
+			d.Has &^= 1 << i
+		}
+	}
+}
+
 // Finite is false for NaN and for infinities, whose difference from themselves is NaN.
 func Finite(v float64) bool { return v-v == 0 }

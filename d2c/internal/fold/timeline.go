@@ -131,6 +131,8 @@ type Timeline struct {
 	Emitted int64 // latest time given out; never before last
 	// Floor is the time up to which streams may have been lost that this one was: it takes nothing from before.
 	Floor int64
+	// Lives is what may have been given out of it before it was opened.
+	Lives Lives
 	// Restarted streams take nothing from before their start: it belongs to the life before.
 	Restarted bool
 	// Marked streams gave out a "no recorded value" point last, so their value is not the sample at emitted.
@@ -191,7 +193,7 @@ func (t *Timeline) Classify(p Delta, rules *Rules) Outcome {
 		if t.Restarted || p.Time < window || (p.Start == 0 && p.Time == t.Start) {
 			return DroppedTooLate
 		}
-		if p.Time <= t.Floor || p.Start != 0 && p.Start < t.Floor {
+		if p.Time <= t.Floor || p.Start != 0 && p.Start < t.Floor || p.Start == 0 && p.Time <= t.Lives.Expired {
 			return DroppedTooLate
 		}
 		return AddedBeforeFirst
@@ -217,7 +219,7 @@ func (l *Lives) cut(p Interval) bool {
 }
 
 // Open begins the stream at its first point.
-func (t *Timeline) Open(p Delta, lives *Lives, rules *Rules) {
+func (t *Timeline) Open(p Delta, rules *Rules) {
 	t.Start, t.Last, t.Emitted, t.Print = p.Start, p.Time, p.Time, p.Print
 	t.Restarted, t.Marked = false, false
 	t.Gaps.N, t.Gaps.Horizon = 0, 0
@@ -225,14 +227,10 @@ func (t *Timeline) Open(p Delta, lives *Lives, rules *Rules) {
 	case p.Start == 0:
 		// The data model's "reset at an unknown start": start and time are the same.
 		t.Start = p.Time
-	case lives.cut(p.Interval):
-		// So here, lest a lower value comes under a start of before. What is missing from before the point may still come.
-		if t.Start = p.Time; rules.Writers == WritersMany {
-			break
-		}
-		t.Restarted = true
-		if window := max(p.Time-int64(rules.LateWindow), 1); window < p.Start {
-			t.Gaps.insert(Interval{window, p.Start})
+	case t.Lives.cut(p.Interval):
+		// So here, lest a lower value comes under a start of before.
+		if t.Start = p.Time; rules.Writers == WritersOne {
+			t.close(p.Start, rules)
 		}
 	}
 	if t.Start < t.Floor {
@@ -240,22 +238,35 @@ func (t *Timeline) Open(p Delta, lives *Lives, rules *Rules) {
 	}
 }
 
+// close leaves the start where it is. What is missing from before t may still come, and is late then.
+func (t *Timeline) close(before int64, rules *Rules) {
+	t.Restarted = true
+	if window := max(t.Last-int64(rules.LateWindow), 1); window < before {
+		t.Gaps.insert(Interval{window, before})
+	}
+}
+
 // Accept moves the timeline on after p was added with outcome o, and counts gaps.
 func (t *Timeline) Accept(o Outcome, p Delta, rules *Rules, gaps *Gaps) {
 	at := p.Time
+	if o == AddedLate || o == AddedBeforeFirst {
+		at = 0 // behind what was given out: the next free time
+	}
 	t.Print = p.Print
 	switch o {
 	case AddedLate:
 		addDuration(&gaps.Filled, t.Gaps.cut(p.Interval))
-		at = 0 // behind what was given out: the next free time
 	case AddedBeforeFirst:
 		if p.Start == 0 {
 			t.Start = p.Time
+			break
+		}
+		t.openGap(Interval{p.Time, t.Start}, rules, gaps)
+		if t.Lives.cut(p.Interval) {
+			t.close(p.Start, rules)
 		} else {
-			t.openGap(Interval{p.Time, t.Start}, rules, gaps)
 			t.Start = p.Start
 		}
-		at = 0
 	case AddedGap:
 		t.openGap(Interval{t.Last, p.Start}, rules, gaps)
 	case AddedOverlap:

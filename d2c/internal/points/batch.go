@@ -92,6 +92,7 @@ const (
 	flagWithheld
 	flagBounds  // the sample has other bounds than the point
 	flagArrived // its time is that of its arrival
+	flagRelaid  // its bounds are not those of the point as it came
 )
 
 // Monotonic reports whether the point is of a stream that must not fall.
@@ -437,6 +438,9 @@ func (b *Batch) countRepairs(it *Item, n uint64) {
 		}
 	}
 }
+
+// Relaid reports whether the item has other bounds than the point as it came.
+func (it *Item) Relaid() bool { return it.flags&flagRelaid != 0 }
 
 // Arrived reports whether the item's time is that of its arrival.
 func (it *Item) Arrived() bool { return it.flags&flagArrived != 0 }

@@ -40,8 +40,11 @@ func (b *Batch) inspectHistogram(p *histogramPoint, it *Item) (o fold.Outcome, m
 		}
 		v.Bounds, v.Counts = nil, nil
 	}
+	if len(v.Bounds) != p.ExplicitBounds().Len() {
+		it.flags |= flagRelaid
+	}
 	if v.Count == 0 && allZero(v.Counts) {
-		v.Distribution = fold.Distribution{}
+		v.Calm()
 	}
 	if !v.Finite() {
 		return fold.DroppedNotFinite, true
@@ -177,7 +180,7 @@ func (b *Batch) inspectExponential(p *exponentialPoint, it *Item) (o fold.Outcom
 	}
 	if v.Count == 0 {
 		if total == 0 {
-			v.Distribution = fold.Distribution{}
+			v.Calm()
 		} else if b.repair&fold.RepairMissingCount != 0 {
 			v.Count = total
 			it.Repaired |= fold.RepairMissingCount

@@ -68,7 +68,7 @@ func (b *Batch) Restart() {
 			b.Undo(it)
 			b.outcomes[it.position] = 0
 		}
-		it.Slot, it.flags = nil, it.flags&(flagMonotonic|flagArrived)
+		it.Slot, it.flags = nil, it.flags&(flagMonotonic|flagArrived|flagRelaid)
 	}
 }
 
