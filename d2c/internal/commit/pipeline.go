@@ -73,11 +73,11 @@ func (p *Pipeline) put(b *Batch) {
 }
 
 // Convert makes the delta points of md cumulative, in place, and calls done with what became of them. Route is that by which
-// the batch came, zero if none.
-func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route uint64) (points.Result, error) {
+// the batch came, zero if none; tenant is whose it is.
+func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route uint64, tenant []streamid.TenantKey) (points.Result, error) {
 	b := p.get()
 	b.Route = route
-	b.Identify(md, p.Seed, p.MaxBuckets)
+	b.Identify(md, p.Seed.Tenant(tenant...), p.MaxBuckets)
 	b.GroupBy(p.Table)
 	if p.keeper == nil {
 		now := p.Clock()

@@ -101,8 +101,8 @@ func (b *Batch) Reset() {
 	b.staged.reset()
 }
 
-// Identify finds the stream of every delta point and sets malformed points aside. It changes nothing in md.
-func (b *Batch) Identify(md pmetric.Metrics, seed streamid.Seed, maxBuckets int) {
+// Identify finds the tenant's stream of every delta point and sets malformed points aside. It changes nothing in md.
+func (b *Batch) Identify(md pmetric.Metrics, tenant streamid.Tenant, maxBuckets int) {
 	b.maxBuckets, b.direct, b.spare = maxBuckets, true, spareAtFirst
 	rms := md.ResourceMetrics()
 	for i := range rms.Len() {
@@ -126,7 +126,7 @@ func (b *Batch) Identify(md pmetric.Metrics, seed streamid.Seed, maxBuckets int)
 				if points > 0 {
 					// Hashed only where a delta needs it: a resource full of gauges costs nothing.
 					if !resourceKnown {
-						resource, resourceKnown = seed.Resource(rm.Resource()), true
+						resource, resourceKnown = tenant.Resource(rm.Resource()), true
 					}
 					if !scopeKnown {
 						scope, scopeKnown = resource.Scope(sm.Scope()), true
