@@ -72,6 +72,8 @@ func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric
 	}
 	if t := p.tenants.Of(ctx); t != nil {
 		ctx = d2c.WithTenant(ctx, t...)
+	} else if len(p.tenants) > 0 {
+		p.events.nobodys()
 	}
 	result, err := p.conv.Convert(ctx, md)
 	if err != nil {

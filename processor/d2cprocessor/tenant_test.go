@@ -12,6 +12,8 @@ import (
 	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.uber.org/zap/zapcore"
 )
 
 // from is the context of a request with this metadata.
@@ -68,6 +70,26 @@ func TestMetadataCountsOnlyWhereItIsNamed(t *testing.T) {
 	require.NoError(t, p.ConsumeMetrics(from(t, map[string][]string{"x-tenant": {"globex"}}), batch(delta{"a", 10, 20, 2})))
 	assert.Equal(t, []sample{{"a", at(0), at(20), 3}}, samples(t, sink.AllMetrics()[1]))
 	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// A receiver that does not hand on metadata is told of, once, as nothing else would tell.
+func TestBatchesWithoutATenantAreToldOf(t *testing.T) {
+	set, logs := observed(zapcore.WarnLevel)
+	cfg := defaults()
+	cfg.MetadataKeys = []string{"x-tenant"}
+	p := create(t, set, cfg, new(consumertest.MetricsSink))
+	require.NoError(t, p.ConsumeMetrics(from(t, map[string][]string{"x-tenant": {""}}), batch(delta{"a", 0, 10, 1})))
+	assert.Zero(t, logs.Len())
+	for i := range 3 {
+		require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 10 * i, 10*i + 10, 1})))
+	}
+	require.Equal(t, 1, logs.Len())
+	assert.Contains(t, logs.All()[0].Message, "include_metadata")
+
+	set, logs = observed(zapcore.WarnLevel)
+	p = create(t, set, defaults(), new(consumertest.MetricsSink))
+	require.NoError(t, p.ConsumeMetrics(t.Context(), batch(delta{"a", 0, 10, 1})))
+	assert.Zero(t, logs.Len(), "nobody asked for tenants")
 }
 
 // The seed reaches the converter: state in storage that was made with another is refused.

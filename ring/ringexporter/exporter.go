@@ -37,7 +37,8 @@ type ringExporter[B batch] struct {
 	// No stream is in two parts, so this changes no order. Queues that take over at once need no goroutines.
 	parallel bool
 
-	current atomic.Pointer[view[B]] // nil before the first members are known
+	current    atomic.Pointer[view[B]] // nil before the first members are known
+	tenantless atomic.Bool             // a batch had none of metadata_keys
 
 	// Only one goroutine changes current at a time: start until it returns, then the one that follows DNS, then shutdown.
 	following  sync.WaitGroup
@@ -166,6 +167,10 @@ func (e *ringExporter[B]) hand(ctx context.Context, data B, t *tally[B]) error {
 		t.unsent, t.homeless = map[*member[B]]int{}, 0
 	}
 	of := e.shared.tenants.Of(ctx)
+	if of == nil && len(e.shared.tenants) > 0 && !e.tenantless.Load() && !e.tenantless.Swap(true) {
+		e.set.Logger.Warn("a batch has none of metadata_keys, so it is routed and sent on as that of nobody in particular: " +
+			"if it has a tenant, set include_metadata in the receiver, and metadata_keys in whatever collects batches on the way")
+	}
 	if err := sendable(of); err != nil {
 		err = consumererror.NewPermanent(err)
 		e.nobody.refused(ctx, e.signal.items(data))

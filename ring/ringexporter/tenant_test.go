@@ -98,6 +98,9 @@ func TestTenantsAreSentOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Run("metrics", func(t *testing.T) { testTenantsAreSentOn(t, change, &metrics, metricBatch) })
+			if name != "queues that batch" {
+				return // what differs between signals has nothing to do with queues
+			}
 			t.Run("traces", func(t *testing.T) { testTenantsAreSentOn(t, change, &traces, traceBatch) })
 			t.Run("logs", func(t *testing.T) { testTenantsAreSentOn(t, change, &logs, logBatch) })
 		})
@@ -253,6 +256,24 @@ func TestReroutedDataStaysThatOfItsTenant(t *testing.T) {
 			}
 			assert.Len(t, got, len(tenants)*len(streams))
 		})
+	}
+}
+
+// TestBatchesWithoutATenantAreToldOf once, as nothing else tells of a receiver that does not hand on metadata.
+func TestBatchesWithoutATenantAreToldOf(t *testing.T) {
+	workers := startWorkers(t, "a")
+	for _, keys := range [][]string{nil, tenantKeys} {
+		cfg := staticConfig(t, workers)
+		cfg.MetadataKeys = keys
+		g := startGateway(t, cfg)
+		told := func() int { return g.logs.FilterMessageSnippet("include_metadata").Len() }
+		require.NoError(t, g.consume(of(t.Context(), 3), metricBatch(0, "s")))
+		assert.Zero(t, told())
+		for range 3 {
+			require.NoError(t, g.consume(of(t.Context(), 0), metricBatch(0, "s")))
+		}
+		assert.Equal(t, min(len(keys), 1), told())
+		require.NoError(t, g.stop())
 	}
 }
 
