@@ -72,6 +72,31 @@ func TestMetadataCountsOnlyWhereItIsNamed(t *testing.T) {
 	require.NoError(t, p.Shutdown(t.Context()))
 }
 
+// Keys may be added and taken away with the state that there is: only streams that they concern begin anew.
+func TestKeysMayChangeUnderStoredState(t *testing.T) {
+	host := &shelfHost{shelf: newShelf()}
+	acme := map[string][]string{"x-tenant": {"acme"}}
+	for i, step := range []struct {
+		keys   []string
+		tenant map[string][]string
+		start  int
+		total  int64
+	}{
+		{nil, acme, 0, 1},                             // nobody's
+		{[]string{"x-tenant"}, nil, 0, 2},             // goes on
+		{[]string{"x-tenant"}, acme, 20, 1},           // anew
+		{[]string{"x-team", "X-Tenant"}, acme, 20, 2}, // goes on
+		{nil, acme, 0, 3},                             // nobody's, after a gap
+	} {
+		cfg := onShelf()
+		cfg.MetadataKeys = step.keys
+		sink, p := start(t, nop(), cfg, host)
+		require.NoError(t, p.ConsumeMetrics(from(t, step.tenant), batch(delta{"a", 10 * i, 10*i + 10, 1})))
+		require.NoError(t, p.Shutdown(t.Context()))
+		assert.Equal(t, []sample{{"a", at(step.start), at(10*i + 10), step.total}}, samples(t, sink.AllMetrics()[0]), "step %d", i)
+	}
+}
+
 // A receiver that does not hand on metadata is told of, once, as nothing else would tell.
 func TestBatchesWithoutATenantAreToldOf(t *testing.T) {
 	set, logs := observed(zapcore.WarnLevel)
