@@ -8,6 +8,7 @@
 package d2c_test
 
 import (
+	"context"
 	"fmt"
 	"runtime/debug"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/streamid"
 )
 
 // loadPoints is the number of points of a load batch, each of a stream of its own.
@@ -196,6 +198,30 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 				t.Errorf("%v allocations per batch of %d points, want 0", allocs, loadPoints)
 			}
 		})
+	}
+}
+
+// A tenant costs a context with what tells it, and nothing per point.
+func TestTenantsInSteadyState(t *testing.T) {
+	const runs = 20
+	conv := newLoadConverter(t)
+	batches := make([]pmetric.Metrics, runs+2)
+	for i := range batches {
+		batches[i] = loadBatch(loadInt)
+		reload(batches[i], loadInt, 0, i)
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	values, next := []string{"acme"}, 0
+	convert := func() {
+		ctx := d2c.WithTenant(context.Background(), streamid.TenantKey{Name: "x-tenant", Values: values})
+		if _, err := conv.Convert(ctx, batches[next]); err != nil {
+			t.Fatal(err)
+		}
+		next++
+	}
+	convert()
+	if allocs := testing.AllocsPerRun(runs, convert); allocs > 3 {
+		t.Errorf("%v allocations per batch, want 3: the context, the slice in it, and that by itself", allocs)
 	}
 }
 

@@ -125,7 +125,9 @@ type Config struct {
 	// MaxBuckets bounds the buckets of an explicit-bounds histogram; a point with more is dropped and counted. Zero means 4096.
 	// (Exponential histograms keep 160 per sign, whatever comes in.)
 	MaxBuckets int
-	// Seed keys the stream identities, for those who ingest attributes chosen by strangers.
+	// Seed keys the stream identities, for those who ingest attributes chosen by strangers: who knows it can make two streams that
+	// are taken for one. Choose it at random and keep it: with another seed all streams are other ones. Durable state of another
+	// seed is refused (ErrOwner); in shared state each seed has its own records, so all Converters need the same.
 	Seed uint64
 	// Now is the clock: behind MaxStale, and for the floors of what was lost. Nil means time.Now. It is read once for each Convert
 	// in memory and each Expire, and a few times for each commit.

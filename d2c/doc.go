@@ -14,7 +14,8 @@
 // There are few: a [Converter] takes batches, as a [Config] says, and a [Result] counts their points by [Outcome]. [New]
 // keeps the state in memory, [OpenDurable] in a store.Storage of one process, [OpenShared] in a store.Shared that any number
 // of Converters have in common: package d2c/store says what these must do, d2c/storetest checks one, and d2c/store/redis is
-// one. [Stats] and [Stream] say what there is, [Recovery] what OpenDurable has found, [Route] by which ring a batch came.
+// one. [Stats] and [Stream] say what there is, [Recovery] what OpenDurable has found, [Route] by which ring a batch came, and
+// [WithTenant] whose it is.
 //
 // # What becomes of a point
 //

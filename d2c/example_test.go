@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/streamid"
 )
 
 // requests returns one delta of a counter: n requests between from and to, in seconds after noon.
@@ -128,4 +129,27 @@ func Example_exporter() {
 	// <nil>
 	// http_requests_total{method="GET"} 7 1780315220000
 	// <nil>
+}
+
+// Two tenants send the same stream, and a header of their requests says who is who.
+func ExampleWithTenant() {
+	conv, err := d2c.New(d2c.DefaultConfig())
+	if err != nil {
+		panic(err)
+	}
+	for i := range 2 {
+		for n, name := range []string{"acme", "globex"} {
+			ctx := d2c.WithTenant(context.Background(), streamid.TenantKey{Name: "x-tenant", Values: []string{name}})
+			md := requests(int64(1+n), 10*i, 10*i+10)
+			if _, err := conv.Convert(ctx, md); err != nil {
+				fmt.Println(err)
+			}
+			fmt.Println(name, md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0).IntValue())
+		}
+	}
+	// Output:
+	// acme 1
+	// globex 2
+	// acme 2
+	// globex 4
 }

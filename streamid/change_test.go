@@ -95,6 +95,44 @@ func (id identity) changes() []identity {
 			change(func(c *identity) { *place(c), *other(c) = *other(c), *place(c) })
 		}
 	}
+
+	// What tells the tenant, where it is and as attributes of the resource.
+	for _, as := range tenantChanges(id.Tenant) {
+		change(func(c *identity) { c.Tenant = as })
+	}
+	for i, a := range id.Tenant {
+		change(func(c *identity) { c.Tenant, c.Resource = without(c.Tenant, i), with(c.Resource, a) })
+	}
+	change(func(c *identity) { c.Tenant, c.Resource = nil, with(c.Resource, c.Tenant...) })
+	return all
+}
+
+func tenantChanges(as []attribute) [][]attribute {
+	all := [][]attribute{with(as, attr("", array(str("")))), with(as, attr("new", array(str("a")))), with(as, attr("new", array()))}
+	for i, a := range as {
+		rest, values := without(as, i), a.Value.Slice
+		replaced := func(key string, values ...value) { all = append(all, with(rest, attr(key, array(values...)))) }
+		all = append(all, rest, with(as, a))
+		for _, key := range stringChanges(a.Key) {
+			replaced(key, values...)
+		}
+		replaced(a.Key, with(values, str(""))...)
+		for j, v := range values {
+			others := without(values, j)
+			replaced(a.Key, others...)
+			replaced(a.Key, with(others, v)...) // in another order
+			replaced(a.Key, with(values, v)...)
+			all = append(all, with(with(rest, attr(a.Key, array(others...))), attr(a.Key, array(v)))) // the key twice
+			for _, s := range stringChanges(string(v.bytes())) {
+				replaced(a.Key, with(others, str(s))...)
+			}
+			if j > 0 {
+				before := string(values[j-1].bytes())
+				replaced(a.Key, with(without(others, j-1), str(before+string(v.bytes())))...)
+				replaced(a.Key, with(without(others, j-1), str(before+","+string(v.bytes())))...)
+			}
+		}
+	}
 	return all
 }
 

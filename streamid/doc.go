@@ -12,6 +12,12 @@
 //	metric := scope.Metric(m)
 //	id := metric.Point(dp.Attributes()) // for each point
 //
+// Where tenants may have the same streams and something else tells them apart, a header of their requests for instance, begin with
+// the [Tenant]:
+//
+//	tenant := streamid.Seed(0).Tenant(streamid.TenantKey{Name: "x-tenant", Values: []string{"acme"}})
+//	resource := tenant.Resource(rm.Resource()) // and so on
+//
 // For fleets in which each stream has one owner, a [Splitter] splits whole batches of metrics, traces or logs by the owner of
 // their routing [Key], as contrib's load_balancing exporter does, but without copying points.
 //
@@ -86,6 +92,11 @@
 //	metric   = H(scope | H(name, S) | H(unit, S) | type | monotonic | temporality, S + 11*G)         51 bytes
 //	ID       = H(metric | sum(attributes, S), S + 12*G)                                              40 bytes
 //
+// A tenant is attributes too: to each name that has any values, the slice of these, which are strings. Of a tenant with at
+// least one of them the first step is another one; without a tenant nothing differs.
+//
+//	resource = H(sum(attributes, S) | sum(tenant, S), S + 16*G)                                      48 bytes
+//
 // type is one byte: 0 none, 1 gauge, 2 sum, 3 histogram, 4 exponential histogram, 5 summary. monotonic is one byte: 1 for
 // a monotonic sum, otherwise 0. temporality is one byte: 0 unspecified or not applicable, 1 delta, 2 cumulative, 255 any
 // other number.
@@ -103,6 +114,7 @@
 // An attribute is found at the first of resource, scope and point that has it with a value that is neither empty nor an empty
 // string; of a key given twice, the first counts. Fields of spans and log records that are looked up like attributes are
 // strings, or in case of log.body the value that the body is. If none is found, and if the trace ID is zero, h is resource.
+// Only in the ID a tenant counts: the resource of the other keys is that without.
 //
 // Why so: adding needs no sorting and no memory, and equal pairs do not cancel as they would under xor. Hashing key and value
 // apart needs no copy. A hash of 4 to 8 bytes has a state of 64 bits, and so two of them under different seeds can be

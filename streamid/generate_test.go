@@ -10,7 +10,7 @@ import (
 
 // randomIdentity makes streams from few and short parts: they resemble one another.
 func randomIdentity(r *rand.Rand) identity {
-	return identity{
+	id := identity{
 		Seed:     []uint64{0, 0, 1, r.Uint64()}[r.IntN(4)],
 		Resource: randomAttributes(r, 2),
 		Scope:    scope{Name: randomString(r), Version: randomString(r), Attributes: randomAttributes(r, 1)},
@@ -23,6 +23,22 @@ func randomIdentity(r *rand.Rand) identity {
 		},
 		Attributes: randomAttributes(r, 3),
 	}
+	if r.IntN(2) == 0 { // last, so that what fuzzers have found stays what it is
+		id.Tenant = randomTenant(r)
+	}
+	return id
+}
+
+func randomTenant(r *rand.Rand) []attribute {
+	as := make([]attribute, r.IntN(3))
+	for i := range as {
+		values := make([]value, r.IntN(3))
+		for j := range values {
+			values[j] = str(randomString(r))
+		}
+		as[i] = attr(randomString(r), array(values...))
+	}
+	return as
 }
 
 func randomAttributes(r *rand.Rand, depth int) []attribute {

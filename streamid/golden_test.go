@@ -262,5 +262,39 @@ func goldenIdentities() []described {
 		id.Metric.Name, id.Metric.Unit = b.Name, b.Version
 		add("metric name and unit", id)
 	}
+
+	acme := attr("x-tenant", array(str("acme")))
+	for _, tenant := range []struct {
+		description string
+		keys        []attribute
+	}{
+		{"one value", []attribute{acme}},
+		{"another value", []attribute{attr("x-tenant", array(str("globex")))}},
+		{"another key", []attribute{attr("x-scope-orgid", array(str("acme")))}},
+		{"an empty value", []attribute{attr("x-tenant", array(str("")))}},
+		{"no value", []attribute{attr("x-tenant", array())}},
+		{"two values", []attribute{attr("x-tenant", array(str("acme"), str("globex")))}},
+		{"two values, in another order", []attribute{attr("x-tenant", array(str("globex"), str("acme")))}},
+		{"two values in one", []attribute{attr("x-tenant", array(str("acme,globex")))}},
+		{"two keys", []attribute{acme, attr("x-team", array(str("a")))}},
+		{"two keys, in another order", []attribute{attr("x-team", array(str("a"))), acme}},
+		{"two keys, one without a value", []attribute{acme, attr("x-team", array())}},
+		{"two keys, one with an empty value", []attribute{acme, attr("x-team", array(str("")))}},
+		{"a value not ASCII", []attribute{attr("x-tenant-bin", array(value{Type: "str", Hex: "00ff"}))}},
+	} {
+		id := typical
+		id.Tenant = tenant.keys
+		add("tenant: "+tenant.description, id)
+	}
+	for _, edit := range []func(*identity){
+		func(id *identity) { id.Tenant = []attribute{acme} },
+		func(id *identity) { id.Resource = []attribute{acme} },
+		func(id *identity) { id.Tenant, id.Resource = []attribute{acme}, []attribute{acme} },
+		func(id *identity) { id.Tenant, id.Seed = []attribute{acme}, 1 },
+	} {
+		id := nothing
+		edit(&id)
+		add("tenant or resource", id)
+	}
 	return all
 }

@@ -47,7 +47,7 @@ func TestGoldenKeys(t *testing.T) {
 			var missing int
 			switch v.Signal {
 			case "metrics":
-				keys, missing = keysOf(metricsBatch, v.keySpec, v.Seed, v.metrics(t))
+				keys, missing = keysOf(metricsBatchOf(v.identity().tenantKeys()), v.keySpec, v.Seed, v.metrics(t))
 			case "traces":
 				keys, missing = keysOf(tracesBatch, v.keySpec, v.Seed, v.traces(t))
 			case "logs":
@@ -62,7 +62,7 @@ func TestGoldenKeys(t *testing.T) {
 
 // metrics makes a batch of one point.
 func (r routed) metrics(t testing.TB) pmetric.Metrics {
-	s := identity{r.Seed, r.Resource, r.Scope, *r.Metric, r.Attributes}.pdata(t)
+	s := r.identity().pdata(t)
 	md := pmetric.NewMetrics()
 	rm := md.ResourceMetrics().AppendEmpty()
 	s.resource.MoveTo(rm.Resource())
@@ -254,5 +254,14 @@ func goldenKeys() (all []keyVector) {
 	record.Fields = []attribute{attr("log.body", kvlist(attr("message", str("out of memory"))))}
 	add("no severity", "logs", record, "attributes", "log.severity")
 	add("body is a map", "logs", record, "attributes", "log.body")
+
+	of := typical
+	of.Tenant = []attribute{attr("x-tenant", array(str("acme"))), attr("x-team", array(str("a"), str("")))}
+	for _, seed := range []uint64{0, 0x9E3779B97F4A7C15} {
+		of.Seed = seed
+		for _, name := range []string{"streamID", "metric", "resource", "service"} {
+			add("of a tenant", "metrics", of, name)
+		}
+	}
 	return all
 }

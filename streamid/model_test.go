@@ -27,6 +27,7 @@ type identity struct {
 	Scope      scope       `json:"scope"`
 	Metric     metric      `json:"metric"`
 	Attributes []attribute `json:"attributes,omitempty"`
+	Tenant     []attribute `json:"tenant,omitempty"` // slices of strings
 }
 
 type scope struct {
@@ -96,9 +97,27 @@ func (id identity) canonical() string {
 	case "histogram", "exponential_histogram":
 		temporality = id.Metric.Temporality
 	}
-	return fmt.Sprintf("%d %s %q %q %s %q %q %s %v %s %s", id.Seed, canonicalAttributes(id.Resource),
+	return fmt.Sprintf("%d %s %s %q %q %s %q %q %s %v %s %s", id.Seed, canonicalAttributes(id.tenant()), canonicalAttributes(id.Resource),
 		id.Scope.Name, id.Scope.Version, canonicalAttributes(id.Scope.Attributes),
 		id.Metric.Name, id.Metric.Unit, id.Metric.Type, monotonic, temporality, canonicalAttributes(id.Attributes))
+}
+
+// tenant returns what of Tenant counts: what has a value.
+func (id identity) tenant() []attribute {
+	return slices.DeleteFunc(slices.Clone(id.Tenant), func(a attribute) bool { return len(a.Value.Slice) == 0 })
+}
+
+// tenantKeys returns all of Tenant as callers have it.
+func (id identity) tenantKeys() []streamid.TenantKey {
+	var keys []streamid.TenantKey
+	for _, a := range id.Tenant {
+		k := streamid.TenantKey{Name: a.Key}
+		for _, v := range a.Value.Slice {
+			k.Values = append(k.Values, string(v.bytes()))
+		}
+		keys = append(keys, k)
+	}
+	return keys
 }
 
 func canonicalAttributes(as []attribute) string {
@@ -136,6 +155,7 @@ func (id identity) shuffled(r *rand.Rand) identity {
 	id.Resource = shuffled(r, id.Resource)
 	id.Scope.Attributes = shuffled(r, id.Scope.Attributes)
 	id.Attributes = shuffled(r, id.Attributes)
+	id.Tenant = shuffled(r, id.Tenant)
 	return id
 }
 
@@ -163,11 +183,12 @@ type stream struct {
 	scope      pcommon.InstrumentationScope
 	metric     pmetric.Metric
 	attributes pcommon.Map
+	tenant     []streamid.TenantKey
 }
 
 // batch is the batch form.
 func (s stream) batch(seed uint64) streamid.ID {
-	return streamid.Seed(seed).Resource(s.resource).Scope(s.scope).Metric(s.metric).Point(s.attributes)
+	return streamid.Seed(seed).Tenant(s.tenant...).Resource(s.resource).Scope(s.scope).Metric(s.metric).Point(s.attributes)
 }
 
 // pdata builds id with attributes decoded from the wire, as a receiver does; only so can a key occur twice.
@@ -183,7 +204,7 @@ func (id identity) pdataByAPI() (stream, bool) {
 }
 
 func (id identity) build(fill func([]attribute, pcommon.Map)) stream {
-	s := stream{pcommon.NewResource(), pcommon.NewInstrumentationScope(), pmetric.NewMetric(), pcommon.NewMap()}
+	s := stream{pcommon.NewResource(), pcommon.NewInstrumentationScope(), pmetric.NewMetric(), pcommon.NewMap(), id.tenantKeys()}
 	fill(id.Resource, s.resource.Attributes())
 	s.scope.SetName(id.Scope.Name)
 	s.scope.SetVersion(id.Scope.Version)

@@ -26,6 +26,9 @@ func (id identity) reference() hashes {
 	s := id.Seed
 	var h hashes
 	h.Resource = h128(refSum(id.Resource, s), s+9*refG())
+	if tenant := id.tenant(); len(tenant) > 0 {
+		h.Resource = h128(concat(refSum(id.Resource, s), refSum(tenant, s)), s+16*refG())
+	}
 	h.Scope = h128(concat(refID(h.Resource), refID(h128([]byte(id.Scope.Name), s)), refID(h128([]byte(id.Scope.Version), s)),
 		refSum(id.Scope.Attributes, s)), s+10*refG())
 	h.Metric = h128(concat(refID(h.Scope), refID(h128([]byte(id.Metric.Name), s)), refID(h128([]byte(id.Metric.Unit), s)),
@@ -135,6 +138,12 @@ func check(t testing.TB, id identity) streamid.ID {
 	for built, s := range paths {
 		if got := s.batch(id.Seed); got != want {
 			t.Fatalf("%s, batch form: got %v, reference %v, for %s", built, got, want, id.canonical())
+		}
+		if len(id.tenant()) > 0 {
+			continue
+		}
+		if got := streamid.Seed(id.Seed).Resource(s.resource).Scope(s.scope).Metric(s.metric).Point(s.attributes); got != want {
+			t.Fatalf("%s, without a tenant: got %v, reference %v, for %s", built, got, want, id.canonical())
 		}
 		if id.Seed != 0 {
 			continue

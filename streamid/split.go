@@ -17,7 +17,7 @@ import (
 // are set before the first use and not changed thereafter; then it is safe for concurrent use, each batch being in one
 // goroutine. It must not be copied.
 //
-// The three methods work alike. They ask owner for the owners of routing keys, numbers from 0 to n-1, and append to dst one
+// The methods work alike. They ask owner for the owners of routing keys, numbers from 0 to n-1, and append to dst one
 // part for each owner that has something in the batch, in the order in which the owners come first.
 //
 //   - What has one owner stays whole. A batch with one owner is handed through untouched: it is the same object, and nothing

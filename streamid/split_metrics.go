@@ -10,9 +10,15 @@ import (
 
 // Metrics splits md by the owner of each data point. See Splitter.
 func (s *Splitter) Metrics(md pmetric.Metrics, n int, owner func(key uint64) int, dst []Part[pmetric.Metrics]) (parts []Part[pmetric.Metrics], missing int) {
+	return s.MetricsOf(nil, md, n, owner, dst)
+}
+
+// MetricsOf is Metrics for a tenant, as Seed.Tenant has them: by the key "streamID" each of their streams has an owner of its
+// own. For the other keys they make no difference.
+func (s *Splitter) MetricsOf(tenant []TenantKey, md pmetric.Metrics, n int, owner func(key uint64) int, dst []Part[pmetric.Metrics]) (parts []Part[pmetric.Metrics], missing int) {
 	c := s.begin(SignalMetrics, n, owner)
 	defer s.end(c)
-	c.planMetrics(md)
+	c.planMetrics(md, s.Seed.Tenant(tenant...))
 	if c.single() {
 		return append(dst, Part[pmetric.Metrics]{Owner: c.owners[0], Batch: md}), c.missing
 	}
@@ -32,7 +38,7 @@ func (s *Splitter) Metrics(md pmetric.Metrics, n int, owner func(key uint64) int
 	return parts, c.missing
 }
 
-func (c *splitting) planMetrics(md pmetric.Metrics) {
+func (c *splitting) planMetrics(md pmetric.Metrics, tenant Tenant) {
 	for _, rm := range md.ResourceMetrics().All() {
 		if key, all := c.enterResource(rm.Resource()); all {
 			c.add(theBatch, c.partFor(key))
@@ -43,7 +49,7 @@ func (c *splitting) planMetrics(md pmetric.Metrics) {
 		}
 		var resourceID Resource
 		if c.kind == keyStreamID {
-			resourceID = Seed(c.seed).Resource(rm.Resource())
+			resourceID = tenant.Resource(rm.Resource())
 		}
 		resource := c.open()
 		for _, sm := range rm.ScopeMetrics().All() {

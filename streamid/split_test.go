@@ -41,13 +41,27 @@ var metricsBatch = batch[pmetric.Metrics]{
 	marshal: new(pmetric.ProtoMarshaler).MarshalMetrics,
 	split: func(s *streamid.Splitter, md pmetric.Metrics, n int, owner func(uint64) int) (owners []int, batches []pmetric.Metrics, missing int) {
 		parts, missing := s.Metrics(md, n, owner, nil)
-		for _, p := range parts {
-			owners, batches = append(owners, p.Owner), append(batches, p.Batch)
-		}
-		return owners, batches, missing
+		return unzip(parts, missing)
 	},
 	model: (*modelOf).metrics,
 	only:  onlyMetrics,
+}
+
+// metricsBatchOf is metricsBatch for a tenant.
+func metricsBatchOf(tenant []streamid.TenantKey) batch[pmetric.Metrics] {
+	b := metricsBatch
+	b.split = func(s *streamid.Splitter, md pmetric.Metrics, n int, owner func(uint64) int) (owners []int, batches []pmetric.Metrics, missing int) {
+		parts, missing := s.MetricsOf(tenant, md, n, owner, nil)
+		return unzip(parts, missing)
+	}
+	return b
+}
+
+func unzip(parts []streamid.Part[pmetric.Metrics], missing int) (owners []int, batches []pmetric.Metrics, _ int) {
+	for _, p := range parts {
+		owners, batches = append(owners, p.Owner), append(batches, p.Batch)
+	}
+	return owners, batches, missing
 }
 
 var tracesBatch = batch[ptrace.Traces]{

@@ -30,6 +30,12 @@ type routed struct {
 	Attributes []attribute `json:"attributes,omitempty"`
 	Fields     []attribute `json:"fields,omitempty"` // those that can be named like attributes
 	TraceID    string      `json:"trace_id,omitempty"`
+	Tenant     []attribute `json:"tenant,omitempty"`
+}
+
+// identity is that of the stream of a point.
+func (r routed) identity() identity {
+	return identity{r.Seed, r.Resource, r.Scope, *r.Metric, r.Attributes, r.Tenant}
 }
 
 // keySpec is a routing key as it is configured.
@@ -45,7 +51,7 @@ func (k keySpec) reference(r routed) (key uint64, lacking bool) {
 	byResource := refFold(identity{Seed: r.Seed, Resource: r.Resource}.reference().Resource)
 	switch k.Name {
 	case "streamID":
-		return refFold(identity{r.Seed, r.Resource, r.Scope, *r.Metric, r.Attributes}.reference().ID), false
+		return refFold(r.identity().reference().ID), false
 	case "metric":
 		return refFold(h128([]byte(r.Metric.Name), r.Seed+13*refG())), false
 	case "resource":

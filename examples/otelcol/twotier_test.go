@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
+	"google.golang.org/grpc/metadata"
 )
 
 // TestTwoTiers runs gateway.yaml in front of three worker.yaml, and kills one of them.
@@ -104,6 +105,71 @@ func TestTwoTiers(t *testing.T) {
 	gateway.stop(t)
 }
 
+// TestTwoTiersKeepTenantsApart runs the same two configurations with the settings for tenants, who send the same streams. Each begins
+// at a time of its own, which tells its streams from those of the others at the backends.
+func TestTwoTiersKeepTenantsApart(t *testing.T) {
+	t.Parallel()
+	include := []string{"--config", "yaml:receivers::otlp::protocols::grpc::include_metadata: true"}
+	atWorkers := append(slices.Clone(include), "--config", "yaml:processors::d2c::metadata_keys: [x-tenant, X-Team]")
+	atGateways := append(slices.Clone(include), "--config", "yaml:exporters::ring::metadata_keys: [x-team, x-tenant]")
+	names := newNameServer(t)
+	book := &totals{got: map[string]map[life]int64{}}
+	workers := map[string]*collector{}
+	for _, name := range []string{"worker-0", "worker-1"} {
+		server := httptest.NewServer(book.of(name))
+		t.Cleanup(server.Close)
+		workers[name] = startCollector(t, "worker.yaml", []string{"OTLP_BACKEND=" + server.URL}, atWorkers...)
+	}
+	names.set(workers)
+	gateway := startCollector(t, "gateway.yaml", []string{
+		"WORKERS_SRV=" + workersService, "DNS_SERVER=" + names.address, "DNS_INTERVAL=100ms", "DNS_DEBOUNCE=0s"}, atGateways...)
+	awaitTelemetry(t, gateway, 2, "otelcol_ring_members")
+
+	tenants := []metadata.MD{
+		{}, metadata.Pairs("x-tenant", "acme"), metadata.Pairs("x-tenant", "globex"), metadata.Pairs("x-tenant", ""),
+		metadata.Pairs("x-tenant", "acme", "x-tenant", "globex"), metadata.Pairs("x-team", "acme"),
+	}
+	const streams, rounds = 40, 3
+	client, line := gateway.client(t), newTimeline()
+	begin := func(tenant, round int) time.Time { return line.at(round).Add(time.Duration(tenant) * time.Millisecond) }
+	for round := range rounds {
+		for i, tenant := range tenants {
+			request := deltas(streams, begin(i, round), begin(i, round+1))
+			if _, err := client.Export(metadata.NewOutgoingContext(context.Background(), tenant), request); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	book.await(t, rounds*len(tenants)*streams)
+	lives := book.lives()
+	if len(lives) != streams {
+		t.Fatalf("%d streams, want %d", len(lives), streams)
+	}
+	spread := 0
+	for stream, lives := range lives {
+		at := map[string]bool{}
+		for life := range lives {
+			at[life.worker] = true
+		}
+		spread += len(at)
+		for i := range tenants {
+			var got []int64
+			for life, total := range lives {
+				if life.start == begin(i, 0).UnixNano() {
+					got = append(got, total)
+				}
+			}
+			if len(lives) != len(tenants) || len(got) != 1 || got[0] != rounds*increment(stream) {
+				t.Fatalf("%s has %v, want %d for each tenant, at one worker", stream, lives, rounds*increment(stream))
+			}
+		}
+	}
+	if spread <= streams {
+		t.Error("each stream's tenants are all at one worker")
+	}
+	gateway.stop(t)
+}
+
 func TestBadRingConfigsAreRefusedByName(t *testing.T) {
 	for _, tc := range []struct{ setting, mention string }{
 		{"routing_key: name", "routing_key"},
@@ -112,6 +178,7 @@ func TestBadRingConfigsAreRefusedByName(t *testing.T) {
 		{"resolver: {static: {hostnames: [a]}}", "resolver"},
 		{"resolver: {dns: {interval: 0s}}", "resolver::dns::interval"},
 		{"resolver: {k8s: {service: workers}}", "k8s"},
+		{"metadata_keys: [x-tenant, X-Tenant]", "metadata_keys::1"},
 		{"protocol: {otlp: {sending_queue: {storage: file_storage}}}", "protocol::otlp::sending_queue::storage"},
 	} {
 		t.Run(tc.setting, func(t *testing.T) {

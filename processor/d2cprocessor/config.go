@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/internal/tenant"
 )
 
 // Config is the configuration of the processor. NewFactory's default is what most want; the zero value is valid too and
@@ -43,6 +44,18 @@ type Config struct {
 	// LateWindow is how far behind its stream a missing delta may come and still be added. Zero remembers no gaps: every
 	// delta that ends before its stream does is dropped. A millisecond at least. Default 5m.
 	LateWindow time.Duration `mapstructure:"late_window"`
+
+	// MetadataKeys are the client metadata (request headers) that tell tenants apart: their values are part of the identity of every
+	// stream in a batch, so that tenants who send the same streams never see each other's totals. Several values count in their
+	// order; a header that is missing is not an empty one. Receivers need include_metadata: true, and what comes before this processor
+	// must not merge batches of several tenants: the batch processor and queues that batch have metadata_keys of their own.
+	// Default none: the metadata does not count.
+	MetadataKeys []string `mapstructure:"metadata_keys"`
+
+	// Seed keys the identities of streams, where strangers choose attributes: who knows it can make two streams that are taken for
+	// one. Choose it at random, keep it, and give all Collectors that share state the same. With another seed all streams are other
+	// ones: state in Storage is refused at start, and what is in Shared under the old one is not read. Default 0.
+	Seed uint64 `mapstructure:"seed"`
 
 	// State says where the state of the streams is kept besides in memory. By default it is nowhere: a restart of the
 	// process restarts every stream.
@@ -125,6 +138,9 @@ func (c *Config) Validate() error {
 	case c.LateWindow != 0 && c.LateWindow < time.Millisecond:
 		return fmt.Errorf("late_window: must be a millisecond at least, got %v; is there a unit missing?", c.LateWindow)
 	}
+	if _, err := tenant.ParseKeys(c.MetadataKeys); err != nil {
+		return fmt.Errorf("metadata_keys::%w", err)
+	}
 	return c.State.validate()
 }
 
@@ -150,5 +166,6 @@ func (c *Config) converter() d2c.Config {
 		MaxStreams: c.MaxStreams,
 		MaxBuckets: c.MaxBuckets,
 		MaxStale:   c.MaxStale,
+		Seed:       c.Seed,
 	}
 }

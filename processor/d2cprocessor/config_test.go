@@ -4,6 +4,7 @@
 package d2cprocessor
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -52,6 +53,13 @@ func TestConfig(t *testing.T) {
 			want: Config{
 				MaxStale: 90 * time.Second, MaxStreams: 7, MaxBuckets: 4096,
 				Gap: d2c.GapRestart, Overlap: d2c.OverlapDrop, LateWindow: 90 * time.Second, State: state,
+			},
+		},
+		"tenants": {
+			yaml: "{metadata_keys: [X-Tenant, x-team], seed: 18446744073709551615}",
+			want: Config{
+				MaxStale: time.Hour, MaxStreams: 10_000_000, MaxBuckets: 4096, LateWindow: 5 * time.Minute, State: state,
+				MetadataKeys: []string{"X-Tenant", "x-team"}, Seed: math.MaxUint64,
 			},
 		},
 		"interpolate": {
@@ -106,6 +114,10 @@ func TestBadConfigNamesTheKey(t *testing.T) {
 		"on_error":              {"state: {shared: redis_state, on_error: ignore}", []string{"on_error", "ignore", "reject", "local"}},
 		"on_error alone":        {"state: {on_error: local}", []string{"on_error", "shared"}},
 		"max_outstanding":       {"state: {shared: redis_state, on_error: local, max_outstanding: 0}", []string{"max_outstanding"}},
+		"empty metadata key":    {"metadata_keys: [x-tenant, '']", []string{"metadata_keys::1", "empty"}},
+		"metadata key twice":    {"metadata_keys: [x-tenant, X-Tenant]", []string{"metadata_keys::1", "X-Tenant", "twice"}},
+		"our own metadata":      {"metadata_keys: [x-Deltaring-member]", []string{"metadata_keys::0", "x-Deltaring-member"}},
+		"negative seed":         {"seed: -1", []string{"seed"}},
 		"emit_zero":             {"emit_zero: true", []string{"emit_zero"}},
 		"reemit_interval":       {"reemit_interval: 1m", []string{"reemit_interval"}},
 		"key of a Go field":     {"MaxStale: 1h", []string{"MaxStale"}},

@@ -12,6 +12,8 @@
 //	    gap: continue            # continue | restart
 //	    overlap: add             # add | drop | interpolate
 //	    late_window: 5m
+//	    metadata_keys: []        # headers that tell tenants apart
+//	    seed: 0                  # of the identities of streams
 //	    state:
 //	      storage: ""            # for instance file_storage
 //	      shared: ""             # for instance redis_state; not both
@@ -34,4 +36,22 @@
 //
 // A batch whose state cannot be stored is refused, to be sent again, and the component's status is recoverable until one can
 // be. A processor with state may be in one pipeline only, as the Collector makes an instance for each.
+//
+// # Tenants
+//
+// With metadata_keys: [x-tenant] the streams of each value of that header are streams of their own, whatever their attributes, in
+// all kinds of state. The receiver must hand on the header, and whatever collects batches on the way must keep tenants apart:
+//
+//	receivers:
+//	  otlp: {protocols: {grpc: {include_metadata: true}, http: {include_metadata: true}}}
+//	processors:
+//	  batch: {metadata_keys: [x-tenant]}
+//	  d2c: {metadata_keys: [x-tenant]}
+//
+// What tenants get out has the same attributes, so the next component must keep them apart, for instance by an extension
+// headers_setter. Behind gateways, the exporter ring needs the same metadata_keys.
+//
+// Requests without any of the headers are as without metadata_keys, so setting it or adding a key changes only the streams of those who
+// send the header: they begin anew, visibly. Change it on all Collectors of a fleet at once. Taking it back within max_stale goes on
+// with the totals of before, as after a gap; set gap: restart if that matters.
 package d2cprocessor

@@ -22,6 +22,7 @@ type events struct {
 	logger *zap.Logger
 	limit  int         // max_streams
 	full   atomic.Bool // points have been refused since there last was room for a new stream
+	nobody atomic.Bool // a batch had none of metadata_keys
 
 	damage struct {
 		sync.Mutex
@@ -120,6 +121,15 @@ func (e *events) converted(result *d2c.Result, conv *d2c.Converter) {
 		if fields := notable(result); len(fields) > 0 {
 			e.logger.Debug("points were dropped or streams restarted", fields...)
 		}
+	}
+}
+
+// nobodys logs that a batch had none of metadata_keys, once: where receivers do not hand them on, all tenants are added up together,
+// and nothing else would tell.
+func (e *events) nobodys() {
+	if !e.nobody.Load() && !e.nobody.Swap(true) {
+		e.logger.Warn("a batch has none of metadata_keys, so its streams are those of nobody in particular, with all others of that kind: " +
+			"if it has a tenant, set include_metadata in the receiver, and metadata_keys in whatever collects batches on the way")
 	}
 }
 

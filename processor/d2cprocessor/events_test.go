@@ -23,11 +23,13 @@ import (
 
 func TestStartLogsTheEffectivePolicy(t *testing.T) {
 	set, logs := observed(zapcore.InfoLevel)
-	create(t, set, defaults(), consumertest.NewNop())
+	cfg := defaults()
+	cfg.MetadataKeys = []string{"X-Tenant"}
+	create(t, set, cfg, consumertest.NewNop())
 	require.Equal(t, 1, logs.Len())
 	assert.Equal(t, map[string]any{
 		"state": "memory", "gap": "continue", "overlap": "add", "late_window": 5 * time.Minute,
-		"max_streams": int64(10_000_000), "max_stale": time.Hour,
+		"max_streams": int64(10_000_000), "max_stale": time.Hour, "metadata_keys": []any{"x-tenant"},
 	}, logs.All()[0].ContextMap())
 }
 

@@ -6,6 +6,7 @@ package d2cprocessor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/internal/tenant"
 )
 
 // d2cProcessor is safe for concurrent calls of process; start and shutdown are called by the Collector, one at a time.
@@ -25,6 +27,7 @@ type d2cProcessor struct {
 	id        component.ID
 	cfg       Config
 	external  bool           // state lives in a storage or shared-state extension
+	tenants   tenant.Keys    // that tell them apart
 	conv      *d2c.Converter // with state in storage, nil until started
 	telemetry *telemetry
 	events    *events
@@ -36,6 +39,10 @@ type d2cProcessor struct {
 }
 
 func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
+	tenants, err := tenant.ParseKeys(cfg.MetadataKeys)
+	if err != nil {
+		return nil, fmt.Errorf("metadata_keys::%w", err)
+	}
 	tel, err := newTelemetry(set)
 	if err != nil {
 		return nil, err
@@ -44,6 +51,7 @@ func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
 		id:        set.ID,
 		cfg:       *cfg,
 		external:  cfg.State.Storage != nil || cfg.State.Shared != nil,
+		tenants:   tenants,
 		telemetry: tel,
 		events:    &events{logger: set.Logger, limit: cfg.MaxStreams},
 		logger:    set.Logger,
@@ -61,6 +69,11 @@ func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric
 	if p.external {
 		began = time.Now()
 		ctx = routed(ctx)
+	}
+	if t := p.tenants.Of(ctx); t != nil {
+		ctx = d2c.WithTenant(ctx, t...)
+	} else if len(p.tenants) > 0 {
+		p.events.nobodys()
 	}
 	result, err := p.conv.Convert(ctx, md)
 	if err != nil {
@@ -108,6 +121,7 @@ func (p *d2cProcessor) start(ctx context.Context, host component.Host) error {
 		zap.Duration("late_window", p.cfg.LateWindow),
 		zap.Int("max_streams", p.cfg.MaxStreams),
 		zap.Duration("max_stale", p.cfg.MaxStale),
+		zap.Strings("metadata_keys", p.tenants),
 	)
 	return nil
 }
@@ -132,8 +146,8 @@ func (p *d2cProcessor) sweep() {
 
 // The metadata in which a gateway says how it has routed a request: see the exporter ring.
 const (
-	epochKey  = "x-deltaring-epoch"
-	memberKey = "x-deltaring-member"
+	epochKey  = tenant.ReservedPrefix + "epoch"
+	memberKey = tenant.ReservedPrefix + "member"
 )
 
 // routed returns a context that tells the converter what a gateway has said of the batch's route.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
 	"go.opentelemetry.io/collector/exporter/otlpexporter"
 
+	"github.com/deltaring/deltaring/internal/tenant"
 	"github.com/deltaring/deltaring/ring"
 	"github.com/deltaring/deltaring/streamid"
 )
@@ -40,6 +42,15 @@ type Config struct {
 
 	// RoutingAttributes are the attributes of the routing key "attributes".
 	RoutingAttributes []string `mapstructure:"routing_attributes"`
+
+	// MetadataKeys are the client metadata (request headers) that tell tenants apart. They are sent on to members, nothing ever
+	// merges batches that differ in them, and by the routing key "streamID" each tenant's streams have owners of their own. Set
+	// the same here and in the processor d2c of members, and include_metadata: true in the receivers of both. Default none.
+	MetadataKeys []string `mapstructure:"metadata_keys"`
+
+	// Seed keys the hashes by which data is routed: who knows it can aim at a member. The same on all gateways; it need not be that
+	// of the members' processors. Another seed gives most data to other owners. Default 0.
+	Seed uint64 `mapstructure:"seed"`
 
 	Protocol ProtocolConfig `mapstructure:"protocol"`
 	Resolver ResolverConfig `mapstructure:"resolver"`
@@ -170,9 +181,17 @@ func (c *Config) Validate() error {
 		return errors.New("protocol::otlp::sending_queue::storage: a member that leaves would leave its data on disk where no " +
 			"other finds it; set sending_queue::storage of the exporter itself, and protocol::otlp::sending_queue::enabled to false")
 	}
+	tenants, err := metadataKeys(c.MetadataKeys)
+	if err != nil {
+		return err
+	}
 	for key := range c.Protocol.OTLP.ClientConfig.Headers.Iter {
-		if strings.HasPrefix(strings.ToLower(key), ownPrefix) {
-			return fmt.Errorf("protocol::otlp::headers::%s: what begins with %s is set by the exporter", key, ownPrefix)
+		lower := strings.ToLower(key)
+		if strings.HasPrefix(lower, tenant.ReservedPrefix) {
+			return fmt.Errorf("protocol::otlp::headers::%s: what begins with %s is set by the exporter", key, tenant.ReservedPrefix)
+		}
+		if slices.Contains(tenants, lower) {
+			return fmt.Errorf("protocol::otlp::headers::%s: is one of metadata_keys, which come from clients", key)
 		}
 	}
 	static, dns := c.Resolver.Static, c.Resolver.DNS

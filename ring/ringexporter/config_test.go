@@ -142,6 +142,15 @@ func TestBadConfigsNameTheKey(t *testing.T) {
 		{"protocol: {otlp: {sending_queue: {num_consumers: 0}}}, " + anyResolver, "protocol::otlp::sending_queue: .*num_consumers"},
 		{"sending_queue: {num_consumers: 0}, " + anyResolver, "sending_queue: .*num_consumers"},
 		{"protocol: {otlp: {headers: {X-Deltaring-Epoch: '1'}}}, " + anyResolver, "protocol::otlp::headers::X-Deltaring-Epoch: "},
+		{"metadata_keys: [x-tenant, ''], " + anyResolver, "metadata_keys::1: must not be empty"},
+		{"metadata_keys: [x-tenant, X-Tenant], " + anyResolver, `metadata_keys::1: "X-Tenant" is listed twice`},
+		{"metadata_keys: [X-Deltaring-Epoch], " + anyResolver, `metadata_keys::0: "X-Deltaring-Epoch"`},
+		{"metadata_keys: ['x tenant'], " + anyResolver, `metadata_keys::0: "x tenant": gRPC has only letters`},
+		{"metadata_keys: ['größe'], " + anyResolver, `metadata_keys::0: "größe": gRPC has only letters`},
+		{"metadata_keys: [a, User-Agent], " + anyResolver, `metadata_keys::1: "User-Agent": gRPC has that for itself`},
+		{"metadata_keys: [grpc-timeout], " + anyResolver, `metadata_keys::0: "grpc-timeout": gRPC has that for itself`},
+		{"metadata_keys: [x-tenant], protocol: {otlp: {headers: {X-Tenant: a}}}, " + anyResolver, "protocol::otlp::headers::X-Tenant: .*metadata_keys"},
+		{"seed: -1, " + anyResolver, "seed"},
 		{"routing: service, " + anyResolver, "routing"},
 	} {
 		t.Run(tc.yaml, func(t *testing.T) {

@@ -21,15 +21,18 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/deltaring/deltaring/internal/tenant"
 )
 
 // connection sends requests to one member over OTLP/gRPC. It does what the Collector's OTLP exporter does, of which it has
 // the configuration; that one does not tell what of a request a member rejected.
 type connection[B batch] struct {
-	cfg    otlpexporter.Config
-	member string // as it is sent
-	conn   *grpc.ClientConn
-	export exportFunc[B]
+	cfg     otlpexporter.Config
+	member  string      // as it is sent
+	tenants tenant.Keys // of the metadata that is sent
+	conn    *grpc.ClientConn
+	export  exportFunc[B]
 }
 
 // exportFunc sends a request and returns the partial success of the response, if that says anything.
@@ -43,7 +46,8 @@ type partialSuccess struct {
 
 // dial returns a connection to the member, which connects in the background.
 func dial[B batch](
-	ctx context.Context, host component.Host, set exporter.Settings, cfg otlpexporter.Config, e endpoint, sig *signal[B],
+	ctx context.Context, host component.Host, set exporter.Settings, cfg otlpexporter.Config, e endpoint, tenants tenant.Keys,
+	sig *signal[B],
 ) (*connection[B], error) {
 	cfg.ClientConfig.Endpoint = e.address
 	tel := set.TelemetrySettings
@@ -54,7 +58,7 @@ func dial[B batch](
 	if err != nil {
 		return nil, err
 	}
-	return &connection[B]{cfg: cfg, member: metadataValue(e.Name), conn: conn, export: sig.export(conn)}, nil
+	return &connection[B]{cfg: cfg, member: metadataValue(e.Name), tenants: tenants, conn: conn, export: sig.export(conn)}, nil
 }
 
 // send makes one request. The error is permanent if it is no use to try again.
@@ -68,6 +72,7 @@ func (c *connection[B]) send(ctx context.Context, data B) (partialSuccess, error
 	if epoch := epochOf(ctx); epoch != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, epochKey, epoch)
 	}
+	ctx = withTenant(ctx, c.tenants)
 	partial, err := c.export(ctx, data, grpc.WaitForReady(c.cfg.ClientConfig.WaitForReady))
 	return partial, classify(err)
 }

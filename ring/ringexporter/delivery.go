@@ -38,7 +38,7 @@ func (e *ringExporter[B]) build(ctx context.Context) (running[B], error) {
 	outer, err := e.signal.queue(ctx, e.set, e.cfg, e.deliver,
 		exporterhelper.WithCapabilities(consumer.Capabilities{MutatesData: true}), // splitting moves it
 		exporterhelper.WithTimeout(exporterhelper.TimeoutConfig{}),
-		exporterhelper.WithQueue(e.cfg.QueueConfig),
+		exporterhelper.WithQueue(apartBy(e.shared.tenants, e.cfg.QueueConfig)),
 		exporterhelper.WithStart(e.start),
 		exporterhelper.WithShutdown(e.shutdown))
 	if err != nil {

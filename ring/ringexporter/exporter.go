@@ -31,12 +31,14 @@ type ringExporter[B batch] struct {
 	shared   shared[B]
 	retries  running[B]      // around attempt
 	nobody   memberTelemetry // for items that no member is known for
+	routing  uint64          // see routingOf
 
 	// parallel has the parts of a batch handed over at the same time, as handing over takes as long as the member does.
 	// No stream is in two parts, so this changes no order. Queues that take over at once need no goroutines.
 	parallel bool
 
-	current atomic.Pointer[view[B]] // nil before the first members are known
+	current    atomic.Pointer[view[B]] // nil before the first members are known
+	tenantless atomic.Bool             // a batch had none of metadata_keys
 
 	// Only one goroutine changes current at a time: start until it returns, then the one that follows DNS, then shutdown.
 	following  sync.WaitGroup
@@ -56,14 +58,18 @@ func newExporter[B batch](set exporter.Settings, cfg *Config, sig *signal[B]) (*
 	if err != nil {
 		return nil, fmt.Errorf("routing_key: %w", err)
 	}
+	tenants, err := metadataKeys(cfg.MetadataKeys)
+	if err != nil {
+		return nil, err
+	}
 	tel, err := newTelemetry(set, sig.id)
 	if err != nil {
 		return nil, err
 	}
 	e := &ringExporter[B]{signal: sig, cfg: cfg, set: set, tel: tel, parallel: true}
-	e.splitter.Key = key
-	e.nobody = tel.member("")
-	e.shared = shared[B]{closing: make(chan struct{}), reroute: e.consume, logger: set.Logger, losses: &losses{}}
+	e.splitter.Key, e.splitter.Seed = key, streamid.Seed(cfg.Seed)
+	e.nobody, e.routing = tel.member(""), routingOf(cfg.Seed, tenants)
+	e.shared = shared[B]{closing: make(chan struct{}), reroute: e.consume, tenants: tenants, logger: set.Logger, losses: &losses{}}
 	e.shared.aborted, e.shared.abort = context.WithCancel(context.Background())
 	if q := cfg.Protocol.OTLP.QueueConfig; q.HasValue() {
 		e.parallel = q.Get().WaitForResult || q.Get().BlockOnOverflow
@@ -75,7 +81,7 @@ func (e *ringExporter[B]) start(ctx context.Context, host component.Host) error 
 	e.host = host
 	e.shared.health = newHealth(host)
 	e.warnOfDisorder()
-	if err := e.tel.observe(e.ring); err != nil {
+	if err := e.tel.observe(e.ring, e.epoch); err != nil {
 		return err
 	}
 	if static := e.cfg.Resolver.Static; static.HasValue() {
@@ -138,6 +144,9 @@ func (e *ringExporter[B]) ring() *ring.Ring {
 	return nil
 }
 
+// epoch is equal as long as data is routed in the same way by the same ring.
+func (e *ringExporter[B]) epoch(r *ring.Ring) uint64 { return r.Epoch() ^ e.routing }
+
 // acquire returns the current view, to be released, or nil if there is none.
 func (e *ringExporter[B]) acquire() *view[B] {
 	for {
@@ -157,6 +166,19 @@ func (e *ringExporter[B]) hand(ctx context.Context, data B, t *tally[B]) error {
 	if t != nil {
 		t.unsent, t.homeless = map[*member[B]]int{}, 0
 	}
+	of := e.shared.tenants.Of(ctx)
+	if of == nil && len(e.shared.tenants) > 0 && !e.tenantless.Load() && !e.tenantless.Swap(true) {
+		e.set.Logger.Warn("a batch has none of metadata_keys, so it is routed and sent on as that of nobody in particular: " +
+			"if it has a tenant, set include_metadata in the receiver, and metadata_keys in whatever collects batches on the way")
+	}
+	if err := sendable(of); err != nil {
+		err = consumererror.NewPermanent(err)
+		e.nobody.refused(ctx, e.signal.items(data))
+		if t != nil {
+			t.refused = append(t.refused, err)
+		}
+		return err
+	}
 	v := e.acquire()
 	if v == nil {
 		if t != nil {
@@ -167,10 +189,10 @@ func (e *ringExporter[B]) hand(ctx context.Context, data B, t *tally[B]) error {
 	}
 	defer v.release()
 
-	parts, keyless := e.signal.split(&e.splitter, data, len(v.members), v.ring.Owner, nil)
+	parts, keyless := e.signal.split(&e.splitter, of, data, len(v.members), v.ring.Owner, nil)
 	e.tel.keyless(ctx, keyless)
 	errs := make([]error, len(parts))
-	ctx = withEpoch(ctx, v.ring.Epoch())
+	ctx = withEpoch(ctx, e.epoch(v.ring))
 	give := func(i int) { errs[i] = v.members[parts[i].Owner].consume(ctx, parts[i].Batch) }
 	var wg sync.WaitGroup
 	for i := range parts {
@@ -261,7 +283,7 @@ func (e *ringExporter[B]) apply(ctx context.Context, list []endpoint) error {
 
 // announce logs and counts a change of the members.
 func (e *ringExporter[B]) announce(ctx context.Context, old, next *view[B]) {
-	epoch := zap.Uint64("epoch", next.ring.Epoch()>>11) // as in the metric
+	epoch := zap.Uint64("epoch", e.epoch(next.ring)>>11) // as in the metric
 	if old == nil {
 		e.tel.changed(ctx, nil)
 		e.set.Logger.Info("members are known", zap.Strings("members", names(next)), epoch)

@@ -236,7 +236,12 @@ func startGateway(t testing.TB, cfg *Config) *gateway[pmetric.Metrics] {
 
 func startGatewayOf[B batch](t testing.TB, cfg *Config, sig *signal[B]) *gateway[B] {
 	t.Helper()
-	g := &gateway[B]{t: t, tel: componenttest.NewTelemetry(), host: &host{Host: componenttest.NewNopHost()}}
+	return startGatewayIn(t, componenttest.NewNopHost(), cfg, sig)
+}
+
+func startGatewayIn[B batch](t testing.TB, in component.Host, cfg *Config, sig *signal[B]) *gateway[B] {
+	t.Helper()
+	g := &gateway[B]{t: t, tel: componenttest.NewTelemetry(), host: &host{Host: in}}
 	set := exportertest.NewNopSettings(metadata.Type)
 	set.TelemetrySettings = g.tel.NewTelemetrySettings()
 	core, logs := observer.New(zapcore.InfoLevel)

@@ -18,6 +18,8 @@ import (
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
 	"go.opentelemetry.io/collector/exporter/otlpexporter"
 	"go.uber.org/zap"
+
+	"github.com/deltaring/deltaring/internal/tenant"
 )
 
 // member is one of those who share the data: an OTLP connection and, unless configured away, a queue in front of it. The
@@ -42,6 +44,7 @@ type member[B batch] struct {
 type shared[B batch] struct {
 	closing chan struct{} // closed when the exporter is to stop: no more waiting
 	reroute func(context.Context, B) error
+	tenants tenant.Keys // to be sent
 	health  *health
 	logger  *zap.Logger
 	losses  *losses
@@ -61,10 +64,10 @@ func startMember[B batch](
 	}
 	set.Logger = set.Logger.With(zap.String("member", e.Name))
 	var err error
-	if m.conn, err = dial(ctx, host, set, cfg, e, sig); err != nil {
+	if m.conn, err = dial(ctx, host, set, cfg, e, sh.tenants, sig); err != nil {
 		return nil, fmt.Errorf("member %q: %w", e.Name, err)
 	}
-	queue := apartByEpoch(cfg.QueueConfig)
+	queue := apartBy(append([]string{epochKey}, sh.tenants...), cfg.QueueConfig)
 	if !queue.HasValue() {
 		return m, nil
 	}

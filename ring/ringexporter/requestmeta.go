@@ -5,6 +5,8 @@ package ringexporter
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,14 +14,83 @@ import (
 	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/deltaring/deltaring/internal/tenant"
+	"github.com/deltaring/deltaring/streamid"
 )
 
 // The request metadata that members get. Others rely on it; see README.md.
 const (
-	ownPrefix = "x-deltaring-"
-	epochKey  = ownPrefix + "epoch"
-	memberKey = ownPrefix + "member"
+	epochKey  = tenant.ReservedPrefix + "epoch"
+	memberKey = tenant.ReservedPrefix + "member"
 )
+
+// notMetadata are keys that gRPC, or HTTP/2 below it, has for itself: it leaves them out or fails the request.
+var notMetadata = []string{
+	"connection", "content-length", "content-type", "host", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade",
+	"user-agent",
+}
+
+// metadataKeys returns the keys that tell tenants apart, or an error that names the one that cannot be.
+func metadataKeys(names []string) (tenant.Keys, error) {
+	keys, err := tenant.ParseKeys(names)
+	if err != nil {
+		return nil, fmt.Errorf("metadata_keys::%w", err)
+	}
+	for i, key := range keys {
+		if strings.Trim(key, "0123456789abcdefghijklmnopqrstuvwxyz_-.") != "" {
+			return nil, fmt.Errorf("metadata_keys::%d: %q: gRPC has only letters, digits, _ - and . in keys", i, names[i])
+		}
+		if strings.HasPrefix(key, "grpc-") || slices.Contains(notMetadata, key) {
+			return nil, fmt.Errorf("metadata_keys::%d: %q: gRPC has that for itself, and does not send it on", i, names[i])
+		}
+	}
+	return keys, nil
+}
+
+// routingOf is what seed and keys do to epochs: nothing without them, as a ring has it then. Gateways that differ in them send one
+// stream to two members, and a member that takes them for one route would trust what it knows of the stream. A cryptographic
+// hash, because epochs are sent and shown, and the seed may be a secret.
+func routingOf(seed uint64, keys tenant.Keys) uint64 {
+	if seed == 0 && len(keys) == 0 {
+		return 0
+	}
+	text := fmt.Sprintf("%d %q", seed, slices.Sorted(slices.Values(keys)))
+	sum := sha256.Sum256([]byte(text))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// sendable returns an error if gRPC does not send such values, or HTTP/2 does not bring them as they are. They are not encoded:
+// the member would see another tenant than the gateway, and who reads values as they were sent would know neither.
+func sendable(of []streamid.TenantKey) error {
+	for _, key := range of {
+		if strings.HasSuffix(key.Name, "-bin") {
+			continue // sent as base64, and got as it was
+		}
+		for _, v := range key.Values {
+			if strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r > '~' }) || strings.Trim(v, " ") != v {
+				return fmt.Errorf("metadata_keys: the request has a value of %q that gRPC cannot send: only visible ASCII, and spaces "+
+					"within; keys that end in -bin have any", key.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// withTenant adds to the request's metadata what tells the tenant.
+func withTenant(ctx context.Context, keys tenant.Keys) context.Context {
+	var pairs []string
+	for _, key := range keys.Of(ctx) {
+		for _, v := range key.Values {
+			pairs = append(pairs, key.Name, v)
+		}
+	}
+	if pairs == nil {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, pairs...)
+}
 
 // withEpoch notes by which ring a batch was split. It is noted in the client metadata because that goes through queues,
 // and queues that batch can tell it apart. Metadata of the same name, from a gateway before this one, is replaced.
@@ -43,15 +114,19 @@ func epochOf(ctx context.Context) string {
 	return ""
 }
 
-// apartByEpoch has a queue that batches make no request of batches that were split by different rings.
-func apartByEpoch(queue configoptional.Optional[exporterhelper.QueueBatchConfig]) configoptional.Optional[exporterhelper.QueueBatchConfig] {
+// apartBy has a queue that batches make no request of batches with different metadata: of several tenants, or split by different
+// rings. A queue that does not batch keeps all metadata; of those that do, what they go by is what they keep.
+func apartBy(keys []string, queue configoptional.Optional[exporterhelper.QueueBatchConfig]) configoptional.Optional[exporterhelper.QueueBatchConfig] {
 	if !queue.HasValue() || !queue.Get().Batch.HasValue() {
 		return queue
 	}
 	cfg := *queue.Get()
 	partition := &cfg.Batch.Get().Partition
-	if !slices.ContainsFunc(partition.MetadataKeys, func(key string) bool { return strings.EqualFold(key, epochKey) }) {
-		partition.MetadataKeys = append(slices.Clip(partition.MetadataKeys), epochKey)
+	partition.MetadataKeys = slices.Clip(partition.MetadataKeys)
+	for _, key := range keys {
+		if !slices.ContainsFunc(partition.MetadataKeys, func(k string) bool { return strings.EqualFold(k, key) }) {
+			partition.MetadataKeys = append(partition.MetadataKeys, key)
+		}
 	}
 	return configoptional.Some(cfg)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 	"google.golang.org/grpc"
@@ -88,6 +89,8 @@ type worker struct {
 	taken []request
 	// partial, if set, is the partial success of every response.
 	partial partialSuccess
+	// exported, if set, gets the metrics of accepted requests.
+	exported func(context.Context, pmetric.Metrics)
 }
 
 // request is what came with items.
@@ -175,6 +178,12 @@ func (w *worker) streams() map[string]bool {
 
 func (w *worker) Export(ctx context.Context, r pmetricotlp.ExportRequest) (pmetricotlp.ExportResponse, error) {
 	partial, err := w.take(ctx, metricItems(r.Metrics()))
+	w.mu.Lock()
+	exported := w.exported
+	w.mu.Unlock()
+	if err == nil && exported != nil {
+		exported(ctx, r.Metrics())
+	}
 	response := pmetricotlp.NewExportResponse()
 	response.PartialSuccess().SetRejectedDataPoints(partial.rejected)
 	response.PartialSuccess().SetErrorMessage(partial.message)

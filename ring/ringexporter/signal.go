@@ -43,7 +43,7 @@ func (running[B]) Capabilities() consumer.Capabilities {
 // signal is all that differs between metrics, traces and logs.
 type signal[B batch] struct {
 	id    streamid.Signal
-	split func(s *streamid.Splitter, data B, n int, owner func(uint64) int, dst []streamid.Part[B]) ([]streamid.Part[B], int)
+	split func(s *streamid.Splitter, tenant []streamid.TenantKey, data B, n int, owner func(uint64) int, dst []streamid.Part[B]) ([]streamid.Part[B], int)
 	items func(B) int
 	move  func(from, to B) // appends
 	// unsent returns an error that has the data that is to be tried again, which rest returns.
@@ -56,7 +56,7 @@ type signal[B batch] struct {
 
 var metrics = signal[pmetric.Metrics]{
 	id:     streamid.SignalMetrics,
-	split:  (*streamid.Splitter).Metrics,
+	split:  (*streamid.Splitter).MetricsOf,
 	items:  pmetric.Metrics.DataPointCount,
 	move:   func(from, to pmetric.Metrics) { from.ResourceMetrics().MoveAndAppendTo(to.ResourceMetrics()) },
 	unsent: consumererror.NewMetrics,
@@ -92,8 +92,10 @@ func runningMetrics(e exporter.Metrics, err error) (running[pmetric.Metrics], er
 }
 
 var traces = signal[ptrace.Traces]{
-	id:     streamid.SignalTraces,
-	split:  (*streamid.Splitter).Traces,
+	id: streamid.SignalTraces,
+	split: func(s *streamid.Splitter, _ []streamid.TenantKey, td ptrace.Traces, n int, owner func(uint64) int, dst []streamid.Part[ptrace.Traces]) ([]streamid.Part[ptrace.Traces], int) {
+		return s.Traces(td, n, owner, dst) // no key of traces has a tenant
+	},
 	items:  ptrace.Traces.SpanCount,
 	move:   func(from, to ptrace.Traces) { from.ResourceSpans().MoveAndAppendTo(to.ResourceSpans()) },
 	unsent: consumererror.NewTraces,
@@ -129,8 +131,10 @@ func runningTraces(e exporter.Traces, err error) (running[ptrace.Traces], error)
 }
 
 var logs = signal[plog.Logs]{
-	id:     streamid.SignalLogs,
-	split:  (*streamid.Splitter).Logs,
+	id: streamid.SignalLogs,
+	split: func(s *streamid.Splitter, _ []streamid.TenantKey, ld plog.Logs, n int, owner func(uint64) int, dst []streamid.Part[plog.Logs]) ([]streamid.Part[plog.Logs], int) {
+		return s.Logs(ld, n, owner, dst) // nor of logs
+	},
 	items:  plog.Logs.LogRecordCount,
 	move:   func(from, to plog.Logs) { from.ResourceLogs().MoveAndAppendTo(to.ResourceLogs()) },
 	unsent: consumererror.NewLogs,

@@ -52,8 +52,8 @@ func (t *telemetry) outcome(outcome string, more ...attribute.KeyValue) metric.M
 	return t.with(append(more, attribute.String("outcome", outcome))...)
 }
 
-// observe reports the ring that current returns, which may be nil, until shutdown.
-func (t *telemetry) observe(current func() *ring.Ring) error {
+// observe reports the ring that current returns, which may be nil, and its epoch, until shutdown.
+func (t *telemetry) observe(current func() *ring.Ring, epoch func(*ring.Ring) uint64) error {
 	err := t.builder.RegisterRingMembersCallback(func(_ context.Context, o metric.Int64Observer) error {
 		n := 0
 		if r := current(); r != nil {
@@ -68,7 +68,7 @@ func (t *telemetry) observe(current func() *ring.Ring) error {
 	return t.builder.RegisterRingEpochCallback(func(_ context.Context, o metric.Int64Observer) error {
 		if r := current(); r != nil {
 			// 53 bits, so that it survives backends that have floats only.
-			o.Observe(int64(r.Epoch()>>11), t.instance)
+			o.Observe(int64(epoch(r)>>11), t.instance)
 		}
 		return nil
 	})

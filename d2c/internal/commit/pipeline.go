@@ -15,6 +15,7 @@ import (
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/points"
 	"github.com/deltaring/deltaring/d2c/internal/table"
+	"github.com/deltaring/deltaring/streamid"
 )
 
 // Pipeline takes batches to the table.
@@ -77,12 +78,12 @@ func (p *Pipeline) put(b *Batch) {
 }
 
 // Convert makes the delta points of md cumulative, in place, and calls done with what became of them. Route is that by which
-// the batch came, zero if none.
-func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route uint64) (points.Result, error) {
+// the batch came, zero if none; tenant is whose it is.
+func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route uint64, tenant []streamid.TenantKey) (points.Result, error) {
 	b := p.get()
 	b.Route = route
 	at := p.Time()
-	b.Identify(md, &p.Reading, at)
+	b.Identify(md, p.Reading.Seed.Tenant(tenant...), &p.Reading, at)
 	b.GroupBy(p.Table)
 	if p.keeper == nil {
 		now := p.seconds(at)

@@ -134,14 +134,13 @@ type Reading struct {
 	Multiset bool
 }
 
-// Identify finds the stream of every delta point and sets malformed points aside. It changes nothing in md. now is the time.
-func (b *Batch) Identify(md pmetric.Metrics, r *Reading, now time.Time) {
+// Identify finds the tenant's stream of every delta point and sets malformed points aside. It changes nothing in md. now is the time.
+func (b *Batch) Identify(md pmetric.Metrics, tenant streamid.Tenant, r *Reading, now time.Time) {
 	b.maxBuckets, b.repair, b.direct, b.spare = r.MaxBuckets, r.Repair, true, spareAtFirst
 	b.arrival = 0
 	if r.Arrival {
 		b.arrival = now.UnixNano()
 	}
-	seed := r.Seed
 	rms := md.ResourceMetrics()
 	for i := range rms.Len() {
 		rm := rms.At(i)
@@ -164,7 +163,7 @@ func (b *Batch) Identify(md pmetric.Metrics, r *Reading, now time.Time) {
 				if points > 0 {
 					// Hashed only where a delta needs it: a resource full of gauges costs nothing.
 					if !resourceKnown {
-						resource, resourceKnown = seed.Resource(rm.Resource()), true
+						resource, resourceKnown = tenant.Resource(rm.Resource()), true
 					}
 					if !scopeKnown {
 						scope, scopeKnown = resource.Scope(sm.Scope()), true

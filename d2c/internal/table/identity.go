@@ -12,7 +12,9 @@ import (
 )
 
 // IdentityOf returns what tells one owner's state from another's. The encoding of identities takes part by way of the
-// identity of a stream that has a bit of everything.
+// identity of a stream that has a bit of everything. It has no tenant: what tells tenants apart is in each identity by name, so
+// records of one setting are never taken for those of another, and a setting that changes need not cost the state of streams
+// that it does not concern.
 func IdentityOf(seed streamid.Seed, owner string) uint64 {
 	m := pmetric.NewMetric()
 	m.SetName("name")
