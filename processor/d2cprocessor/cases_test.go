@@ -142,8 +142,9 @@ func begin(steps []step) time.Time {
 	return time.Unix(1_760_000_000, 0)
 }
 
-// readConfig decodes config.json, if there is one, as the Collector does, with the state where a mode has it.
-func readConfig(t *testing.T, dir string, state string) *Config {
+// readConfig decodes config.json, if there is one, as the Collector does, and puts the state where it is to be. The test is skipped
+// if the processor does not have the key that the case awaits.
+func readConfig(t *testing.T, dir string, awaits any, state string) *Config {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, "config.json"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -151,6 +152,9 @@ func readConfig(t *testing.T, dir string, state string) *Config {
 	}
 	require.NoError(t, err)
 	cfg, err := load(t, string(text))
+	if awaits, ok := awaits.(string); ok && err != nil && strings.Contains(err.Error(), "has invalid keys: "+awaits) {
+		t.Skipf("the processor has no key %q yet", awaits)
+	}
 	require.NoError(t, err, "config.json")
 	switch state {
 	case "storage":
@@ -191,7 +195,7 @@ func playCase(t *testing.T, dir string) {
 	}
 	for _, state := range states {
 		t.Run(state, func(t *testing.T) {
-			steps, cfg := readSteps(t, dir), readConfig(t, dir, state)
+			steps, cfg := readSteps(t, dir), readConfig(t, dir, want["awaits"], state)
 			synctest.Test(t, func(t *testing.T) {
 				f := &fleetOfCase{t: t, state: state, cfg: cfg, backend: newBackend(metadataKeys(t, dir)...), telemetry: newTestTelemetry(t)}
 				f.play(steps)
@@ -371,7 +375,7 @@ func differences(wants map[string]any, figures map[string]any, outcomes map[stri
 					differ("outcomes: %d points are %s, want %v", outcomes[outcome], outcome, n)
 				}
 			}
-		case "states":
+		case "states", "awaits":
 		case "ahead_ms", "samples_at_most":
 			most, ok := want.(float64)
 			if g, isNumber := got.(float64); !ok || !isNumber || g > most {
