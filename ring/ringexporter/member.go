@@ -64,7 +64,7 @@ func startMember[B batch](
 	if m.conn, err = dial(ctx, host, set, cfg, e, sig); err != nil {
 		return nil, fmt.Errorf("member %q: %w", e.Name, err)
 	}
-	queue := apartByEpoch(cfg.QueueConfig)
+	queue := apartByTerm(cfg.QueueConfig)
 	if !queue.HasValue() {
 		return m, nil
 	}
