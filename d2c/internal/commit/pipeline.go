@@ -74,7 +74,7 @@ func (p *Pipeline) put(b *Batch) {
 
 // Convert makes the delta points of md cumulative, in place, and calls done with what became of them. Route is that by which
 // the batch came, zero if none.
-func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route uint64) (points.Result, error) {
+func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route points.Route) (points.Result, error) {
 	b := p.get()
 	b.Route = route
 	b.Identify(md, p.Seed, p.MaxBuckets)

@@ -19,8 +19,7 @@ import (
 type Batch struct {
 	Result
 	Items []Item
-	// Route is by which ring and to which of its members the batch came, zero if that is not known.
-	Route uint64
+	Route Route
 
 	order      []int32 // items by shard, otherwise as they came
 	ends       [table.ShardCount]int32
@@ -38,6 +37,18 @@ type Batch struct {
 	numbers      []pmetric.NumberDataPoint
 	histograms   []histogramPoint
 	exponentials []exponentialPoint
+}
+
+// Route is by which ring, and to which of its members, a gateway has sent a batch; zero if that is not known.
+type Route struct {
+	// ID is equal for equal rings and members, and zero for the zero Route only.
+	ID    uint64
+	Epoch uint64 // of the ring
+	// Since is when the gateway began to use the ring, in Unix milliseconds by its clock; zero if that is not known.
+	Since int64
+	// Previous is the epoch of the ring that it used directly before, since PreviousSince, which is zero if there is none.
+	Previous      uint64
+	PreviousSince int64
 }
 
 // outcome is a fold.Outcome; of a point that gets no sample though it is not dropped, withheld is set.
@@ -96,7 +107,7 @@ func (b *Batch) Reset() {
 	b.histograms, b.exponentials = b.histograms[:0], b.exponentials[:0]
 	clear(b.metrics)
 	b.deltas, b.metrics, b.outcomes = b.deltas[:0], b.metrics[:0], b.outcomes[:0]
-	b.Dropped, b.direct, b.spare, b.Route = false, true, 0, 0
+	b.Dropped, b.direct, b.spare, b.Route = false, true, 0, Route{}
 	b.Result = Result{}
 	b.staged.reset()
 }

@@ -172,11 +172,11 @@ func (k *Keeper) Keep(ctx context.Context, tx *commit.Tx) error {
 func (k *Keeper) follow(tx *commit.Tx) {
 	for _, b := range tx.Batches() {
 		switch {
-		case b.Route == k.route:
+		case b.Route.ID == k.route:
 		case k.route == 0 && k.p.Live.Load() == 0:
-			k.route, k.routeSince = b.Route, 0
+			k.route, k.routeSince = b.Route.ID, 0
 		default:
-			k.route, k.routeSince = b.Route, tx.Now()+1
+			k.route, k.routeSince = b.Route.ID, tx.Now()+1
 		}
 	}
 }
