@@ -82,9 +82,8 @@ type Route struct {
 	// Member is this worker's name in the ring.
 	Member string
 	// Since is when the gateway began to use the ring, to the millisecond and by its clock; zero if that is not known. It tells a
-	// ring that comes back from one that never went. Without it that takes a batch by the ring in between: a worker that saw
-	// none takes the route for unbroken, and if the store is wiped as well before a stream's next delta, what others
-	// counted meanwhile is missing.
+	// ring that went and came back from one that stayed: of those in between this worker may get no batch. Where it is not
+	// known, such a ring is taken for one that stayed, and streams that others had meanwhile may be put back as they were.
 	Since time.Time
 	// Previous is the epoch of the ring that the gateway used directly before, and PreviousSince when it began to. If that is not
 	// known, PreviousSince is zero: the gateway has used no other since it started.
@@ -117,8 +116,10 @@ func milliseconds(t time.Time) int64 {
 
 type routeKey struct{}
 
-// WithRoute returns a context that tells Convert by which route the batch came. As long as all batches come by one, each stream has
-// one worker, and a shared store that loses its records gets back what that worker knows.
+// WithRoute returns a context that tells Convert by which route the batch came. As long as all batches come by one Epoch and
+// Member, each stream has one worker, and a shared store that loses its records gets back what that worker knows: of the
+// streams that it has counted since it heard of the latest Since, and five seconds after that. Clocks of gateways and workers are
+// to be no further apart.
 func WithRoute(ctx context.Context, r Route) context.Context {
 	return context.WithValue(ctx, routeKey{}, r)
 }
