@@ -118,7 +118,7 @@ type routeKey struct{}
 
 // WithRoute returns a context that tells Convert by which route the batch came. As long as all batches come by one Epoch and
 // Member, each stream has one worker, and a shared store that loses its records gets back what that worker knows: of the
-// streams that it has counted since it heard of the latest Since, and five seconds after that. Clocks of gateways and workers are
+// streams that it has counted since it heard of the latest Since, and two seconds after that. Clocks of gateways and workers are
 // to be no further apart.
 func WithRoute(ctx context.Context, r Route) context.Context {
 	return context.WithValue(ctx, routeKey{}, r)

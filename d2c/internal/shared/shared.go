@@ -63,7 +63,7 @@ const (
 	maxAhead = 5 * time.Minute
 	// routeMargin is how far apart the clocks of gateways and of this worker may be. What was counted within it after a ring began
 	// is not put back.
-	routeMargin = 5 * time.Second
+	routeMargin = 2 * time.Second
 )
 
 // Keeper keeps transactions in a shared store.
