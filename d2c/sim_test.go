@@ -55,7 +55,7 @@ const (
 	simSend                  // gateway a hands c of its deltas to worker b; d: the acknowledgement is lost
 	simRelease               // a delta that was held up comes to gateway b
 	simCopy                  // gateway b gets a delta of gateway a too
-	simView                  // from now on gateways send stream a to worker b
+	simView                  // from now on gateways send stream a to worker b; if they did, they have started again
 	simResume                // call a that hangs goes on, for one step of the network
 	simLate                  // a request that was given up reaches the store
 	simTime                  // time goes by
@@ -327,7 +327,7 @@ func (s *sim) do(step simStep) {
 		}
 	case simView:
 		// Where a ring is relied upon, what was sent by one has ended when the next begins.
-		if w := int(step.b) % len(s.workers); s.view[st.index] != w && (!s.plan.ring || len(s.flights) == 0) {
+		if w := int(step.b) % len(s.workers); !s.plan.ring || len(s.flights) == 0 {
 			s.view[st.index] = w
 			s.turn(s.now)
 		}

@@ -94,7 +94,8 @@ func newSim(p *simPlan) *sim {
 // simUptime is how long ago gateways began to use the first ring.
 const simUptime = time.Minute
 
-// turn makes the view a ring, at a time. One that was there before has the epoch that it had then.
+// turn makes the view a ring, at a time. One that was there before has the epoch that it had then. If it is there already, gateways
+// have started again.
 func (s *sim) turn(now time.Time) {
 	was := s.route
 	s.route = d2c.Route{Epoch: xxh3.HashString(fmt.Sprint(s.view)), Since: now.Truncate(time.Millisecond)}
@@ -104,7 +105,9 @@ func (s *sim) turn(now time.Time) {
 	if !s.route.Since.After(was.Since) {
 		s.route.Since = was.Since.Add(time.Millisecond)
 	}
-	s.route.Previous, s.route.PreviousSince = was.Epoch, was.Since
+	if s.route.Epoch != was.Epoch {
+		s.route.Previous, s.route.PreviousSince = was.Epoch, was.Since
+	}
 }
 
 // start makes a new worker.
