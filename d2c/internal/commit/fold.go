@@ -17,6 +17,7 @@ import (
 type Batch struct {
 	points.Batch
 	ticket ticket
+	period uint8 // of the batch's route
 
 	timeline    fold.Timeline
 	wasMarked   bool          // the stream at hand, before the item
@@ -49,6 +50,21 @@ type target struct {
 	now     uint32 // seconds of the table's clock
 	unix    uint32 // the same as Unix seconds
 	lives   fold.Lives
+	periods *Periods
+}
+
+// clockMargin is by how many seconds the clocks of gateways and workers may differ.
+const clockMargin = 30
+
+// moved reports whether the stream may have been elsewhere since it was last counted. Of one that was counted before this process
+// began, or longer ago than periods are told apart, what is known is when: if the gateway has used its ring since before, it
+// was here.
+func (to *target) moved(s *table.Slot, b *Batch) bool {
+	if s.Period != 0 {
+		return to.periods.Moved(s.Period, b.period)
+	}
+	counted := int64(to.unix) - int64(to.now) + int64(s.Seen)
+	return b.Route.Since == 0 || b.Route.Since/1000 > counted-clockMargin
 }
 
 // remembers reports whether streams remember their deltas.
@@ -71,6 +87,9 @@ func sort(b *Batch, items []int32) {
 	for n, i := range items[1:] {
 		if before := &b.Items[items[n]]; before.ID == b.Items[i].ID {
 			before.SetMore()
+			if items[n] > i {
+				b.Unsorted = true
+			}
 		}
 	}
 }
@@ -106,6 +125,9 @@ func (b *Batch) foldOne(to *target, it *points.Item) {
 		if o.Added() || o.Answered() {
 			s.Seen = to.now
 		}
+		if o.Added() {
+			s.Period = b.period
+		}
 	}
 	b.Note(it, o)
 }
@@ -137,6 +159,9 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 	}
 	if it.Arrived() && !fresh {
 		it.Interval.Time = min(max(it.Interval.Time, t.Last+1), fold.MaxTime)
+	}
+	if to.rules.Gap == fold.GapRestartIfMoved && !fresh {
+		t.Moved = to.moved(s, b)
 	}
 	b.wasMarked = !fresh && t.Marked
 	t.Sampled, t.Replaces = b.claimed == s, false

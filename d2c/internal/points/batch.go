@@ -20,8 +20,7 @@ import (
 type Batch struct {
 	Result
 	Items []Item
-	// Route is by which ring and to which of its members the batch came, zero if that is not known.
-	Route uint64
+	Route Route
 
 	order      []int32 // items by shard, otherwise as they came
 	ends       [table.ShardCount]int32
@@ -30,6 +29,7 @@ type Batch struct {
 	outcomes   []outcome        // of every point of those, malformed ones included
 	given      []outcome        // of those that are kept: see Keep
 	Dropped    bool             // some point is to be removed
+	Unsorted   bool             // some stream's points did not come in the order of their times
 	maxBuckets int
 	repair     fold.Repairs
 	arrival    int64    // the time of points without one, zero to drop them
@@ -43,6 +43,18 @@ type Batch struct {
 	numbers      []pmetric.NumberDataPoint
 	histograms   []histogramPoint
 	exponentials []exponentialPoint
+}
+
+// Route is by which ring, and to which of its members, a gateway has sent a batch; zero if that is not known.
+type Route struct {
+	// ID is equal for equal rings and members, and zero for the zero Route only.
+	ID    uint64
+	Epoch uint64 // of the ring
+	// Since is when the gateway began to use the ring, in Unix milliseconds by its clock; zero if that is not known.
+	Since int64
+	// Previous is the epoch of the ring that it used directly before, since PreviousSince, which is zero if there is none.
+	Previous      uint64
+	PreviousSince int64
 }
 
 // outcome is a fold.Outcome; of a point that gets no sample though it is not dropped, withheld is set.
@@ -114,7 +126,7 @@ func (b *Batch) Reset() {
 	b.histograms, b.exponentials = b.histograms[:0], b.exponentials[:0]
 	clear(b.metrics)
 	b.deltas, b.metrics, b.outcomes = b.deltas[:0], b.metrics[:0], b.outcomes[:0]
-	b.Dropped, b.direct, b.spare, b.Route = false, true, 0, 0
+	b.Dropped, b.Unsorted, b.direct, b.spare, b.Route = false, false, true, 0, Route{}
 	b.Result = Result{}
 	if cap(b.owned) > maxScratch {
 		b.owned = nil
@@ -235,6 +247,25 @@ func (b *Batch) Emit(md pmetric.Metrics) {
 	}
 	if b.Dropped {
 		b.remove(md)
+	}
+	if b.Unsorted {
+		for _, m := range b.metrics {
+			sortPoints(m)
+		}
+	}
+}
+
+// sortPoints brings the points of a metric in the order of their times: some backends refuse what is not.
+func sortPoints(m pmetric.Metric) {
+	switch m.Type() {
+	case pmetric.MetricTypeSum:
+		m.Sum().DataPoints().Sort(func(a, b pmetric.NumberDataPoint) bool { return a.Timestamp() < b.Timestamp() })
+	case pmetric.MetricTypeHistogram:
+		m.Histogram().DataPoints().Sort(func(a, b pmetric.HistogramDataPoint) bool { return a.Timestamp() < b.Timestamp() })
+	case pmetric.MetricTypeExponentialHistogram:
+		m.ExponentialHistogram().DataPoints().Sort(func(a, b pmetric.ExponentialHistogramDataPoint) bool {
+			return a.Timestamp() < b.Timestamp()
+		})
 	}
 }
 
