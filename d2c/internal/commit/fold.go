@@ -157,11 +157,13 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 	if !fresh {
 		to.streams.Timeline(s, t)
 	}
-	if it.Arrived() && !fresh {
-		it.Interval.Time = min(max(it.Interval.Time, t.Last+1), fold.MaxTime)
-	}
-	if to.rules.Gap == fold.GapRestartIfMoved && !fresh {
-		t.Moved = to.moved(s, b)
+	if !fresh {
+		if it.Arrived() {
+			it.Interval.Time = min(max(it.Interval.Time, t.Last+1), fold.MaxTime)
+		}
+		if to.rules.Gap == fold.GapRestartIfMoved {
+			t.Moved = to.moved(s, b)
+		}
 	}
 	b.wasMarked = !fresh && t.Marked
 	t.Sampled, t.Replaces = b.claimed == s, false
@@ -180,7 +182,7 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 		o = b.foldExponential(to, s, it, fresh)
 	}
 	if o.Added() && to.remembers() {
-		to.streams.Remember(s, it.Print, to.unix, to.window())
+		to.streams.Remember(s, b.Print(it), to.unix, to.window())
 	}
 	if o.Added() || o == fold.Forwarded || o.Answered() && b.wasMarked {
 		s.Meta |= table.FlagChanged
@@ -198,19 +200,19 @@ func (b *Batch) take(to *target, v fold.Total, it *points.Item, fresh bool) fold
 		if b.after.Time != 0 {
 			b.timeline.Start, b.timeline.Emitted = b.after.Start, max(b.after.Time, b.timeline.Floor)
 			b.timeline.Last = 0
-			b.timeline.Accept(fold.RestartedLost, it.Delta(), to.rules, &b.Gaps)
+			b.timeline.Accept(fold.RestartedLost, b.Delta(it), to.rules, &b.Gaps)
 			return fold.RestartedLost
 		}
-		b.timeline.Open(it.Delta(), to.rules)
+		b.timeline.Open(b.Delta(it), to.rules)
 		return fold.AddedFirst
 	}
 	if to.rules.Writers == fold.WritersMany {
-		if to.remembers() && to.streams.Remembers(it.Slot, it.Print, to.unix, to.window()) {
+		if to.remembers() && to.streams.Remembers(it.Slot, b.Print(it), to.unix, to.window()) {
 			return b.timeline.Answer(v)
 		}
-		return fold.FoldUnordered(&b.timeline, v, it.Delta(), to.rules)
+		return fold.FoldUnordered(&b.timeline, v, b.Delta(it), to.rules)
 	}
-	return fold.Fold(&b.timeline, v, it.Delta(), to.rules, &b.Gaps)
+	return fold.Fold(&b.timeline, v, b.Delta(it), to.rules, &b.Gaps)
 }
 
 // answered reports whether what was not added needs no sample of its own: the stream's latest is in this batch already. Who
@@ -258,7 +260,7 @@ func (b *Batch) foldHistogram(to *target, s *table.Slot, it *points.Item, fresh 
 	if o.Added() {
 		to.streams.SetHistogram(s, &h.Histogram, fresh || h.Fit == fold.NewBounds)
 		if h.Fit == fold.RoundedBounds {
-			it.Repaired |= fold.RepairRoundedBounds
+			b.Repair(it, fold.RepairRoundedBounds)
 		}
 	}
 	switch {

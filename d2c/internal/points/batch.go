@@ -32,9 +32,12 @@ type Batch struct {
 	Unsorted   bool             // some stream's points did not come in the order of their times
 	maxBuckets int
 	repair     fold.Repairs
-	arrival    int64    // the time of points without one, zero to drop them
-	owned      []uint64 // bucket counts of points that were repaired
-	spare      int      // bucket counts that samples which are not the last of their streams may still have
+	repairing  fold.Repairs   // of the point that is being read
+	repairs    []fold.Repairs // by position; empty unless there are some
+	prints     []uint64       // by position; empty unless identical points are told apart
+	arrival    int64          // the time of points without one, zero to drop them
+	owned      []uint64       // bucket counts of points that were repaired
+	spare      int            // bucket counts that samples which are not the last of their streams may still have
 
 	twins  map[twin]uint64 // how many there were of each
 	staged stage
@@ -79,7 +82,6 @@ type Item struct {
 	ID       streamid.ID
 	Interval fold.Interval
 	Value    uint64 // of a number, by its bits
-	Print    uint64 // a fingerprint of interval and contents
 	Slot     *table.Slot
 	Number   int32 // of Slot, where that is a copy
 	point    int32 // in numbers, histograms or exponentials
@@ -87,14 +89,21 @@ type Item struct {
 	Kind     table.Kind
 	Double   bool
 	Marker   bool // "no recorded value"
-	// Repaired is what was repaired of the point.
-	Repaired fold.Repairs
 	flags    uint8
 }
 
-// Delta is what classification knows of the item.
-func (it *Item) Delta() fold.Delta {
-	return fold.Delta{Interval: it.Interval, Print: uint32(it.Print) & (1<<fold.PrintBits - 1)}
+// Delta is what classification knows of an item.
+func (b *Batch) Delta(it *Item) fold.Delta {
+	return fold.Delta{Interval: it.Interval, Print: uint32(b.Print(it)) & (1<<fold.PrintBits - 1)}
+}
+
+// Print is the fingerprint of an item. It is made when it is asked for: an item that takes a cache line is a twentieth of a
+// point's time.
+func (b *Batch) Print(it *Item) uint64 {
+	if len(b.prints) > 0 {
+		return b.prints[it.position]
+	}
+	return b.print(it)
 }
 
 // The flags of an item.
@@ -105,6 +114,7 @@ const (
 	flagBounds  // the sample has other bounds than the point
 	flagArrived // its time is that of its arrival
 	flagRelaid  // its bounds are not those of the point as it came
+	flagRepaired
 )
 
 // Monotonic reports whether the point is of a stream that must not fall.
@@ -131,7 +141,7 @@ func (b *Batch) Reset() {
 	if cap(b.owned) > maxScratch {
 		b.owned = nil
 	}
-	b.owned = b.owned[:0]
+	b.owned, b.repairs, b.prints = b.owned[:0], b.repairs[:0], b.prints[:0]
 	b.staged.reset()
 }
 
@@ -197,14 +207,16 @@ func (b *Batch) tellApart() {
 	if b.twins == nil {
 		b.twins = map[twin]uint64{}
 	}
+	b.prints = slices.Grow(b.prints[:0], len(b.outcomes))[:len(b.outcomes)]
 	for i := range b.Items {
 		it := &b.Items[i]
-		t := twin{it.ID, it.Print}
+		t := twin{it.ID, b.print(it)}
 		n := b.twins[t]
 		b.twins[t] = n + 1
 		if n > 0 {
-			it.Print = mix(it.Print^print2, n^print3)
+			t.print = mix(t.print^print2, n^print3)
 		}
+		b.prints[it.position] = t.print
 	}
 	if len(b.twins) > maxScratch {
 		b.twins = nil
@@ -315,7 +327,6 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 					b.malformed(o)
 					continue
 				}
-				it.Print = printHistogram(printInterval(it.Interval), &p.value)
 				b.spare += sparePerPoint + sparePerBucket*len(p.value.Counts)
 			}
 			b.identified(&it, metric.Point(dp.Attributes()))
@@ -332,12 +343,11 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 			p := &b.exponentials[it.point]
 			p.ExponentialHistogramDataPoint = dp
 			if !it.Marker {
-				if o, malformed := b.inspectExponential(p, &it); malformed {
+				if o, malformed := b.inspectExponential(p); malformed {
 					b.exponentials = b.exponentials[:it.point]
 					b.malformed(o)
 					continue
 				}
-				it.Print = printExponential(printInterval(it.Interval), &p.value)
 				b.spare += sparePerPoint + sparePerBucket*p.value.Buckets()
 			}
 			b.identified(&it, metric.Point(dp.Attributes()))
@@ -365,7 +375,7 @@ func (b *Batch) timed(it *Item, start, end pcommon.Timestamp, flags pmetric.Data
 				b.malformed(fold.DroppedTime)
 				return false
 			}
-			it.Repaired |= fold.RepairStartAfterTime
+			b.repairing |= fold.RepairStartAfterTime
 		}
 	}
 	return true
@@ -395,14 +405,13 @@ func (b *Batch) valued(it *Item, dp pmetric.NumberDataPoint, monotonic bool) boo
 		return false
 	}
 	it.Value, it.Double = n.Bits, n.Double
-	it.Print = printNumber(printInterval(it.Interval), it.Value, it.Double)
 	return true
 }
 
 func (b *Batch) malformed(o outcome) {
 	b.outcomes = append(b.outcomes, o)
 	b.Counts[o]++
-	b.Dropped = true
+	b.Dropped, b.repairing = true, 0
 }
 
 func (b *Batch) identified(it *Item, id streamid.ID) {
@@ -412,11 +421,24 @@ func (b *Batch) identified(it *Item, id streamid.ID) {
 	to := &b.Items[len(b.Items)-1]
 	to.ID = id
 	to.Interval.Start, to.Interval.Time = it.Interval.Start, it.Interval.Time
-	to.Value, to.Print = it.Value, it.Print
+	to.Value = it.Value
 	to.point = it.point
 	to.position = int32(len(b.outcomes))
-	to.Kind, to.Double, to.Marker, to.Repaired, to.flags = it.Kind, it.Double, it.Marker, it.Repaired, it.flags
+	to.Kind, to.Double, to.Marker, to.flags = it.Kind, it.Double, it.Marker, it.flags
 	b.outcomes = append(b.outcomes, 0)
+	if b.repairing != 0 {
+		b.Repair(to, b.repairing)
+		b.repairing = 0
+	}
+}
+
+// Repair notes what was repaired of an item.
+func (b *Batch) Repair(it *Item, kinds fold.Repairs) {
+	for len(b.repairs) < len(b.outcomes) {
+		b.repairs = append(b.repairs, 0)
+	}
+	b.repairs[it.position] |= kinds
+	it.flags |= flagRepaired
 }
 
 // GroupBy sorts the items by the shards of t, keeping their order otherwise.
@@ -450,7 +472,7 @@ func (b *Batch) Shard(shard int) []int32 {
 // Note says what became of an item.
 func (b *Batch) Note(it *Item, o fold.Outcome) {
 	b.Counts[o]++
-	if it.Repaired != 0 && !o.Dropped() {
+	if it.flags&flagRepaired != 0 && !o.Dropped() {
 		b.countRepairs(it, 1)
 	}
 	if it.flags&flagWithheld != 0 {
@@ -463,7 +485,7 @@ func (b *Batch) Note(it *Item, o fold.Outcome) {
 // countRepairs adds n to the counts of what was repaired of an item.
 func (b *Batch) countRepairs(it *Item, n uint64) {
 	for i := range b.Repaired {
-		if it.Repaired&(1<<i) != 0 {
+		if b.repairs[it.position]&(1<<i) != 0 {
 			b.Repaired[i] += n
 		}
 	}
