@@ -200,19 +200,19 @@ func (b *Batch) take(to *target, v fold.Total, it *points.Item, fresh bool) fold
 		if b.after.Time != 0 {
 			b.timeline.Start, b.timeline.Emitted = b.after.Start, max(b.after.Time, b.timeline.Floor)
 			b.timeline.Last = 0
-			b.timeline.Accept(fold.RestartedLost, b.Delta(it), to.rules, &b.Gaps)
+			b.timeline.Accept(fold.RestartedLost, it.Interval, v.Print(it.Interval), to.rules, &b.Gaps)
 			return fold.RestartedLost
 		}
-		b.timeline.Open(b.Delta(it), to.rules)
+		b.timeline.Open(it.Interval, v.Print(it.Interval), to.rules)
 		return fold.AddedFirst
 	}
 	if to.rules.Writers == fold.WritersMany {
 		if to.remembers() && to.streams.Remembers(it.Slot, b.Print(it), to.unix, to.window()) {
 			return b.timeline.Answer(v)
 		}
-		return fold.FoldUnordered(&b.timeline, v, b.Delta(it), to.rules)
+		return fold.FoldUnordered(&b.timeline, v, it.Interval, to.rules)
 	}
-	return fold.Fold(&b.timeline, v, b.Delta(it), to.rules, &b.Gaps)
+	return fold.Fold(&b.timeline, v, it.Interval, to.rules, &b.Gaps)
 }
 
 // answered reports whether what was not added needs no sample of its own: the stream's latest is in this batch already. Who
@@ -252,7 +252,7 @@ func (b *Batch) foldSum(to *target, s *table.Slot, it *points.Item, fresh bool) 
 
 func (b *Batch) foldHistogram(to *target, s *table.Slot, it *points.Item, fresh bool) fold.Outcome {
 	h := &b.histogram
-	h.Delta = b.HistogramDelta(it)
+	h.Take(b.HistogramDelta(it))
 	if !fresh {
 		to.streams.Histogram(s, h)
 	}
@@ -276,7 +276,7 @@ func (b *Batch) foldHistogram(to *target, s *table.Slot, it *points.Item, fresh 
 
 func (b *Batch) foldExponential(to *target, s *table.Slot, it *points.Item, fresh bool) fold.Outcome {
 	e := &b.exponential
-	e.Delta = b.ExponentialDelta(it)
+	e.Take(b.ExponentialDelta(it))
 	if !fresh {
 		to.streams.Exponential(s, e)
 	}
