@@ -147,7 +147,7 @@ func (p *Pipeline) target(sh *table.Shard, now uint32, lives fold.Lives) *target
 
 // lives is what may have been given out of streams that are not known. A shard whose streams it is about is locked.
 func (p *Pipeline) lives() fold.Lives {
-	return fold.Lives{Began: p.Began.UnixNano(), Expired: p.gone.Load()}
+	return fold.Lives{Began: p.Began.UnixNano(), Expired: p.Gone()}
 }
 
 // Expire forgets streams that have been idle for longer than MaxStale and returns how many. It locks one shard at a time, and
@@ -173,13 +173,16 @@ func (p *Pipeline) expireShard(i int, now, age uint32) (expired, left int) {
 	sh.Lock()
 	defer sh.Unlock()
 	expired, emitted := sh.Expire(now, age)
-	p.Gone(emitted) // before the shard is unlocked: a point may wait to open one of these
+	p.Forgot(emitted) // before the shard is unlocked: a point may wait to open one of these
 	p.Live.Add(-int64(expired))
 	return expired, sh.N
 }
 
-// Gone notes the latest time given out of streams that have expired.
-func (p *Pipeline) Gone(emitted int64) {
+// Gone is the latest time given out of any stream that has expired.
+func (p *Pipeline) Gone() int64 { return p.gone.Load() }
+
+// Forgot notes the latest time given out of streams that have expired.
+func (p *Pipeline) Forgot(emitted int64) {
 	for {
 		before := p.gone.Load()
 		if emitted <= before || p.gone.CompareAndSwap(before, emitted) {
