@@ -235,10 +235,11 @@ func (t *Timeline) Open(p Interval, print uint64, rules *Rules) {
 	}
 }
 
-// close leaves the start where it is. What is missing from before t may still come, and is late then.
+// close leaves the start where it is. What is missing from before may still come, and is late then; but not what ends at the
+// floor or before it, which may have been counted.
 func (t *Timeline) close(before int64, rules *Rules) {
 	t.Restarted = true
-	if window := max(t.Last-int64(rules.LateWindow), 1); window < before {
+	if window := max(t.Last-int64(rules.LateWindow), t.Floor, 1); window < before {
 		t.Gaps.insert(Interval{window, before})
 	}
 }
