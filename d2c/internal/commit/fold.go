@@ -21,6 +21,7 @@ type Batch struct {
 
 	timeline    fold.Timeline
 	wasMarked   bool          // the stream at hand, before the item
+	several     bool          // some stream has several points, and what follows is about those of one
 	latest      *points.Item  // that has got a sample
 	claimed     *table.Slot   // of the stream whose latest time was given out in this batch
 	after       fold.Interval // start and latest time of what the stream at hand has lost, zero if it continues
@@ -35,6 +36,7 @@ const maxScratch = 1 << 12
 // Reset lets go of the batch's data.
 func (b *Batch) Reset() {
 	b.Batch.Reset()
+	b.several = false
 	counts := b.histogram.Counts
 	if cap(counts) > maxScratch {
 		counts = nil
@@ -80,6 +82,7 @@ func (to *target) window() uint32 {
 // sort brings the items of one shard in an order in which those of a stream follow each other as their times do, and tells
 // which are the last of their streams. It is called where a stream has several.
 func sort(b *Batch, items []int32) {
+	b.several = true
 	slices.SortStableFunc(items, func(i, j int32) int {
 		a, b := &b.Items[i], &b.Items[j]
 		return cmp.Or(cmp.Compare(a.ID.Hi, b.ID.Hi), cmp.Compare(a.ID.Lo, b.ID.Lo), cmp.Compare(a.Interval.Time, b.Interval.Time))
@@ -107,7 +110,7 @@ func touch(it *points.Item) bool {
 // foldItems takes items into their streams, which are found already. floor is the time up to which the streams of the shard may
 // have been lost.
 func (b *Batch) foldItems(to *target, items []int32, floor int64) {
-	b.begin()
+	b.begin(to)
 	b.timeline.Floor = floor
 	for _, i := range items {
 		b.foldOne(to, &b.Items[i])
@@ -115,7 +118,10 @@ func (b *Batch) foldItems(to *target, items []int32, floor int64) {
 }
 
 // begin is for the items of another shard.
-func (b *Batch) begin() { b.latest, b.claimed = nil, nil }
+func (b *Batch) begin(to *target) {
+	b.latest, b.claimed = nil, nil
+	b.timeline.Lives, b.timeline.Sampled, b.timeline.Replaces = to.lives, false, false
+}
 
 // foldOne takes one item into its stream and notes its outcome.
 func (b *Batch) foldOne(to *target, it *points.Item) {
@@ -134,7 +140,6 @@ func (b *Batch) foldOne(to *target, it *points.Item) {
 
 func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 	s, t := it.Slot, &b.timeline
-	t.Lives = to.lives
 	if s == nil && !it.Marker {
 		if it.Interval.Time <= t.Floor {
 			return fold.DroppedTooLate
@@ -166,7 +171,9 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 		}
 	}
 	b.wasMarked = !fresh && t.Marked
-	t.Sampled, t.Replaces = b.claimed == s, false
+	if b.several {
+		t.Sampled, t.Replaces = b.claimed == s, false
+	}
 	var o fold.Outcome
 	switch {
 	case it.Marker:
@@ -224,10 +231,12 @@ func (b *Batch) answered(s *table.Slot, o fold.Outcome) bool {
 // give has the item get the sample that the timeline says, in the place of one of its stream in this batch if that had the same
 // time.
 func (b *Batch) give(it *points.Item) {
-	if b.timeline.Replaces && b.latest != nil && b.latest.Slot == it.Slot {
-		b.Supersede(b.latest)
+	if b.several {
+		if b.timeline.Replaces && b.latest != nil && b.latest.Slot == it.Slot {
+			b.Supersede(b.latest)
+		}
+		b.latest = it
 	}
-	b.latest = it
 	b.Stamp(it, &b.timeline)
 }
 

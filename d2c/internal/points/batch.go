@@ -359,25 +359,29 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 // timed takes a point's interval, or sets the point aside.
 func (b *Batch) timed(it *Item, start, end pcommon.Timestamp, flags pmetric.DataPointFlags) bool {
 	it.Marker = flags.NoRecordedValue()
-	if end == 0 && b.arrival > 0 {
-		it.Interval = fold.Interval{Time: b.arrival}
-		it.flags |= flagArrived
+	it.Interval = fold.Interval{Start: int64(start), Time: int64(end)}
+	if start < end && end <= fold.MaxTime { // nearly all
 		return true
 	}
-	if end == 0 || end > fold.MaxTime {
+	return b.untimed(it, start, end)
+}
+
+// untimed is for points without a start or a time that is of use.
+func (b *Batch) untimed(it *Item, start, end pcommon.Timestamp) bool {
+	it.Interval.Start = 0
+	switch {
+	case end == 0 && b.arrival > 0:
+		it.Interval.Time = b.arrival
+		it.flags |= flagArrived
+	case end == 0 || end > fold.MaxTime:
 		b.malformed(fold.DroppedTime)
 		return false
-	}
-	it.Interval = fold.Interval{Start: int64(start), Time: int64(end)}
-	if start >= end {
-		it.Interval.Start = 0
-		if start > end && !it.Marker {
-			if b.repair&fold.RepairStartAfterTime == 0 {
-				b.malformed(fold.DroppedTime)
-				return false
-			}
-			b.repairing |= fold.RepairStartAfterTime
+	case start > end && !it.Marker:
+		if b.repair&fold.RepairStartAfterTime == 0 {
+			b.malformed(fold.DroppedTime)
+			return false
 		}
+		b.repairing |= fold.RepairStartAfterTime
 	}
 	return true
 }
