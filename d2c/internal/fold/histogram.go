@@ -7,7 +7,6 @@ import (
 	"math"
 	"math/bits"
 	"slices"
-	"unsafe"
 )
 
 // Histogram is the value of an explicit-bounds histogram. Its bounds are shared and never written to.
@@ -95,29 +94,27 @@ func allZero[T uint32 | uint64](counts []T) bool {
 	return true
 }
 
-// memoryOf returns the bytes of bounds, to be read only.
-func memoryOf(bounds []float64) string {
-	return unsafe.String((*byte)(unsafe.Pointer(unsafe.SliceData(bounds))), 8*len(bounds))
-}
-
 func (h *HistogramTotal) fit() Fit {
 	bounds := h.Delta.Bounds
 	if len(h.Counts) != len(h.Delta.Counts) || len(h.Bounds) != len(bounds) {
 		return OtherBounds
 	}
-	if memoryOf(h.Bounds) == memoryOf(bounds) { // nearly always, and three times as fast
-		return SameBounds
-	}
-	fit := SameBounds
 	for i, bound := range h.Bounds {
 		if bound != bounds[i] {
-			if !(math.Abs(bound-bounds[i]) <= rounding*max(math.Abs(bound), math.Abs(bounds[i]))) {
-				return OtherBounds
-			}
-			fit = RoundedBounds
+			return h.nearly(bounds)
 		}
 	}
-	return fit
+	return SameBounds
+}
+
+// nearly reports whether bounds, which are as many, differ from the total's by rounding.
+func (h *HistogramTotal) nearly(bounds []float64) Fit {
+	for i, bound := range h.Bounds {
+		if bound != bounds[i] && !(math.Abs(bound-bounds[i]) <= rounding*max(math.Abs(bound), math.Abs(bounds[i]))) {
+			return OtherBounds
+		}
+	}
+	return RoundedBounds
 }
 
 // addCounts adds delta, which is as long, to counts, or to the narrow ones if these are not yet there. It returns the fingerprint
