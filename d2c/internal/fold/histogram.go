@@ -94,7 +94,8 @@ func (h *HistogramTotal) fit() Fit {
 	fit := SameBounds
 	for i, bound := range h.Bounds {
 		if bound != bounds[i] {
-			if !(math.Abs(bound-bounds[i]) <= rounding*max(math.Abs(bound), math.Abs(bounds[i]))) {
+			off := math.Abs(bound - bounds[i])
+			if !(off <= rounding*max(math.Abs(bound), math.Abs(bounds[i]))) || math.IsInf(off, 1) {
 				return OtherBounds
 			}
 			fit = RoundedBounds
