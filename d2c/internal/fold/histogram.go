@@ -110,7 +110,8 @@ func (h *HistogramTotal) fit() Fit {
 // nearly reports whether bounds, which are as many, differ from the total's by rounding.
 func (h *HistogramTotal) nearly(bounds []float64) Fit {
 	for i, bound := range h.Bounds {
-		if bound != bounds[i] && !(math.Abs(bound-bounds[i]) <= rounding*max(math.Abs(bound), math.Abs(bounds[i]))) {
+		off := math.Abs(bound - bounds[i])
+		if bound != bounds[i] && (!(off <= rounding*max(math.Abs(bound), math.Abs(bounds[i]))) || math.IsInf(off, 1)) {
 			return OtherBounds
 		}
 	}

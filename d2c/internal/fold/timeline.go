@@ -409,7 +409,7 @@ func FoldUnordered(t *Timeline, v Total, p Interval, rules *Rules) Outcome {
 		t.Start = max(t.Emitted, t.Start+1)
 		t.Sampled = false
 	}
-	t.Last = max(t.Last, p.Time)
+	t.Print, t.Last = ShortPrint(v.Print(p)), max(t.Last, p.Time)
 	t.emit(p.Time)
 	return o
 }
