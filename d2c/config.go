@@ -6,6 +6,7 @@ package d2c
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/deltaring/deltaring/d2c/internal/commit"
@@ -125,6 +126,13 @@ type Config struct {
 	// MaxBuckets bounds the buckets of an explicit-bounds histogram; a point with more is dropped and counted. Zero means 4096.
 	// (Exponential histograms keep 160 per sign, whatever comes in.)
 	MaxBuckets int
+	// Summaries are the names of metrics whose summaries carry deltas, as some libraries send them: a summary has no field that
+	// says so. Count and sum are added up by the same rules as those of a histogram, and quantiles stay as they came. In a name * is
+	// anything and ? any one byte. All other summaries are Passed.
+	Summaries []string
+	// OnNotice, if not nil, is told what stands out in a batch: points that were dropped or covered, and what its producers may not
+	// know. It is called by Convert, for each kind once a batch at most, or once a metric; it should return soon.
+	OnNotice func(Notice)
 	// Seed keys the stream identities, for those who ingest attributes chosen by strangers: who knows it can make two streams that
 	// are taken for one. Choose it at random and keep it: with another seed all streams are other ones. Durable state of another
 	// seed is refused (ErrOwner); in shared state each seed has its own records, so all Converters need the same.
@@ -165,6 +173,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("d2c: MissingTime: unknown policy %d", c.MissingTime)
 	case c.Repair&^RepairAll != 0:
 		return fmt.Errorf("d2c: Repair: unknown kinds %b", c.Repair&^RepairAll)
+	case slices.Contains(c.Summaries, ""):
+		return errors.New("d2c: Summaries: no metric has an empty name")
 	case c.LateWindow < 0:
 		return fmt.Errorf("d2c: LateWindow: must not be negative, got %v", c.LateWindow)
 	case c.MaxStreams < 0:
@@ -196,6 +206,7 @@ func (c Config) apply(p *commit.Pipeline) {
 		Seed: streamid.Seed(c.Seed), MaxBuckets: c.MaxBuckets, Repair: c.Repair, Arrival: c.MissingTime == MissingTimeArrival,
 		Multiset: c.Writers == WritersMany && c.Identical == IdenticalRepeat,
 	}
+	p.Reading.Summaries, p.OnNotice = slices.Clone(c.Summaries), c.OnNotice
 	p.MaxStreams, p.MaxStale = c.MaxStreams, c.MaxStale
 	p.Time, p.Began = c.Now, c.Now()
 	p.Epoch = p.Began

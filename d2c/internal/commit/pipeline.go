@@ -26,6 +26,8 @@ type Pipeline struct {
 	MaxStreams int
 	MaxStale   time.Duration
 	Time       func() time.Time
+	// OnNotice, if not nil, is told what stands out in a batch.
+	OnNotice func(Notice)
 	// Epoch is where the table's clock began.
 	Epoch time.Time
 	// Began is when the process did.
@@ -101,6 +103,7 @@ func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route uint64
 			return points.Result{}, err
 		}
 	}
+	p.tell(md, b)
 	b.Emit(md)
 	result := b.Result
 	p.put(b)
