@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/deltaring/deltaring/d2c/internal/alike"
 	"github.com/deltaring/deltaring/d2c/internal/commit"
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/points"
@@ -130,6 +131,9 @@ type Config struct {
 	// says so. Count and sum are added up by the same rules as those of a histogram, and quantiles stay as they came. In a name * is
 	// anything and ? any one byte. All other summaries are Passed.
 	Summaries []string
+	// Duplicates says what labels the backend tells streams apart by, to find those that it takes for one series: see Duplicates.
+	// What is found is counted, and told by OnNotice. It costs 10 bytes a stream, for the latest million streams.
+	Duplicates Duplicates
 	// OnNotice, if not nil, is told what stands out in a batch: points that were dropped or covered, and what its producers may not
 	// know. It is called by Convert, for each kind once a batch at most, or once a metric; it should return soon.
 	OnNotice func(Notice)
@@ -173,6 +177,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("d2c: MissingTime: unknown policy %d", c.MissingTime)
 	case c.Repair&^RepairAll != 0:
 		return fmt.Errorf("d2c: Repair: unknown kinds %b", c.Repair&^RepairAll)
+	case !c.Duplicates.Known():
+		return fmt.Errorf("d2c: Duplicates: unknown %v", c.Duplicates)
 	case slices.Contains(c.Summaries, ""):
 		return errors.New("d2c: Summaries: no metric has an empty name")
 	case c.LateWindow < 0:
@@ -207,6 +213,9 @@ func (c Config) apply(p *commit.Pipeline) {
 		Multiset: c.Writers == WritersMany && c.Identical == IdenticalRepeat,
 	}
 	p.Reading.Summaries, p.OnNotice = slices.Clone(c.Summaries), c.OnNotice
+	if c.Duplicates != DuplicatesNone {
+		p.Duplicates = alike.NewDetector(c.Duplicates)
+	}
 	p.MaxStreams, p.MaxStale = c.MaxStreams, c.MaxStale
 	p.Time, p.Began = c.Now, c.Now()
 	p.Epoch = p.Began

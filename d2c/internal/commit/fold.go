@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/deltaring/deltaring/d2c/internal/alike"
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/points"
 	"github.com/deltaring/deltaring/d2c/internal/table"
@@ -17,6 +18,7 @@ import (
 type Batch struct {
 	points.Batch
 	ticket ticket
+	hasher alike.Hasher
 
 	timeline    fold.Timeline
 	wasMarked   bool          // the stream at hand, before the item

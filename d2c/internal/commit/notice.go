@@ -50,7 +50,10 @@ const (
 )
 
 // tell tells of what stands out in a batch that has been folded and not been emitted.
-func (p *Pipeline) tell(md pmetric.Metrics, b *Batch) {
+func (p *Pipeline) tell(md pmetric.Metrics, b *Batch, tenant streamid.Tenant) {
+	if p.Duplicates != nil && b.Counts[fold.AddedFirst] > 0 {
+		p.duplicates(md, b, tenant)
+	}
 	if p.OnNotice != nil {
 		for o, n := range b.Counts {
 			if o := fold.Outcome(o); n > 0 && (o.Dropped() || o == fold.Covered || o == fold.Kept) {
@@ -73,6 +76,44 @@ func (p *Pipeline) tell(md pmetric.Metrics, b *Batch) {
 	}
 }
 
+// duplicates counts the streams that were opened and are one with another to the backend, and tells of them metric by metric.
+func (p *Pipeline) duplicates(md pmetric.Metrics, b *Batch, tenant streamid.Tenant) {
+	var of pcommon.Resource
+	var resource uint64
+	whose := tenant.Resource(noResource).Scope(noScope).Metric(noMetric).Point(noAttributes)
+	items := b.Items
+	for at := range b.Places(md) {
+		first, n, metric := 0, uint64(0), uint64(0)
+		for ; len(items) > 0 && items[0].Position() < at.First+at.N; items = items[1:] {
+			it := &items[0]
+			if b.Outcome(it) != fold.AddedFirst {
+				continue
+			}
+			if at.Resource != of {
+				of, resource = at.Resource, p.Duplicates.Resource(&b.hasher, whose, at.Resource)
+			}
+			if metric == 0 {
+				metric = p.Duplicates.Metric(&b.hasher, resource, at.Scope, at.Metric)
+			}
+			attrs := b.Point(at, it.Position(), it).Attributes
+			if p.Duplicates.Opened(p.Duplicates.Point(&b.hasher, metric, attrs), it.ID) {
+				if n++; n == 1 {
+					first = it.Position()
+				}
+			}
+		}
+		if b.Duplicates += n; n > 0 && p.OnNotice != nil {
+			p.notice(b, Notice{Kind: NoticeDuplicate, Outcome: fold.AddedFirst, Points: n}, at, first)
+		}
+	}
+}
+
+var (
+	noResource = pcommon.NewResource()
+	noScope    = pcommon.NewInstrumentationScope()
+	noMetric   = pmetric.NewMetric()
+)
+
 var noAttributes = pcommon.NewMap()
 
 // sample tells of a point.
@@ -87,7 +128,7 @@ func (p *Pipeline) sample(md pmetric.Metrics, b *Batch, n Notice, position int) 
 
 // notice tells of a point of a metric.
 func (p *Pipeline) notice(b *Batch, n Notice, at points.Place, position int) {
-	point := b.Point(at, position)
+	point := b.Point(at, position, b.ItemAt(position))
 	n.Resource, n.Scope, n.Metric, n.Attributes = at.Resource, at.Scope, at.Metric, point.Attributes
 	n.Start, n.Time = pcommon.Timestamp(point.Start), pcommon.Timestamp(point.Time)
 	if n.Stream.ID = point.ID; point.ID != (streamid.ID{}) {

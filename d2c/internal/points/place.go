@@ -71,8 +71,8 @@ func (b *Batch) Find(o fold.Outcome, from int) int {
 	return -1
 }
 
-// Point returns what is to be said of a point, as it came.
-func (b *Batch) Point(at Place, position int) (p Point) {
+// Point returns what is to be said of a point, as it came, by its item, if it has one.
+func (b *Batch) Point(at Place, position int, it *Item) (p Point) {
 	i := position - at.First
 	var start, end pcommon.Timestamp
 	switch at.Metric.Type() {
@@ -91,11 +91,14 @@ func (b *Batch) Point(at Place, position int) (p Point) {
 	}
 	p.Interval = fold.Interval{Start: int64(start), Time: int64(end)}
 	// The times of what is malformed are still those that came; others may be those of a sample by now.
-	if it := b.ItemAt(position); it != nil {
+	if it != nil {
 		p.ID, p.Interval = it.ID, it.Interval
 	}
 	return p
 }
+
+// Position is that of the item's point in the batch.
+func (it *Item) Position() int { return int(it.position) }
 
 // ItemAt returns the item of a point, nil if it is malformed. Items have the order of their points.
 func (b *Batch) ItemAt(position int) *Item {
