@@ -55,7 +55,8 @@ func (c *Converter) Convert(ctx context.Context, md pmetric.Metrics) (Result, er
 	if md.IsReadOnly() {
 		return Result{}, ErrReadOnly
 	}
-	r, err := c.pipeline.Convert(ctx, md, RouteOf(ctx), tenantOf(ctx))
+	route := RouteOf(ctx)
+	r, err := c.pipeline.Convert(ctx, md, route.points(), tenantOf(ctx))
 	if err != nil {
 		return Result{}, err
 	}

@@ -97,7 +97,8 @@
 //
 // There is one exception. Where gateways route each stream to one Converter and say so (see [WithRoute]), the route has not
 // changed since the Converter last counted the stream, and a point has p.start = last, nobody else can have changed it since: the
-// cache's copy is stored, and the stream goes on.
+// cache's copy is stored, and the stream goes on. A gateway that has begun to use its ring later than that, by its own word, is
+// a change: the ring may have been another one in between, and have come back.
 //
 // The rules follow the OpenTelemetry metrics data model (Temporality; Resets and Gaps; Overlap; Stream Manipulations).
 package d2c

@@ -20,7 +20,8 @@ import (
 type model struct {
 	cfg     d2c.Config
 	began   uint64 // when the process did
-	gone    uint64 // latest time given out of any stream that was forgotten
+	shared  bool   // markers are looked up in the store, too
+	gone    uint64 // after what was given out of streams that were forgotten
 	streams map[string]*modelStream
 	result  d2c.Result // of the batch being converted
 }
@@ -76,6 +77,9 @@ type modelPoint struct {
 	outcome     d2c.Outcome // set early if the point is malformed
 	repaired    d2c.Repairs
 	arrived     bool
+	came        uint64 // time, before anything was made of it
+	malformed   bool
+	metric      pmetric.Metric
 	print       string // interval and contents
 }
 
@@ -161,7 +165,43 @@ func (m *model) convert(md pmetric.Metrics) (pmetric.Metrics, d2c.Result) {
 		}
 	}
 	removeDropped(out, points)
+	if m.outOfOrder(points) {
+		forEachMetric(out, func(_ pmetric.ResourceMetrics, _ pmetric.ScopeMetrics, metric pmetric.Metric) {
+			if slices.ContainsFunc(points, func(p *modelPoint) bool { return p.metric == metric }) {
+				inOrder(metric)
+			}
+		})
+	}
 	return out, m.result
+}
+
+// outOfOrder reports whether the points of some stream did not come in the order of their times.
+func (m *model) outOfOrder(points []*modelPoint) bool {
+	latest := map[string]uint64{}
+	for _, p := range points {
+		if p.malformed || !m.shared && m.streams[p.key] == nil { // or nobody's: a marker
+			continue
+		}
+		if p.came < latest[p.key] {
+			return true
+		}
+		latest[p.key] = p.came
+	}
+	return false
+}
+
+// inOrder sorts the points of a metric by time.
+func inOrder(metric pmetric.Metric) {
+	switch metric.Type() {
+	case pmetric.MetricTypeSum:
+		metric.Sum().DataPoints().Sort(func(a, b pmetric.NumberDataPoint) bool { return a.Timestamp() < b.Timestamp() })
+	case pmetric.MetricTypeHistogram:
+		metric.Histogram().DataPoints().Sort(func(a, b pmetric.HistogramDataPoint) bool { return a.Timestamp() < b.Timestamp() })
+	case pmetric.MetricTypeExponentialHistogram:
+		metric.ExponentialHistogram().DataPoints().Sort(func(a, b pmetric.ExponentialHistogramDataPoint) bool {
+			return a.Timestamp() < b.Timestamp()
+		})
+	}
 }
 
 // collect makes the delta metrics of md cumulative and returns their points in the order of the batch.
@@ -176,6 +216,7 @@ func (m *model) collect(md pmetric.Metrics) (points []*modelPoint) {
 				}
 				for _, p := range m.deltaPoints(metric) {
 					p.key = prefix + attributesKey(p.dp.Attributes())
+					p.metric, p.came, p.malformed = metric, p.time, p.outcome != d2c.Passed
 					points = append(points, p)
 				}
 			}
@@ -351,7 +392,7 @@ func (m *model) first(p *modelPoint) d2c.Outcome {
 
 // old reports whether a life of the stream may have been given out that began when p did.
 func (m *model) old(p *modelPoint) bool {
-	return p.start <= m.gone || p.start < m.began && m.began < p.time
+	return p.start < m.gone || p.start < m.began && m.began < p.time
 }
 
 // close leaves the start where it is. What is missing from before may still come, late.
@@ -448,7 +489,7 @@ func (m *model) behind(s *modelStream, p *modelPoint) d2c.Outcome {
 	oldest := s.oldest(m.cfg)
 	beforeFirst := s.fresh && p.time >= oldest
 	if p.unknownStart() {
-		if beforeFirst && p.time < s.start && p.time > m.gone {
+		if beforeFirst && p.time < s.start && p.time >= m.gone {
 			return m.addBefore(s, p, p.time, nil)
 		}
 		return d2c.DroppedTooLate
@@ -603,7 +644,7 @@ func (m *model) expire() (n int) {
 	limit := int64((m.cfg.MaxStale + time.Second - 1) / time.Second)
 	for key, s := range m.streams {
 		if m.now()-s.seen > limit {
-			m.gone = max(m.gone, s.emitted)
+			m.gone = max(m.gone, s.emitted, s.start+1)
 			delete(m.streams, key)
 			n++
 		}

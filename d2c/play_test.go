@@ -153,7 +153,7 @@ func playHistory(src source, open func(d2c.Config) (subject, error)) (total d2c.
 	}
 	m := newModel(g.cfg)
 	if isShared {
-		m.began = 0
+		m.began, m.shared = 0, true
 	}
 	p2 := newTimelines()
 	var inputs []pmetric.Metrics

@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/deltaring/deltaring/d2c/internal/points"
 	"github.com/deltaring/deltaring/d2c/internal/shared"
 	"github.com/deltaring/deltaring/d2c/internal/table"
 	"github.com/deltaring/deltaring/d2c/store"
@@ -54,6 +56,9 @@ func OpenShared(ctx context.Context, cfg Config, sc SharedConfig) (*Converter, e
 	if sc.MaxOutstanding < 0 {
 		return nil, fmt.Errorf("d2c: SharedConfig.MaxOutstanding: must not be negative, got %d", sc.MaxOutstanding)
 	}
+	if cfg.Gap == GapRestartIfMoved {
+		return nil, errors.New("d2c: Gap: with shared state a stream's worker does not matter, leave it at GapContinue")
+	}
 	c, err := New(cfg)
 	if err != nil {
 		return nil, err
@@ -75,23 +80,55 @@ func OpenShared(ctx context.Context, cfg Config, sc SharedConfig) (*Converter, e
 // Route says by which ring, and to which of its members, a gateway has sent a batch.
 type Route struct {
 	// Epoch is equal as long as the ring is: its members, their weights and its slots. A ring that comes back as it was has
-	// the same epoch, so a worker that saw nothing of the change takes the route for unbroken: if the store is wiped as well
-	// before the stream's next delta, what others counted meanwhile is missing.
+	// the same epoch.
 	Epoch uint64
 	// Member is this worker's name in the ring.
 	Member string
+	// Since is when the gateway began to use the ring, to the millisecond and by its clock; zero if that is not known. It tells a
+	// ring that went and came back from one that stayed: of those in between this worker may get no batch. Where it is not
+	// known, such a ring is taken for one that stayed, and streams that others had meanwhile may be put back as they were.
+	Since time.Time
+	// Previous is the epoch of the ring that the gateway used directly before, and PreviousSince when it began to. If that is not
+	// known, PreviousSince is zero: the gateway has used no other since it started.
+	Previous      uint64
+	PreviousSince time.Time
+}
+
+// points returns r as batches have it.
+func (r *Route) points() (to points.Route) {
+	if r.Epoch == 0 && r.Member == "" {
+		return to
+	}
+	to.ID, to.Epoch = xxh3.HashStringSeed(r.Member, r.Epoch)|1, r.Epoch
+	if to.Since = milliseconds(r.Since); to.Since == 0 {
+		return to
+	}
+	if to.PreviousSince = milliseconds(r.PreviousSince); to.PreviousSince != 0 {
+		to.Previous = r.Previous
+	}
+	return to
+}
+
+// milliseconds is t in Unix milliseconds, and zero if t is not known.
+func milliseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return max(t.UnixMilli(), 0)
 }
 
 type routeKey struct{}
 
-// WithRoute returns a context that tells Convert by which route the batch came. As long as all batches come by one, each stream has
-// one worker, and a shared store that loses its records gets back what that worker knows.
+// WithRoute returns a context that tells Convert by which route the batch came. As long as all batches come by one Epoch and
+// Member, each stream has one worker, and a shared store that loses its records gets back what that worker knows: of the
+// streams that it has counted since it heard of the latest Since, and two seconds after that. Clocks of gateways and workers are
+// to be no further apart.
 func WithRoute(ctx context.Context, r Route) context.Context {
-	return context.WithValue(ctx, routeKey{}, xxh3.HashStringSeed(r.Member, r.Epoch)|1)
+	return context.WithValue(ctx, routeKey{}, r)
 }
 
-// RouteOf returns a number that is equal for equal routes, and zero if ctx tells none.
-func RouteOf(ctx context.Context) uint64 {
-	route, _ := ctx.Value(routeKey{}).(uint64)
+// RouteOf returns what WithRoute has told ctx, and a zero Route if nothing.
+func RouteOf(ctx context.Context) Route {
+	route, _ := ctx.Value(routeKey{}).(Route)
 	return route
 }

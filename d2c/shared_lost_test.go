@@ -4,6 +4,7 @@
 package d2c_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,70 @@ func TestSharedRouteThatIsBackIsNotUnbroken(t *testing.T) {
 	expect(t, a.convert(delta{"other", 0, 1, 1, false}), "first (0, 1] 1")
 	a.route.Epoch--
 	expect(t, a.convert(delta{"other", 1, 2, 1, false}), "aligned (0, 2] 2")
+	st.evict()
+	expect(t, a.add(1, 2, 10), "restart_lost (1, 2] 10")
+}
+
+// A ring that went and came back, of which the worker got no batch in between: gateways say since when they use it. The stream is
+// counted at 0 s, and its record is gone.
+func TestSharedRouteIsUnbrokenSinceItsRingBegan(t *testing.T) {
+	const unknown = math.MaxInt32
+	for name, tc := range map[string]struct {
+		before, after float64 // since when the ring is used, in seconds
+		goesOn        bool
+	}{
+		"no change":                         {-60, -60, true},
+		"it came back":                      {-60, 3, false},
+		"or did so before the margin":       {-60, 7, false},
+		"a gateway that is older":           {-60, -3600, true},
+		"one that began later is news":      {-60, -30, false},
+		"counted within the margin":         {-1.9, -1.9, false},
+		"and after it":                      {-2.1, -2.1, true},
+		"a gateway with a clock far ahead":  {3600, 3600, false},
+		"nobody says":                       {unknown, unknown, true},
+		"one says, and one does not":        {-60, unknown, true},
+		"one does not say, and another one": {unknown, -60, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := new(scriptStore)
+			a := newScriptWorker(t, st)
+			route := func(since float64) {
+				a.route = d2c.Route{Epoch: 1, Member: "a"}
+				if since != unknown {
+					a.route.Since = scriptTime(since).AsTime()
+				}
+			}
+			route(tc.before)
+			expect(t, a.add(0, 1, 1), "first (0, 1] 1")
+			st.evict()
+			a.now = a.now.Add(10 * time.Second)
+			route(tc.after)
+			if tc.goesOn {
+				expect(t, a.add(1, 2, 10), "aligned (0, 2] 11")
+			} else {
+				expect(t, a.add(1, 2, 10), "restart_lost (1, 2] 10")
+			}
+			// Either way it is counted now.
+			a.now = a.now.Add(3 * time.Hour)
+			expect(t, a.add(2, 3, 100), map[bool]string{true: "aligned (0, 3] 111", false: "aligned (1, 3] 110"}[tc.goesOn])
+			a.now = a.now.Add(time.Second)
+			st.evict()
+			expect(t, a.add(3, 4, 1000), map[bool]string{true: "aligned (0, 4] 1111", false: "aligned (1, 4] 1110"}[tc.goesOn])
+		})
+	}
+}
+
+// What one gateway says holds for batches of all, until the ring is another one.
+func TestSharedRouteIsBrokenByAnyGateway(t *testing.T) {
+	st := new(scriptStore)
+	a := newScriptWorker(t, st)
+	routed(a)
+	a.route.Since = scriptTime(-60).AsTime()
+	expect(t, a.add(0, 1, 1), "first (0, 1] 1")
+	a.now = a.now.Add(time.Minute)
+	a.route.Since = scriptTime(30).AsTime()
+	expect(t, a.convert(delta{"other", 0, 1, 1, false}), "first (0, 1] 1")
+	a.route.Since = scriptTime(-60).AsTime()
 	st.evict()
 	expect(t, a.add(1, 2, 10), "restart_lost (1, 2] 10")
 }

@@ -239,12 +239,13 @@ func TestOutageOfAStreamThatIsElsewhere(t *testing.T) {
 // where gateways say that nobody else can have had it.
 func TestOutageEndsWithAnEmptyStore(t *testing.T) {
 	for name, tc := range map[string]struct {
-		route bool
-		start float64
-		total int64
+		epochs [3]uint64 // of the route before, during and after the outage, zero if there is none
+		start  float64
+		total  int64
 	}{
-		"routed": {true, 10, 1 + 2 + 4 + 8},
-		"any":    {false, 41, 8},
+		"routed":               {[3]uint64{1, 1, 1}, 10, 1 + 2 + 4 + 8},
+		"any":                  {[3]uint64{}, 41, 8},
+		"by another meanwhile": {[3]uint64{1, 2, 1}, 41, 8},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var clock atomic.Int64
@@ -252,8 +253,10 @@ func TestOutageEndsWithAnEmptyStore(t *testing.T) {
 			st := new(outableStore)
 			conv := openOutable(t, st, &clock, 10)
 			ctx := context.Background()
-			if tc.route {
-				ctx = d2c.WithRoute(ctx, d2c.Route{Epoch: 1, Member: "me"})
+			route := func(when int) {
+				if epoch := tc.epochs[when]; epoch != 0 {
+					ctx = d2c.WithRoute(ctx, d2c.Route{Epoch: epoch, Member: "me"})
+				}
 			}
 			convert := func(md pmetric.Metrics) (got sampleOf, ok bool) {
 				t.Helper()
@@ -268,9 +271,11 @@ func TestOutageEndsWithAnEmptyStore(t *testing.T) {
 			}
 			s := series("s")
 			clock.Store(20)
+			route(0)
 			convert(batch(s.int(10, 20, 1)))
 			st.out.Store(true)
 			convert(batch(s.int(20, 30, 2)))
+			route(1)
 			clock.Store(40)
 			if got, _ := convert(batch(s.int(30, 40, 4))); got.total != 7 {
 				t.Fatalf("total %d during the outage, want 7", got.total)
@@ -280,6 +285,7 @@ func TestOutageEndsWithAnEmptyStore(t *testing.T) {
 			if err := conv.Reconcile(ctx); err != nil {
 				t.Fatal(err)
 			}
+			route(2)
 			// A retry may bring the total again, but never begin anew with what was given out.
 			if got, ok := convert(batch(s.int(20, 30, 2))); ok && got.total != 7 {
 				t.Errorf("total %d after a retry, want 7 or none", got.total)

@@ -28,7 +28,8 @@ import (
 //
 //   - every record that gets into the store, and every answer, is what the oracle of oracle_test.go makes of the record
 //     that was there, or of nothing, after whatever the worker knows and the floor of the store's life; or of what the
-//     worker remembers, if gateways route the stream to it and nobody else has had it since;
+//     worker remembers, if gateways route the stream to it and nobody else has had it since (a ring that comes back has the
+//     epoch that it had before, and gateways say since when they use it);
 //   - the floor of a life is not before whatever was given out in an earlier one;
 //   - by the order of the store's swaps, whoever made them, and by that of answers at each worker: times rise, no time has two
 //     values, and monotonic values do not fall under one start;
@@ -54,7 +55,7 @@ const (
 	simSend                  // gateway a hands c of its deltas to worker b; d: the acknowledgement is lost
 	simRelease               // a delta that was held up comes to gateway b
 	simCopy                  // gateway b gets a delta of gateway a too
-	simView                  // from now on gateways send stream a to worker b
+	simView                  // from now on gateways send stream a to worker b; if they did, they have started again
 	simResume                // call a that hangs goes on, for one step of the network
 	simLate                  // a request that was given up reaches the store
 	simTime                  // time goes by
@@ -326,9 +327,9 @@ func (s *sim) do(step simStep) {
 		}
 	case simView:
 		// Where a ring is relied upon, what was sent by one has ended when the next begins.
-		if w := int(step.b) % len(s.workers); s.view[st.index] != w && (!s.plan.ring || len(s.flights) == 0) {
+		if w := int(step.b) % len(s.workers); !s.plan.ring || len(s.flights) == 0 {
 			s.view[st.index] = w
-			s.epoch++
+			s.turn(s.now)
 		}
 	case simResume:
 		if n := len(s.flights); n > 0 {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/zeebo/xxh3"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
@@ -28,8 +29,8 @@ type sim struct {
 	byID     map[streamid.ID]*simStream
 	gateways [2][]*simDelta
 	held     []*simDelta
-	view     []int  // by stream, who it is sent to
-	epoch    uint64 // of the ring
+	view     []int     // by stream, who it is sent to
+	route    d2c.Route // by which all gateways send, but for the member
 	flights  []*simFlight
 	now      time.Time
 
@@ -80,6 +81,7 @@ func newSim(p *simPlan) *sim {
 			s.view = append(s.view, i%p.workers)
 		}
 	}
+	s.turn(s.now.Add(-simUptime))
 	for range p.workers {
 		s.workers = append(s.workers, nil)
 	}
@@ -87,6 +89,25 @@ func newSim(p *simPlan) *sim {
 		s.start(w, simNone)
 	}
 	return s
+}
+
+// simUptime is how long ago gateways began to use the first ring.
+const simUptime = time.Minute
+
+// turn makes the view a ring, at a time. One that was there before has the epoch that it had then. If it is there already, gateways
+// have started again.
+func (s *sim) turn(now time.Time) {
+	was := s.route
+	s.route = d2c.Route{Epoch: xxh3.HashString(fmt.Sprint(s.view)), Since: now.Truncate(time.Millisecond)}
+	if was.Since.IsZero() {
+		return
+	}
+	if !s.route.Since.After(was.Since) {
+		s.route.Since = was.Since.Add(time.Millisecond)
+	}
+	if s.route.Epoch != was.Epoch {
+		s.route.Previous, s.route.PreviousSince = was.Epoch, was.Since
+	}
 }
 
 // start makes a new worker.
@@ -259,7 +280,9 @@ func (s *sim) resume(i int) {
 func (f *simFlight) convert() {
 	ctx := context.Background()
 	if f.sim.plan.ring {
-		ctx = d2c.WithRoute(ctx, d2c.Route{Epoch: f.sim.epoch, Member: simNumbers[f.w]})
+		route := f.sim.route
+		route.Member = simNumbers[f.w]
+		ctx = d2c.WithRoute(ctx, route)
 	}
 	f.result, f.err = f.worker.conv.Convert(ctx, f.md)
 }

@@ -32,14 +32,33 @@ type Config struct {
 	MaxBuckets int `mapstructure:"max_buckets"`
 
 	// Gap says what happens when a delta starts after its stream had ended: "continue" (the zero value) adds it and
-	// remembers the gap, "restart" begins the stream anew. Several Collectors among which streams may move want
-	// "restart". Default continue.
+	// remembers the gap; "restart" begins the stream anew; "restart_if_moved" does so only where the stream may have been
+	// elsewhere meanwhile, by what gateways of the exporter ring say (include_metadata: true at the receiver), and without them
+	// always. Producers send nothing for quiet intervals, so that a gap is normal, and "restart" restarts every sparse counter at
+	// each. Several Collectors among which streams move, and which share no state, want "restart_if_moved". Default continue.
 	Gap d2c.GapPolicy `mapstructure:"gap"`
 
 	// Overlap says what happens when a delta starts before its stream had ended and ends after it: "add" (the zero value)
 	// adds it whole, "drop" drops it, "interpolate" adds the share of a sum that lies in time not yet covered.
 	// Default add.
 	Overlap d2c.OverlapPolicy `mapstructure:"overlap"`
+
+	// Writers says how many producers a stream has. "one" (the zero value): a delta's interval says what was counted, and what
+	// covers counted time is not added. "many": producers share an identity (count connectors, pre-forked workers, functions,
+	// statsd), intervals order nothing, and each delta is added unless an identical one was within LateWindow. Default one.
+	Writers d2c.Writers `mapstructure:"writers"`
+
+	// Identical says what a delta is whose interval and contents are those of one that was counted, with Writers "many": a
+	// "repeat" (the zero value), so that a retry does not count, or another one to "add", for producers that never retry and whose
+	// times are rounded. Default repeat.
+	Identical d2c.Identical `mapstructure:"identical"`
+
+	// MissingTime says what becomes of points without a time: "drop" (the zero value), or "arrival", which gives them the time at
+	// which they come. Each is added then, also one that is sent again. Default drop.
+	MissingTime d2c.MissingTime `mapstructure:"missing_time"`
+
+	// Repair says which malformed points are repaired because there is no doubt what they mean. All are, by default.
+	Repair RepairConfig `mapstructure:"repair"`
 
 	// LateWindow is how far behind its stream a missing delta may come and still be added. Zero remembers no gaps: every
 	// delta that ends before its stream does is dropped. A millisecond at least. Default 5m.
@@ -63,6 +82,41 @@ type Config struct {
 
 	// prevent unkeyed literal initialization
 	_ struct{}
+}
+
+// RepairConfig says which malformed points are repaired, and counted in d2c_repaired. Others are dropped and counted.
+type RepairConfig struct {
+	// InfiniteBound leaves out a last bound of +Inf. Default true.
+	InfiniteBound bool `mapstructure:"infinite_bound"`
+	// OverflowBucket puts in a last bucket that is missing, with what count has more than the others. Default true.
+	OverflowBucket bool `mapstructure:"overflow_bucket"`
+	// TrailingBuckets puts in last buckets that are missing, empty, where count is that of the others. Default true.
+	TrailingBuckets bool `mapstructure:"trailing_buckets"`
+	// MissingCount puts in the sum of the buckets for a count that is not there. Default true.
+	MissingCount bool `mapstructure:"missing_count"`
+	// RoundedBounds takes bounds for those of the stream that differ by no more than 1e-12 of their value. Default true.
+	RoundedBounds bool `mapstructure:"rounded_bounds"`
+	// StartAfterTime takes a start after its time for unknown. Default true.
+	StartAfterTime bool `mapstructure:"start_after_time"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+func (c *RepairConfig) repairs() (all d2c.Repairs) {
+	for kind, on := range map[d2c.Repairs]bool{
+		d2c.RepairInfiniteBound:   c.InfiniteBound,
+		d2c.RepairOverflowBucket:  c.OverflowBucket,
+		d2c.RepairTrailingBuckets: c.TrailingBuckets,
+		d2c.RepairMissingCount:    c.MissingCount,
+		d2c.RepairRoundedBounds:   c.RoundedBounds,
+		d2c.RepairStartAfterTime:  c.StartAfterTime,
+	} {
+		if on {
+			all |= kind
+		}
+	}
+	return all
 }
 
 // StateConfig says where the state of the streams is kept.
@@ -113,7 +167,11 @@ func createDefaultConfig() component.Config {
 		Gap:        def.Gap,
 		Overlap:    def.Overlap,
 		LateWindow: def.LateWindow,
-		State:      StateConfig{OnError: OnErrorReject, MaxOutstanding: 1_000_000},
+		Repair: RepairConfig{
+			InfiniteBound: true, OverflowBucket: true, TrailingBuckets: true, MissingCount: true, RoundedBounds: true,
+			StartAfterTime: true,
+		},
+		State: StateConfig{OnError: OnErrorReject, MaxOutstanding: 1_000_000},
 	}
 }
 
@@ -129,8 +187,24 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("max_streams: must not be negative, got %d", c.MaxStreams)
 	case c.MaxBuckets < 0:
 		return fmt.Errorf("max_buckets: must not be negative, got %d", c.MaxBuckets)
-	case c.Gap > d2c.GapRestart:
+	case c.Gap > d2c.GapRestartIfMoved:
 		return fmt.Errorf("gap: unknown %v", c.Gap)
+	case c.Gap == d2c.GapRestartIfMoved && c.State.Shared != nil:
+		return errors.New("gap: restart_if_moved is for workers that share no state; with state::shared leave it at continue")
+	case c.Writers > d2c.WritersMany:
+		return fmt.Errorf("writers: unknown %v", c.Writers)
+	case c.Identical > d2c.IdenticalAdd:
+		return fmt.Errorf("identical: unknown %v", c.Identical)
+	case c.MissingTime > d2c.MissingTimeArrival:
+		return fmt.Errorf("missing_time: unknown %v", c.MissingTime)
+	case c.Identical != d2c.IdenticalRepeat && c.Writers != d2c.WritersMany:
+		return errors.New("identical: is for writers: many; of one writer, intervals say what was counted")
+	case c.Writers == d2c.WritersMany && c.Gap != d2c.GapContinue:
+		return errors.New("gap: with writers: many there are no gaps, leave it at continue")
+	case c.Writers == d2c.WritersMany && c.Overlap != d2c.OverlapAdd:
+		return errors.New("overlap: with writers: many every overlap is added, leave it at add")
+	case c.Writers == d2c.WritersMany && c.Identical == d2c.IdenticalRepeat && c.LateWindow == 0:
+		return errors.New("late_window: with writers: many identical deltas are known for as long; give it a duration, or set identical: add")
 	case c.Overlap > d2c.OverlapInterpolate:
 		return fmt.Errorf("overlap: unknown %v", c.Overlap)
 	case c.LateWindow < 0:
@@ -160,12 +234,16 @@ func (c *StateConfig) validate() error {
 
 func (c *Config) converter() d2c.Config {
 	return d2c.Config{
-		Gap:        c.Gap,
-		Overlap:    c.Overlap,
-		LateWindow: c.LateWindow,
-		MaxStreams: c.MaxStreams,
-		MaxBuckets: c.MaxBuckets,
-		MaxStale:   c.MaxStale,
-		Seed:       c.Seed,
+		Gap:         c.Gap,
+		Overlap:     c.Overlap,
+		LateWindow:  c.LateWindow,
+		Writers:     c.Writers,
+		Identical:   c.Identical,
+		MissingTime: c.MissingTime,
+		Repair:      c.Repair.repairs(),
+		MaxStreams:  c.MaxStreams,
+		MaxBuckets:  c.MaxBuckets,
+		MaxStale:    c.MaxStale,
+		Seed:        c.Seed,
 	}
 }

@@ -80,10 +80,30 @@ func TestConfig(t *testing.T) {
 			yaml: "{max_stale: 0s, max_streams: 0, late_window: 0s}",
 			want: Config{MaxBuckets: 4096, State: state},
 		},
+		"many writers": {
+			yaml: "{writers: many, identical: add, missing_time: arrival, repair: {missing_count: false}}",
+			want: Config{
+				MaxStale: time.Hour, MaxStreams: 10_000_000, MaxBuckets: 4096, LateWindow: 5 * time.Minute, State: state,
+				Writers: d2c.WritersMany, Identical: d2c.IdenticalAdd, MissingTime: d2c.MissingTimeArrival,
+				Repair: RepairConfig{
+					InfiniteBound: true, OverflowBucket: true, TrailingBuckets: true, RoundedBounds: true, StartAfterTime: true,
+				},
+			},
+		},
+		"restart if moved": {
+			yaml: "gap: restart_if_moved",
+			want: Config{
+				MaxStale: time.Hour, MaxStreams: 10_000_000, MaxBuckets: 4096, Gap: d2c.GapRestartIfMoved,
+				LateWindow: 5 * time.Minute, State: state,
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, err := load(t, test.yaml)
 			require.NoError(t, err)
+			if test.want.Repair == (RepairConfig{}) {
+				test.want.Repair = createDefaultConfig().(*Config).Repair
+			}
 			assert.Equal(t, test.want, *cfg)
 			_, err = d2c.New(cfg.converter())
 			assert.NoError(t, err)
@@ -105,7 +125,16 @@ func TestBadConfigNamesTheKey(t *testing.T) {
 		"not a number":          {"max_streams: many", []string{"max_streams"}},
 		"unknown gap":           {"gap: ignore", []string{"gap", "ignore", "continue", "restart"}},
 		"unknown overlap":       {"overlap: split", []string{"overlap", "split", "add", "drop", "interpolate"}},
-		"a number for a word":   {"gap: 2", []string{"gap", "2"}},
+		"a number for a word":   {"gap: 3", []string{"gap", "3"}},
+		"unknown writers":       {"writers: two", []string{"writers", "two", "one", "many"}},
+		"unknown identical":     {"{writers: many, identical: drop}", []string{"identical", "drop", "repeat", "add"}},
+		"identical of one":      {"identical: add", []string{"identical", "writers: many"}},
+		"gaps of many":          {"{writers: many, gap: restart}", []string{"gap", "writers: many"}},
+		"overlaps of many":      {"{writers: many, overlap: drop}", []string{"overlap", "writers: many"}},
+		"no window for many":    {"{writers: many, late_window: 0s}", []string{"late_window", "identical: add"}},
+		"unknown missing_time":  {"missing_time: now", []string{"missing_time", "now", "drop", "arrival"}},
+		"unknown repair":        {"repair: {everything: true}", []string{"repair", "everything"}},
+		"moved, and shared":     {"{gap: restart_if_moved, state: {shared: redis_state}}", []string{"gap", "state::shared"}},
 		"policies are lower":    {"gap: Restart", []string{"gap", "Restart"}},
 		"misspelt key":          {"max_stail: 1h", []string{"max_stail"}},
 		"unknown key of state":  {"state: {store: file_storage}", []string{"state", "store"}},
@@ -136,8 +165,8 @@ func TestBadConfigNamesTheKey(t *testing.T) {
 // Whoever builds a Config in Go may get past the words.
 func TestPoliciesOutOfRange(t *testing.T) {
 	cfg := createDefaultConfig().(*Config)
-	cfg.Gap = 2
-	assert.EqualError(t, cfg.Validate(), "gap: unknown policy(2)")
+	cfg.Gap = 3
+	assert.EqualError(t, cfg.Validate(), "gap: unknown policy(3)")
 	cfg = createDefaultConfig().(*Config)
 	cfg.Overlap = 3
 	assert.EqualError(t, cfg.Validate(), "overlap: unknown policy(3)")

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -68,6 +69,8 @@ func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric
 	began := time.Time{}
 	if p.external {
 		began = time.Now()
+	}
+	if p.external || p.cfg.Gap == d2c.GapRestartIfMoved {
 		ctx = routed(ctx)
 	}
 	if t := p.tenants.Of(ctx); t != nil {
@@ -146,22 +149,51 @@ func (p *d2cProcessor) sweep() {
 
 // The metadata in which a gateway says how it has routed a request: see the exporter ring.
 const (
-	epochKey  = tenant.ReservedPrefix + "epoch"
-	memberKey = tenant.ReservedPrefix + "member"
+	epochKey    = tenant.ReservedPrefix + "epoch"
+	sinceKey    = tenant.ReservedPrefix + "since"
+	previousKey = tenant.ReservedPrefix + "previous"
+	memberKey   = tenant.ReservedPrefix + "member"
 )
 
-// routed returns a context that tells the converter what a gateway has said of the batch's route.
+// routed returns a context that tells the converter what a gateway has said of the batch's route. What makes no sense was not
+// said: no sender can have its batches refused by that.
 func routed(ctx context.Context) context.Context {
 	md := client.FromContext(ctx).Metadata
-	epochs, members := md.Get(epochKey), md.Get(memberKey)
-	if len(epochs) != 1 || len(members) != 1 {
+	members := md.Get(memberKey)
+	epoch, ok := parseEpoch(only(md.Get(epochKey)))
+	if !ok || len(members) != 1 {
 		return ctx
 	}
-	epoch, err := strconv.ParseUint(epochs[0], 16, 64)
-	if err != nil {
-		return ctx
+	route := d2c.Route{Epoch: epoch, Member: members[0]}
+	route.Since, _ = parseSince(only(md.Get(sinceKey)))
+	previous, since, _ := strings.Cut(only(md.Get(previousKey)), "@")
+	if epoch, ok := parseEpoch(previous); ok {
+		if began, ok := parseSince(since); ok {
+			route.Previous, route.PreviousSince = epoch, began
+		}
 	}
-	return d2c.WithRoute(ctx, d2c.Route{Epoch: epoch, Member: members[0]})
+	return d2c.WithRoute(ctx, route)
+}
+
+// only returns a value that is alone, and "" otherwise.
+func only(values []string) string {
+	if len(values) != 1 {
+		return ""
+	}
+	return values[0]
+}
+
+func parseEpoch(s string) (epoch uint64, ok bool) {
+	epoch, err := strconv.ParseUint(s, 16, 64)
+	return epoch, err == nil
+}
+
+func parseSince(s string) (began time.Time, ok bool) {
+	ms, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || ms <= 0 {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(ms), true
 }
 
 // sweepInterval is a tenth of maxStale, so that a stream outlives it by no more than that, within bounds: a sweep visits

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -498,19 +499,56 @@ func TestBatchesWithoutDeltasDoNotSpeakForTheStore(t *testing.T) {
 
 // What a gateway says of its ring and of the member reaches the converter, and what makes no sense does not.
 func TestRoutesOfGateways(t *testing.T) {
-	with := func(epoch, member []string) context.Context {
-		return client.NewContext(t.Context(), client.Info{Metadata: client.NewMetadata(map[string][]string{
-			"X-Deltaring-Epoch": epoch, "x-deltaring-member": member,
-		})})
+	with := func(epoch, since, previous, member string) context.Context {
+		md := map[string][]string{}
+		for key, value := range map[string]string{
+			"X-Deltaring-Epoch": epoch, "x-deltaring-since": since, "X-DELTARING-PREVIOUS": previous, "x-deltaring-member": member,
+		} {
+			if value != "" {
+				md[key] = strings.Split(value, ",")
+			}
+		}
+		return client.NewContext(t.Context(), client.Info{Metadata: client.NewMetadata(md)})
 	}
-	want := d2c.WithRoute(t.Context(), d2c.Route{Epoch: 0xabc, Member: "worker-1"})
-	assert.Equal(t, fmt.Sprint(d2c.RouteOf(want)), fmt.Sprint(d2c.RouteOf(routed(with([]string{"0000000000000abc"}, []string{"worker-1"})))))
-	for _, ctx := range []context.Context{
-		t.Context(), with(nil, []string{"w"}), with([]string{"1"}, nil), with([]string{"x"}, []string{"w"}),
-		with([]string{"1", "2"}, []string{"w"}), with([]string{"11111111111111111"}, []string{"w"}),
+	const epoch, since, previous = "0000000000000abc", "1700000000123", "fedcba9876543210@1699999999999"
+	whole := d2c.Route{
+		Epoch: 0xabc, Member: "worker-1", Since: time.UnixMilli(1700000000123),
+		Previous: 0xfedcba9876543210, PreviousSince: time.UnixMilli(1699999999999),
+	}
+	first := d2c.Route{Epoch: 0xabc, Member: "worker-1", Since: time.UnixMilli(1700000000123)}
+	bare := d2c.Route{Epoch: 0xabc, Member: "worker-1"}
+	for _, tc := range []struct {
+		ctx  context.Context
+		want d2c.Route
+	}{
+		{with(epoch, since, previous, "worker-1"), whole},
+		{with(epoch, since, "", "worker-1"), first},
+		{with(epoch, "", "", "worker-1"), bare},
+		{t.Context(), d2c.Route{}},
+		{with("", since, previous, "w"), d2c.Route{}},
+		{with(epoch, since, previous, ""), d2c.Route{}},
+		{with("x", since, previous, "w"), d2c.Route{}},
+		{with("1,2", since, previous, "w"), d2c.Route{}},
+		{with("11111111111111111", since, previous, "w"), d2c.Route{}},
+		{with(epoch, since, previous, "v,w"), d2c.Route{}},
+		{with(epoch, "soon", "", "worker-1"), bare},
+		{with(epoch, "1.5", "", "worker-1"), bare},
+		{with(epoch, "0", "", "worker-1"), bare},
+		{with(epoch, "-1", "", "worker-1"), bare},
+		{with(epoch, "9223372036854775808", "", "worker-1"), bare},
+		{with(epoch, "1,2", "", "worker-1"), bare},
+		{with(epoch, since, "fedcba9876543210", "worker-1"), first},
+		{with(epoch, since, "@1", "worker-1"), first},
+		{with(epoch, since, "x@1", "worker-1"), first},
+		{with(epoch, since, "1@x", "worker-1"), first},
+		{with(epoch, since, "1@", "worker-1"), first},
+		{with(epoch, since, "1@2@3", "worker-1"), first},
+		{with(epoch, since, previous+","+previous, "worker-1"), first},
 	} {
-		assert.Zero(t, d2c.RouteOf(routed(ctx)))
+		assert.Equal(t, tc.want, d2c.RouteOf(routed(tc.ctx)))
 	}
+	far := d2c.RouteOf(routed(with(epoch, "9223372036854775807", "", "w")))
+	assert.Equal(t, int64(math.MaxInt64), far.Since.UnixMilli())
 }
 
 func TestSharedStateThatFailsIsCaughtUpWith(t *testing.T) {

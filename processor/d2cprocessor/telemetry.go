@@ -29,6 +29,7 @@ type telemetry struct {
 	plain                []metric.AddOption
 	outcome              [][]metric.AddOption
 	reason               [][]metric.AddOption // for outcomes that are restarts
+	repair               [][]metric.AddOption // by bit
 }
 
 func newTelemetry(set processor.Settings) (*telemetry, error) {
@@ -48,6 +49,9 @@ func newTelemetry(set processor.Settings) (*telemetry, error) {
 			t.reason[o] = addOption(id, attribute.String("reason", strings.TrimPrefix(o.String(), "restart_")))
 		}
 	}
+	for kind := d2c.Repairs(1); kind < d2c.RepairAll; kind <<= 1 {
+		t.repair = append(t.repair, addOption(id, attribute.String("repair", kind.String())))
+	}
 	return t, nil
 }
 
@@ -61,6 +65,13 @@ func (t *telemetry) record(ctx context.Context, result *d2c.Result) {
 		t.builder.D2cPoints.Add(ctx, int64(n), t.outcome[o]...)
 		if o.Restarted() {
 			t.builder.D2cRestarts.Add(ctx, int64(n), t.reason[o]...)
+		}
+	}
+	if result.Repaired(d2c.RepairAll) > 0 {
+		for i, add := range t.repair {
+			if n := result.Repaired(1 << i); n > 0 {
+				t.builder.D2cPointsRepaired.Add(ctx, int64(n), add...)
+			}
 		}
 	}
 	if result.GapOpened > 0 {

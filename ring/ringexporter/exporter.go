@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer/consumererror"
@@ -192,7 +193,7 @@ func (e *ringExporter[B]) hand(ctx context.Context, data B, t *tally[B]) error {
 	parts, keyless := e.signal.split(&e.splitter, of, data, len(v.members), v.ring.Owner, nil)
 	e.tel.keyless(ctx, keyless)
 	errs := make([]error, len(parts))
-	ctx = withEpoch(ctx, e.epoch(v.ring))
+	ctx = withTerm(ctx, v.term)
 	give := func(i int) { errs[i] = v.members[parts[i].Owner].consume(ctx, parts[i].Batch) }
 	var wg sync.WaitGroup
 	for i := range parts {
@@ -271,6 +272,11 @@ func (e *ringExporter[B]) apply(ctx context.Context, list []endpoint) error {
 		}
 		next.members[i] = m
 	}
+	var before term
+	if old != nil {
+		before = old.term
+	}
+	next.term = before.next(e.epoch(r), time.Now().UnixMilli())
 	e.announce(ctx, old, next)
 	e.current.Store(next)
 	if old != nil {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -67,7 +68,7 @@ func startMember[B batch](
 	if m.conn, err = dial(ctx, host, set, cfg, e, sh.tenants, sig); err != nil {
 		return nil, fmt.Errorf("member %q: %w", e.Name, err)
 	}
-	queue := apartBy(append([]string{epochKey}, sh.tenants...), cfg.QueueConfig)
+	queue := apartBy(append(slices.Clone(termKeys), sh.tenants...), cfg.QueueConfig)
 	if !queue.HasValue() {
 		return m, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.opentelemetry.io/collector/client"
@@ -22,8 +23,10 @@ import (
 
 // The request metadata that members get. Others rely on it; see README.md.
 const (
-	epochKey  = tenant.ReservedPrefix + "epoch"
-	memberKey = tenant.ReservedPrefix + "member"
+	epochKey    = tenant.ReservedPrefix + "epoch"
+	sinceKey    = tenant.ReservedPrefix + "since"
+	previousKey = tenant.ReservedPrefix + "previous"
+	memberKey   = tenant.ReservedPrefix + "member"
 )
 
 // notMetadata are keys that gRPC, or HTTP/2 below it, has for itself: it leaves them out or fails the request.
@@ -92,13 +95,47 @@ func withTenant(ctx context.Context, keys tenant.Keys) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, pairs...)
 }
 
-// withEpoch notes by which ring a batch was split. It is noted in the client metadata because that goes through queues,
-// and queues that batch can tell it apart. Metadata of the same name, from a gateway before this one, is replaced.
-func withEpoch(ctx context.Context, epoch uint64) context.Context {
+// termKeys are those that say by which ring a batch was split.
+var termKeys = []string{epochKey, sinceKey, previousKey}
+
+// term is the time in which this gateway uses one ring. The epoch alone does not tell a ring from one that was the same before
+// others came in between.
+type term struct {
+	epoch, since string // as they are sent
+	previous     string // empty if there is none
+	ring         uint64 // the epoch
+	began        int64  // in Unix milliseconds
+}
+
+// next returns the term of a ring that comes after t, at a time in Unix milliseconds: t itself if the ring is the same. The zero
+// term is before the first.
+func (t term) next(epoch uint64, now int64) term {
+	if t.since == "" {
+		return newTerm(epoch, now, "")
+	}
+	if epoch == t.ring {
+		return t
+	}
+	// The clock may have been set back, and two changes may come within a millisecond.
+	return newTerm(epoch, max(now, t.began+1), t.epoch+"@"+t.since)
+}
+
+func newTerm(epoch uint64, began int64, previous string) term {
+	return term{
+		epoch: fmt.Sprintf("%016x", epoch), since: strconv.FormatInt(began, 10), previous: previous, ring: epoch, began: began,
+	}
+}
+
+// withTerm notes by which ring a batch was split. It is noted in the client metadata because that goes through queues,
+// and queues that batch can tell it apart. Metadata of the same names, from a gateway before this one, is replaced.
+func withTerm(ctx context.Context, t term) context.Context {
 	info := client.FromContext(ctx)
-	all := map[string][]string{epochKey: {fmt.Sprintf("%016x", epoch)}}
+	all := map[string][]string{epochKey: {t.epoch}, sinceKey: {t.since}}
+	if t.previous != "" {
+		all[previousKey] = []string{t.previous}
+	}
 	for key := range info.Metadata.Keys() {
-		if !strings.EqualFold(key, epochKey) {
+		if !isTermKey(key) {
 			all[key] = info.Metadata.Get(key)
 		}
 	}
@@ -106,12 +143,19 @@ func withEpoch(ctx context.Context, epoch uint64) context.Context {
 	return client.NewContext(ctx, info)
 }
 
-// epochOf returns what withEpoch noted.
-func epochOf(ctx context.Context) string {
-	if values := client.FromContext(ctx).Metadata.Get(epochKey); len(values) > 0 {
-		return values[0]
+func isTermKey(key string) bool {
+	return slices.ContainsFunc(termKeys, func(own string) bool { return strings.EqualFold(key, own) })
+}
+
+// termOf returns what withTerm noted, as pairs of keys and values.
+func termOf(ctx context.Context) (pairs []string) {
+	md := client.FromContext(ctx).Metadata
+	for _, key := range termKeys {
+		if values := md.Get(key); len(values) > 0 {
+			pairs = append(pairs, key, values[0])
+		}
 	}
-	return ""
+	return pairs
 }
 
 // apartBy has a queue that batches make no request of batches with different metadata: of several tenants, or split by different

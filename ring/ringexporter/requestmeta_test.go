@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,10 +58,13 @@ func testRequestMetadata[B batch](
 		if !queues {
 			withoutQueues(cfg)
 		}
+		started := time.Now().UnixMilli()
 		g := startGatewayOf(t, cfg, sig)
+		running := time.Now().UnixMilli()
 		// What a gateway before this one may have sent is not passed on.
 		ctx := client.NewContext(t.Context(), client.Info{Metadata: client.NewMetadata(map[string][]string{
 			"X-Deltaring-Epoch": {"0123456789abcdef"}, "x-tenant": {"t"},
+			"X-Deltaring-Since": {"1"}, "x-deltaring-previous": {"0123456789abcdef@1"},
 		})})
 		for _, s := range streamNames(50) {
 			require.NoError(t, g.consume(ctx, make(0, s)))
@@ -75,6 +80,12 @@ func testRequestMetadata[B batch](
 			for _, r := range w.gotRequests() {
 				requests++
 				assert.Equal(t, []string{epoch}, r.metadata.Get(epochKey))
+				require.Len(t, r.metadata.Get(sinceKey), 1)
+				since, err := strconv.ParseInt(r.metadata.Get(sinceKey)[0], 10, 64)
+				require.NoError(t, err)
+				assert.GreaterOrEqual(t, since, started)
+				assert.LessOrEqual(t, since, running)
+				assert.Empty(t, r.metadata.Get(previousKey), "there was none")
 				assert.Equal(t, []string{map[string]string{"a": "a", "b": "b", "c d/é%": "c%20d/%C3%A9%25"}[name]}, r.metadata.Get(memberKey))
 				assert.Equal(t, []string{"1"}, r.metadata.Get("x-own"))
 				assert.Empty(t, r.metadata.Get("x-tenant"), "client metadata is not sent by itself")
@@ -171,4 +182,123 @@ func TestRetriedDataSaysTheNewRing(t *testing.T) {
 	assert.Equal(t, []string{epochAmong(t, "a.workers.test", "b.workers.test")}, requests[0].metadata.Get(epochKey))
 	assert.Equal(t, []string{epochAmong(t, "a.workers.test")}, requests[1].metadata.Get(epochKey))
 	assert.Len(t, requests[1].items, len(owned["b.workers.test"]))
+}
+
+// TestRingThatComesBack is told from what it was before: ring AB, A, AB again, and then a member at another address, which is no
+// other ring. Where there is a queue, data of all of these waits in it together.
+func TestRingThatComesBack(t *testing.T) {
+	all := maps.Clone(profiles)
+	all["a queue for each member that batches"] = func(cfg *Config) {
+		cfg.Protocol.OTLP.QueueConfig.Get().Batch = configoptional.Some(exporterhelper.BatchConfig{
+			Partition: exporterhelper.NewDefaultPartitionConfig(), FlushTimeout: 200 * time.Millisecond, Sizer: exporterhelper.RequestSizerTypeItems, MinSize: 1000,
+		})
+	}
+	for name, profile := range all {
+		t.Run(name, func(t *testing.T) {
+			workers := startWorkers(t, "a", "b", "b at another address")
+			s := startNameServer(t)
+			s.serve(only(workers, "a", "b"))
+			cfg := dnsConfig(t, s)
+			profile(cfg)
+			g := startGateway(t, cfg)
+			g.awaitMembers("a.workers.test", "b.workers.test")
+			streams := g.owned(streamNames(60))["a.workers.test"] // in every ring
+			queue := cfg.Protocol.OTLP.QueueConfig
+			waits := queue.HasValue() && !queue.Get().WaitForResult && !cfg.QueueConfig.HasValue()
+
+			release := make(chan struct{})
+			if waits {
+				workers["a"].setBefore(func(context.Context) error {
+					<-release
+					return nil
+				})
+			}
+			sent := 0
+			send := func() {
+				require.NoError(t, g.consume(t.Context(), metricBatch(int64(sent), streams...)))
+				sent++
+				if !waits {
+					workers["a"].awaitItems(t, sent*len(streams))
+				}
+			}
+			send()
+			s.serve(only(workers, "a"))
+			g.awaitMembers("a.workers.test")
+			send()
+			s.serve(only(workers, "a", "b"))
+			g.awaitMembers("a.workers.test", "b.workers.test")
+			send()
+			s.serve(map[string]*worker{"a": workers["a"], "b": workers["b at another address"]})
+			was := g.ring.current.Load()
+			require.Eventually(t, func() bool { return g.ring.current.Load() != was }, patience, time.Millisecond)
+			g.awaitMembers("a.workers.test", "b.workers.test")
+			send()
+			close(release)
+			workers["a"].awaitItems(t, sent*len(streams))
+			require.NoError(t, g.stop())
+
+			type told struct{ epoch, since, previous string }
+			got := make([]told, sent)
+			for _, r := range workers["a"].gotRequests() {
+				require.Len(t, r.metadata.Get(epochKey), 1)
+				require.Len(t, r.metadata.Get(sinceKey), 1)
+				for _, i := range r.items {
+					told := told{r.metadata.Get(epochKey)[0], r.metadata.Get(sinceKey)[0], strings.Join(r.metadata.Get(previousKey), " and ")}
+					if got[i.n].epoch != "" {
+						require.Equal(t, got[i.n], told)
+					}
+					got[i.n] = told
+				}
+			}
+			ab, a := epochAmong(t, "a.workers.test", "b.workers.test"), epochAmong(t, "a.workers.test")
+			began := func(n int) int64 {
+				since, err := strconv.ParseInt(got[n].since, 10, 64)
+				require.NoError(t, err)
+				return since
+			}
+			assert.Equal(t, told{ab, got[0].since, ""}, got[0])
+			assert.Equal(t, told{a, got[1].since, ab + "@" + got[0].since}, got[1])
+			assert.Equal(t, told{ab, got[2].since, a + "@" + got[1].since}, got[2])
+			assert.Less(t, began(0), began(1))
+			assert.Less(t, began(1), began(2))
+			assert.Equal(t, got[2], got[3])
+		})
+	}
+}
+
+// A ring's term begins after that of the one before, whatever the clock says.
+func TestTermsFollowEachOther(t *testing.T) {
+	first := term{}.next(0xa, 1000)
+	assert.Equal(t, term{epoch: "000000000000000a", since: "1000", ring: 0xa, began: 1000}, first)
+	assert.Equal(t, first, first.next(0xa, 2000), "it is the same ring")
+	for now, want := range map[int64]int64{2000: 2000, 1001: 1001, 1000: 1001, 999: 1001, -5: 1001} {
+		second := first.next(0xb, now)
+		assert.Equal(t, want, second.began)
+		assert.Equal(t, strconv.FormatInt(want, 10), second.since)
+		assert.Equal(t, "000000000000000a@1000", second.previous)
+		third := second.next(0xa, now)
+		assert.Greater(t, third.began, second.began)
+		assert.Equal(t, "000000000000000b@"+second.since, third.previous)
+	}
+}
+
+// Queues that batch keep terms apart, whatever else they are to keep apart, and let them through.
+func TestBatchingQueuesKeepTermsApart(t *testing.T) {
+	queue := func(keys ...string) configoptional.Optional[exporterhelper.QueueBatchConfig] {
+		cfg := exporterhelper.NewDefaultQueueConfig()
+		cfg.Batch.GetOrInsertDefault().Partition.MetadataKeys = keys
+		return configoptional.Some(cfg)
+	}
+	for _, keys := range [][]string{nil, {"x-tenant"}, {"X-Deltaring-Epoch", "x-tenant"}} {
+		before := slices.Clone(keys)
+		q := queue(keys...)
+		apart := apartBy(termKeys, q)
+		got := apart.Get().Batch.Get().Partition
+		require.NoError(t, got.Validate(), "no key twice")
+		for _, key := range termKeys {
+			assert.True(t, slices.ContainsFunc(got.MetadataKeys, func(k string) bool { return strings.EqualFold(k, key) }), key)
+		}
+		assert.Equal(t, slices.Contains(keys, "x-tenant"), slices.Contains(got.MetadataKeys, "x-tenant"))
+		assert.Equal(t, before, q.Get().Batch.Get().Partition.MetadataKeys, "it is the user's")
+	}
 }

@@ -12,6 +12,7 @@ import (
 // view is a ring and its members, running. It does not change; the exporter replaces it.
 type view[B batch] struct {
 	ring    *ring.Ring
+	term    term
 	members []*member[B] // as ring.Members
 
 	// users counts batches that are being handed to members, and one more until the view is replaced. At zero nobody

@@ -19,6 +19,7 @@ type Batch struct {
 	points.Batch
 	ticket ticket
 	hasher alike.Hasher
+	period uint8 // of the batch's route
 
 	timeline    fold.Timeline
 	wasMarked   bool          // the stream at hand, before the item
@@ -51,6 +52,21 @@ type target struct {
 	now     uint32 // seconds of the table's clock
 	unix    uint32 // the same as Unix seconds
 	lives   fold.Lives
+	periods *Periods
+}
+
+// clockMargin is by how many seconds the clocks of gateways and workers may differ.
+const clockMargin = 30
+
+// moved reports whether the stream may have been elsewhere since it was last counted. Of one that was counted before this process
+// began, or longer ago than periods are told apart, what is known is when: if the gateway has used its ring since before, it
+// was here.
+func (to *target) moved(s *table.Slot, b *Batch) bool {
+	if s.Period != 0 {
+		return to.periods.Moved(s.Period, b.period)
+	}
+	counted := int64(to.unix) - int64(to.now) + int64(s.Seen)
+	return b.Route.Since == 0 || b.Route.Since/1000 > counted-clockMargin
 }
 
 // remembers reports whether streams remember their deltas.
@@ -73,6 +89,9 @@ func sort(b *Batch, items []int32) {
 	for n, i := range items[1:] {
 		if before := &b.Items[items[n]]; before.ID == b.Items[i].ID {
 			before.SetMore()
+			if items[n] > i {
+				b.Unsorted = true
+			}
 		}
 	}
 }
@@ -108,6 +127,9 @@ func (b *Batch) foldOne(to *target, it *points.Item) {
 		if o.Added() || o.Answered() {
 			s.Seen = to.now
 		}
+		if o.Added() {
+			s.Period = b.period
+		}
 	}
 	b.Note(it, o)
 }
@@ -137,8 +159,13 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 	if !fresh {
 		to.streams.Timeline(s, t)
 	}
-	if it.Arrived() && !fresh {
-		it.Interval.Time = min(max(it.Interval.Time, t.Last+1), fold.MaxTime)
+	if !fresh {
+		if it.Arrived() {
+			it.Interval.Time = min(max(it.Interval.Time, t.Last+1), fold.MaxTime)
+		}
+		if to.rules.Gap == fold.GapRestartIfMoved {
+			t.Moved = to.moved(s, b)
+		}
 	}
 	b.wasMarked = !fresh && t.Marked
 	t.Sampled, t.Replaces = b.claimed == s, false
@@ -157,7 +184,7 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 		o = b.foldExponential(to, s, it, fresh)
 	}
 	if o.Added() && to.remembers() {
-		to.streams.Remember(s, it.Print, to.unix, to.window())
+		to.streams.Remember(s, b.Print(it), to.unix, to.window())
 	}
 	if o.Added() || o == fold.Forwarded || o.Answered() && b.wasMarked {
 		s.Meta |= table.FlagChanged
@@ -175,19 +202,19 @@ func (b *Batch) take(to *target, v fold.Total, it *points.Item, fresh bool) fold
 		if b.after.Time != 0 {
 			b.timeline.Start, b.timeline.Emitted = b.after.Start, max(b.after.Time, b.timeline.Floor)
 			b.timeline.Last = 0
-			b.timeline.Accept(fold.RestartedLost, it.Delta(), to.rules, &b.Gaps)
+			b.timeline.Accept(fold.RestartedLost, b.Delta(it), to.rules, &b.Gaps)
 			return fold.RestartedLost
 		}
-		b.timeline.Open(it.Delta(), to.rules)
+		b.timeline.Open(b.Delta(it), to.rules)
 		return fold.AddedFirst
 	}
 	if to.rules.Writers == fold.WritersMany {
-		if to.remembers() && to.streams.Remembers(it.Slot, it.Print, to.unix, to.window()) {
+		if to.remembers() && to.streams.Remembers(it.Slot, b.Print(it), to.unix, to.window()) {
 			return b.timeline.Answer(v)
 		}
-		return fold.FoldUnordered(&b.timeline, v, it.Delta(), to.rules)
+		return fold.FoldUnordered(&b.timeline, v, b.Delta(it), to.rules)
 	}
-	return fold.Fold(&b.timeline, v, it.Delta(), to.rules, &b.Gaps)
+	return fold.Fold(&b.timeline, v, b.Delta(it), to.rules, &b.Gaps)
 }
 
 // answered reports whether what was not added needs no sample of its own: the stream's latest is in this batch already. Who
@@ -235,7 +262,7 @@ func (b *Batch) foldHistogram(to *target, s *table.Slot, it *points.Item, fresh 
 	if o.Added() {
 		to.streams.SetHistogram(s, &h.Histogram, fresh || h.Fit == fold.NewBounds)
 		if h.Fit == fold.RoundedBounds {
-			it.Repaired |= fold.RepairRoundedBounds
+			b.Repair(it, fold.RepairRoundedBounds)
 		}
 	}
 	switch {

@@ -74,7 +74,7 @@ func (tx *Tx) Judge(n int, rec *table.Record) {
 			if it.Slot != tx.copies.Slot(n) || b.Outcome(it) != fold.Kept {
 				continue
 			}
-			if o := tx.judge(it, rec); o.Answered() {
+			if o := tx.judge(b, it, rec); o.Answered() {
 				b.Undo(it)
 				b.Note(it, o)
 			}
@@ -82,12 +82,12 @@ func (tx *Tx) Judge(n int, rec *table.Record) {
 	}
 }
 
-func (tx *Tx) judge(it *points.Item, rec *table.Record) fold.Outcome {
+func (tx *Tx) judge(b *Batch, it *points.Item, rec *table.Record) fold.Outcome {
 	if tx.p.Rules.Writers != fold.WritersMany {
-		return rec.Timeline.Classify(it.Delta(), &tx.p.Rules)
+		return rec.Timeline.Classify(b.Delta(it), &tx.p.Rules)
 	}
 	for _, r := range rec.Memory {
-		if r.Print == it.Print {
+		if r.Print == b.Print(it) {
 			return fold.Repeated
 		}
 	}

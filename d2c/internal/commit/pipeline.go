@@ -37,8 +37,10 @@ type Pipeline struct {
 	Began time.Time
 	// Live is the number of streams, those included that a transaction is about to open.
 	Live atomic.Int64
-	// gone is the latest time given out of any stream that has expired.
+	// gone is from when on a stream may start that may be one that has expired.
 	gone atomic.Int64
+	// periods are those of the routes by which batches come, where they make a difference.
+	periods Periods
 
 	pool    sync.Pool // of *Batch
 	keeper  Keeper    // nil in memory
@@ -84,9 +86,12 @@ func (p *Pipeline) put(b *Batch) {
 
 // Convert makes the delta points of md cumulative, in place, and calls done with what became of them. Route is that by which
 // the batch came, zero if none; tenant is whose it is.
-func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route uint64, tenant []streamid.TenantKey) (points.Result, error) {
+func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route points.Route, tenant []streamid.TenantKey) (points.Result, error) {
 	b := p.get()
-	b.Route = route
+	b.Route, b.period = route, 0
+	if p.Rules.Gap == fold.GapRestartIfMoved {
+		b.period = p.periods.Of(route)
+	}
 	at := p.Time()
 	whose := p.Reading.Seed.Tenant(tenant...)
 	b.Identify(md, whose, &p.Reading, at)
@@ -149,7 +154,7 @@ func (p *Pipeline) foldShard(b *Batch, shard int, items []int32, now uint32) {
 }
 
 func (p *Pipeline) target(sh *table.Shard, now uint32, lives fold.Lives) *target {
-	return &target{sh, &p.Rules, now, uint32(p.Epoch.Unix() + int64(now)), lives}
+	return &target{sh, &p.Rules, now, uint32(p.Epoch.Unix() + int64(now)), lives, &p.periods}
 }
 
 // lives is what may have been given out of streams that are not known. A shard whose streams it is about is locked.
@@ -160,6 +165,9 @@ func (p *Pipeline) lives() fold.Lives {
 // Expire forgets streams that have been idle for longer than MaxStale and returns how many. It locks one shard at a time, and
 // waits for no store.
 func (p *Pipeline) Expire() (expired int) {
+	if p.periods.Due() {
+		p.periods.Sweep(p.forgetPeriods)
+	}
 	if p.MaxStale == 0 {
 		return 0
 	}
@@ -175,21 +183,28 @@ func (p *Pipeline) Expire() (expired int) {
 	return expired
 }
 
+// forgetPeriods makes periods unknown.
+func (p *Pipeline) forgetPeriods(stale *[256]bool) {
+	for i := range p.Table.Shards {
+		p.Table.Shards[i].ForgetPeriods(stale)
+	}
+}
+
 func (p *Pipeline) expireShard(i int, now, age uint32) (expired, left int) {
 	sh := &p.Table.Shards[i]
 	sh.Lock()
 	defer sh.Unlock()
-	expired, emitted := sh.Expire(now, age)
-	p.Gone(emitted) // before the shard is unlocked: a point may wait to open one of these
+	expired, free := sh.Expire(now, age)
+	p.Gone(free) // before the shard is unlocked: a point may wait to open one of these
 	p.Live.Add(-int64(expired))
 	return expired, sh.N
 }
 
-// Gone notes the latest time given out of streams that have expired.
-func (p *Pipeline) Gone(emitted int64) {
+// Gone notes from when on streams may start that may be some that have expired.
+func (p *Pipeline) Gone(free int64) {
 	for {
 		before := p.gone.Load()
-		if emitted <= before || p.gone.CompareAndSwap(before, emitted) {
+		if free <= before || p.gone.CompareAndSwap(before, free) {
 			return
 		}
 	}

@@ -133,6 +133,8 @@ type Timeline struct {
 	Floor int64
 	// Lives is what may have been given out of it before it was opened.
 	Lives Lives
+	// Moved says that it may have been elsewhere since it was last counted.
+	Moved bool
 	// Restarted streams take nothing from before their start: it belongs to the life before.
 	Restarted bool
 	// Marked streams gave out a "no recorded value" point last, so their value is not the sample at emitted.
@@ -164,7 +166,7 @@ func (t *Timeline) Classify(p Delta, rules *Rules) Outcome {
 		case p.Start == 0:
 			return AddedNoStart
 		case p.Start > t.Last:
-			if rules.Gap == GapRestart {
+			if rules.Gap == GapRestart || rules.Gap == GapRestartIfMoved && t.Moved {
 				return RestartedGap
 			}
 			return AddedGap
@@ -193,7 +195,7 @@ func (t *Timeline) Classify(p Delta, rules *Rules) Outcome {
 		if t.Restarted || p.Time < window || (p.Start == 0 && p.Time == t.Start) {
 			return DroppedTooLate
 		}
-		if p.Time <= t.Floor || p.Start != 0 && p.Start < t.Floor || p.Start == 0 && p.Time <= t.Lives.Expired {
+		if p.Time <= t.Floor || p.Start != 0 && p.Start < t.Floor || p.Start == 0 && p.Time < t.Lives.Expired {
 			return DroppedTooLate
 		}
 		return AddedBeforeFirst
@@ -207,7 +209,8 @@ func (t *Timeline) Classify(p Delta, rules *Rules) Outcome {
 type Lives struct {
 	// Began is when this process did. What it was before may have given out anything up to then.
 	Began int64
-	// Expired is the latest time given out of any stream that was forgotten.
+	// Expired is what the start of a stream must not be before that may be one that was forgotten: the latest time given out of
+	// any, or just after if that was also its start.
 	Expired int64
 }
 
@@ -215,7 +218,7 @@ type Lives struct {
 // producer whose start never moves does, each time its stream is opened. What ends before the process began is taken for a
 // replay.
 func (l *Lives) cut(p Interval) bool {
-	return p.Start != 0 && (p.Start <= l.Expired || p.Start < l.Began && l.Began < p.Time)
+	return p.Start != 0 && (p.Start < l.Expired || p.Start < l.Began && l.Began < p.Time)
 }
 
 // Open begins the stream at its first point.

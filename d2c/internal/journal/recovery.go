@@ -629,8 +629,8 @@ func (r *recovery) finish() {
 			s.Seen = now - min(now, r.newest-min(s.Seen, r.newest))
 		}
 		if p.MaxStale > 0 {
-			n, emitted := sh.Expire(now, p.MaxAge())
-			p.Gone(emitted)
+			n, free := sh.Expire(now, p.MaxAge())
+			p.Gone(free)
 			if n > 0 {
 				r.Expired += n
 				j.shards[i].shrunk = j.shards[i].streams > 2*sh.N

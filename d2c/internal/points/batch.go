@@ -20,8 +20,7 @@ import (
 type Batch struct {
 	Result
 	Items []Item
-	// Route is by which ring and to which of its members the batch came, zero if that is not known.
-	Route uint64
+	Route Route
 
 	order      []int32 // items by shard, otherwise as they came
 	ends       [table.ShardCount]int32
@@ -30,11 +29,15 @@ type Batch struct {
 	outcomes   []outcome        // of every point of those, malformed ones included
 	given      []outcome        // of those that are kept: see Keep
 	Dropped    bool             // some point is to be removed
+	Unsorted   bool             // some stream's points did not come in the order of their times
 	maxBuckets int
 	repair     fold.Repairs
-	arrival    int64    // the time of points without one, zero to drop them
-	owned      []uint64 // bucket counts of points that were repaired
-	spare      int      // bucket counts that samples which are not the last of their streams may still have
+	repairing  fold.Repairs   // of the point that is being read
+	repairs    []fold.Repairs // by position; empty unless there are some
+	prints     []uint64       // by position; empty unless identical points are told apart
+	arrival    int64          // the time of points without one, zero to drop them
+	owned      []uint64       // bucket counts of points that were repaired
+	spare      int            // bucket counts that samples which are not the last of their streams may still have
 
 	twins  map[twin]uint64 // how many there were of each
 	staged stage
@@ -44,6 +47,18 @@ type Batch struct {
 	histograms   []histogramPoint
 	exponentials []exponentialPoint
 	summaries    []pmetric.SummaryDataPoint
+}
+
+// Route is by which ring, and to which of its members, a gateway has sent a batch; zero if that is not known.
+type Route struct {
+	// ID is equal for equal rings and members, and zero for the zero Route only.
+	ID    uint64
+	Epoch uint64 // of the ring
+	// Since is when the gateway began to use the ring, in Unix milliseconds by its clock; zero if that is not known.
+	Since int64
+	// Previous is the epoch of the ring that it used directly before, since PreviousSince, which is zero if there is none.
+	Previous      uint64
+	PreviousSince int64
 }
 
 // outcome is a fold.Outcome; of a point that gets no sample though it is not dropped, withheld is set.
@@ -72,7 +87,6 @@ type Item struct {
 	ID       streamid.ID
 	Interval fold.Interval
 	Value    uint64 // of a number, by its bits
-	Print    uint64 // a fingerprint of interval and contents
 	Slot     *table.Slot
 	Number   int32 // of Slot, where that is a copy
 	point    int32 // in numbers, histograms or exponentials
@@ -80,14 +94,21 @@ type Item struct {
 	Kind     table.Kind
 	Double   bool
 	Marker   bool // "no recorded value"
-	// Repaired is what was repaired of the point.
-	Repaired fold.Repairs
 	flags    uint8
 }
 
-// Delta is what classification knows of the item.
-func (it *Item) Delta() fold.Delta {
-	return fold.Delta{Interval: it.Interval, Print: uint32(it.Print) & (1<<fold.PrintBits - 1)}
+// Delta is what classification knows of an item.
+func (b *Batch) Delta(it *Item) fold.Delta {
+	return fold.Delta{Interval: it.Interval, Print: uint32(b.Print(it)) & (1<<fold.PrintBits - 1)}
+}
+
+// Print is the fingerprint of an item. It is made when it is asked for: an item that takes a cache line is a twentieth of a
+// point's time.
+func (b *Batch) Print(it *Item) uint64 {
+	if len(b.prints) > 0 {
+		return b.prints[it.position]
+	}
+	return b.print(it)
 }
 
 // The flags of an item.
@@ -98,6 +119,7 @@ const (
 	flagBounds  // the sample has other bounds than the point
 	flagArrived // its time is that of its arrival
 	flagRelaid  // its bounds are not those of the point as it came
+	flagRepaired
 	flagSummary // a histogram's value in the point of a summary
 )
 
@@ -121,12 +143,12 @@ func (b *Batch) Reset() {
 	b.histograms, b.exponentials = b.histograms[:0], b.exponentials[:0]
 	clear(b.metrics)
 	b.deltas, b.metrics, b.outcomes = b.deltas[:0], b.metrics[:0], b.outcomes[:0]
-	b.Dropped, b.direct, b.spare, b.Route = false, true, 0, 0
+	b.Dropped, b.Unsorted, b.direct, b.spare, b.Route = false, false, true, 0, Route{}
 	b.Result = Result{}
 	if cap(b.owned) > maxScratch {
 		b.owned = nil
 	}
-	b.owned = b.owned[:0]
+	b.owned, b.repairs, b.prints = b.owned[:0], b.repairs[:0], b.prints[:0]
 	b.staged.reset()
 }
 
@@ -197,14 +219,16 @@ func (b *Batch) tellApart() {
 	if b.twins == nil {
 		b.twins = map[twin]uint64{}
 	}
+	b.prints = slices.Grow(b.prints[:0], len(b.outcomes))[:len(b.outcomes)]
 	for i := range b.Items {
 		it := &b.Items[i]
-		t := twin{it.ID, it.Print}
+		t := twin{it.ID, b.print(it)}
 		n := b.twins[t]
 		b.twins[t] = n + 1
 		if n > 0 {
-			it.Print = mix(it.Print^print2, n^print3)
+			t.print = mix(t.print^print2, n^print3)
 		}
+		b.prints[it.position] = t.print
 	}
 	if len(b.twins) > maxScratch {
 		b.twins = nil
@@ -262,6 +286,27 @@ func (b *Batch) Emit(md pmetric.Metrics) {
 	if b.Dropped {
 		b.remove(md)
 	}
+	if b.Unsorted {
+		for _, m := range b.metrics {
+			sortPoints(m)
+		}
+	}
+}
+
+// sortPoints brings the points of a metric in the order of their times: some backends refuse what is not.
+func sortPoints(m pmetric.Metric) {
+	switch m.Type() {
+	case pmetric.MetricTypeSum:
+		m.Sum().DataPoints().Sort(func(a, b pmetric.NumberDataPoint) bool { return a.Timestamp() < b.Timestamp() })
+	case pmetric.MetricTypeHistogram:
+		m.Histogram().DataPoints().Sort(func(a, b pmetric.HistogramDataPoint) bool { return a.Timestamp() < b.Timestamp() })
+	case pmetric.MetricTypeExponentialHistogram:
+		m.ExponentialHistogram().DataPoints().Sort(func(a, b pmetric.ExponentialHistogramDataPoint) bool {
+			return a.Timestamp() < b.Timestamp()
+		})
+	case pmetric.MetricTypeSummary:
+		m.Summary().DataPoints().Sort(func(a, b pmetric.SummaryDataPoint) bool { return a.Timestamp() < b.Timestamp() })
+	}
 }
 
 func setCumulative(m pmetric.Metric) {
@@ -310,7 +355,6 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 					b.malformed(o)
 					continue
 				}
-				it.Print = printHistogram(printInterval(it.Interval), &p.value)
 				b.spare += sparePerPoint + sparePerBucket*len(p.value.Counts)
 			}
 			b.identified(&it, metric.Point(dp.Attributes()))
@@ -329,12 +373,11 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 			p := &b.exponentials[it.point]
 			p.ExponentialHistogramDataPoint = dp
 			if !it.Marker {
-				if o, malformed := b.inspectExponential(p, &it); malformed {
+				if o, malformed := b.inspectExponential(p); malformed {
 					b.exponentials = b.exponentials[:it.point]
 					b.malformed(o)
 					continue
 				}
-				it.Print = printExponential(printInterval(it.Interval), &p.value)
 				b.spare += sparePerPoint + sparePerBucket*p.value.Buckets()
 			}
 			b.identified(&it, metric.Point(dp.Attributes()))
@@ -362,7 +405,7 @@ func (b *Batch) timed(it *Item, start, end pcommon.Timestamp, flags pmetric.Data
 				b.malformed(fold.DroppedTime)
 				return false
 			}
-			it.Repaired |= fold.RepairStartAfterTime
+			b.repairing |= fold.RepairStartAfterTime
 		}
 	}
 	return true
@@ -392,14 +435,13 @@ func (b *Batch) valued(it *Item, dp pmetric.NumberDataPoint, monotonic bool) boo
 		return false
 	}
 	it.Value, it.Double = n.Bits, n.Double
-	it.Print = printNumber(printInterval(it.Interval), it.Value, it.Double)
 	return true
 }
 
 func (b *Batch) malformed(o outcome) {
 	b.outcomes = append(b.outcomes, o)
 	b.Counts[o]++
-	b.Dropped = true
+	b.Dropped, b.repairing = true, 0
 }
 
 func (b *Batch) identified(it *Item, id streamid.ID) {
@@ -409,11 +451,24 @@ func (b *Batch) identified(it *Item, id streamid.ID) {
 	to := &b.Items[len(b.Items)-1]
 	to.ID = id
 	to.Interval.Start, to.Interval.Time = it.Interval.Start, it.Interval.Time
-	to.Value, to.Print = it.Value, it.Print
+	to.Value = it.Value
 	to.point = it.point
 	to.position = int32(len(b.outcomes))
-	to.Kind, to.Double, to.Marker, to.Repaired, to.flags = it.Kind, it.Double, it.Marker, it.Repaired, it.flags
+	to.Kind, to.Double, to.Marker, to.flags = it.Kind, it.Double, it.Marker, it.flags
 	b.outcomes = append(b.outcomes, 0)
+	if b.repairing != 0 {
+		b.Repair(to, b.repairing)
+		b.repairing = 0
+	}
+}
+
+// Repair notes what was repaired of an item.
+func (b *Batch) Repair(it *Item, kinds fold.Repairs) {
+	for len(b.repairs) < len(b.outcomes) {
+		b.repairs = append(b.repairs, 0)
+	}
+	b.repairs[it.position] |= kinds
+	it.flags |= flagRepaired
 }
 
 // GroupBy sorts the items by the shards of t, keeping their order otherwise.
@@ -447,7 +502,7 @@ func (b *Batch) Shard(shard int) []int32 {
 // Note says what became of an item.
 func (b *Batch) Note(it *Item, o fold.Outcome) {
 	b.Counts[o]++
-	if it.Repaired != 0 && !o.Dropped() {
+	if it.flags&flagRepaired != 0 && !o.Dropped() {
 		b.countRepairs(it, 1)
 	}
 	if it.flags&flagWithheld != 0 {
@@ -460,7 +515,7 @@ func (b *Batch) Note(it *Item, o fold.Outcome) {
 // countRepairs adds n to the counts of what was repaired of an item.
 func (b *Batch) countRepairs(it *Item, n uint64) {
 	for i := range b.Repaired {
-		if it.Repaired&(1<<i) != 0 {
+		if b.repairs[it.position]&(1<<i) != 0 {
 			b.Repaired[i] += n
 		}
 	}
@@ -564,7 +619,7 @@ func (b *Batch) setTimes(it *Item, sample fold.Interval) {
 		dp.SetTimestamp(at)
 	case table.KindHistogram:
 		if it.flags&flagSummary != 0 {
-			dp := b.summaries[it.Value]
+			dp := b.summaries[uint32(it.Value)]
 			dp.SetStartTimestamp(start)
 			dp.SetTimestamp(at)
 			return

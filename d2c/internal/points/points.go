@@ -34,7 +34,7 @@ func (b *Batch) inspectHistogram(p *histogramPoint, it *Item) (o fold.Outcome, m
 	v := &p.value
 	readHistogram(&v.Distribution, p.HistogramDataPoint)
 	v.Bounds, v.Counts = boundsOf(p.ExplicitBounds()), countsOf(p.BucketCounts())
-	if !b.repairBuckets(v, it) {
+	if !b.repairBuckets(v) {
 		if v.Count != 0 || !allZero(v.Counts) {
 			return fold.DroppedBuckets, true
 		}
@@ -63,7 +63,7 @@ func allZero(counts []uint64) bool {
 
 // repairBuckets makes bounds, counts and count fit each other where there is one way to, and reports whether they do. The
 // data point is not written to.
-func (b *Batch) repairBuckets(v *fold.Histogram, it *Item) bool {
+func (b *Batch) repairBuckets(v *fold.Histogram) bool {
 	n := len(v.Bounds)
 	if n > 0 && math.IsInf(v.Bounds[n-1], 1) && b.repair&fold.RepairInfiniteBound != 0 {
 		n--
@@ -74,7 +74,7 @@ func (b *Batch) repairBuckets(v *fold.Histogram, it *Item) bool {
 			}
 			v.Counts = v.Counts[:n+1]
 		}
-		it.Repaired |= fold.RepairInfiniteBound
+		b.repairing |= fold.RepairInfiniteBound
 	}
 	previous := math.Inf(-1)
 	for i, bound := range v.Bounds {
@@ -100,7 +100,7 @@ func (b *Batch) repairBuckets(v *fold.Histogram, it *Item) bool {
 	}
 	if v.Count == 0 && sum > 0 && b.repair&fold.RepairMissingCount != 0 {
 		v.Count = sum
-		it.Repaired |= fold.RepairMissingCount
+		b.repairing |= fold.RepairMissingCount
 	}
 	missing := n + 1 - len(v.Counts)
 	switch {
@@ -112,14 +112,14 @@ func (b *Batch) repairBuckets(v *fold.Histogram, it *Item) bool {
 		if b.repair&fold.RepairTrailingBuckets == 0 {
 			return false
 		}
-		it.Repaired |= fold.RepairTrailingBuckets
+		b.repairing |= fold.RepairTrailingBuckets
 		v.Counts = b.own(v.Counts, n+1)
 		return true
 	case missing == 1 && v.Count > sum:
 		if b.repair&fold.RepairOverflowBucket == 0 {
 			return false
 		}
-		it.Repaired |= fold.RepairOverflowBucket
+		b.repairing |= fold.RepairOverflowBucket
 		v.Counts = b.own(v.Counts, n+1)
 		v.Counts[n] = v.Count - sum
 		return true
@@ -148,7 +148,7 @@ func (p *histogramPoint) write(h *fold.Histogram, bounds bool) {
 
 // inspectExponential reads the point and repairs what may be, or returns its outcome if it is malformed. Where there are no
 // buckets the scale is of nothing, and where there is no zero count the threshold is.
-func (b *Batch) inspectExponential(p *exponentialPoint, it *Item) (o fold.Outcome, malformed bool) {
+func (b *Batch) inspectExponential(p *exponentialPoint) (o fold.Outcome, malformed bool) {
 	v := &p.value
 	readExponential(&v.Distribution, p.ExponentialHistogramDataPoint)
 	v.Scale, v.ZeroCount, v.ZeroThreshold = int(p.Scale()), p.ZeroCount(), p.ZeroThreshold()
@@ -183,7 +183,7 @@ func (b *Batch) inspectExponential(p *exponentialPoint, it *Item) (o fold.Outcom
 			v.Calm()
 		} else if b.repair&fold.RepairMissingCount != 0 {
 			v.Count = total
-			it.Repaired |= fold.RepairMissingCount
+			b.repairing |= fold.RepairMissingCount
 		}
 	}
 	if !v.Finite() || !fold.Finite(v.ZeroThreshold) {

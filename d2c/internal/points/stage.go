@@ -50,10 +50,12 @@ func (b *Batch) Undo(it *Item) {
 	gaps := &b.staged.gaps[it.position]
 	o := b.Outcome(it)
 	b.Counts[o]--
-	if it.Repaired != 0 && !o.Dropped() {
-		b.countRepairs(it, ^uint64(0))
+	if it.flags&flagRepaired != 0 {
+		if !o.Dropped() {
+			b.countRepairs(it, ^uint64(0))
+		}
+		b.repairs[it.position] &^= fold.RepairRoundedBounds
 	}
-	it.Repaired &^= fold.RepairRoundedBounds
 	b.Gaps.Opened -= gaps[0]
 	b.Gaps.Filled -= gaps[1]
 	it.flags &^= flagWithheld
@@ -68,7 +70,7 @@ func (b *Batch) Restart() {
 			b.Undo(it)
 			b.outcomes[it.position] = 0
 		}
-		it.Slot, it.flags = nil, it.flags&(flagMonotonic|flagArrived|flagRelaid|flagSummary)
+		it.Slot, it.flags = nil, it.flags&(flagMonotonic|flagArrived|flagRelaid|flagRepaired|flagSummary)
 	}
 }
 
@@ -78,6 +80,7 @@ func (b *Batch) Keep(kept *Batch) {
 	kept.order, kept.ends = slices.Clone(b.order), b.ends
 	kept.outcomes, kept.given = slices.Clone(b.outcomes), slices.Clone(b.outcomes)
 	kept.Route, kept.Counts = b.Route, b.Counts
+	kept.repairs, kept.prints = slices.Clone(b.repairs), slices.Clone(b.prints)
 	kept.numbers = make([]pmetric.NumberDataPoint, 0)
 	for i := range b.histograms {
 		d := b.histograms[i].value

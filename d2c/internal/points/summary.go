@@ -14,7 +14,8 @@ import (
 )
 
 // A summary whose count and sum are deltas is folded as a histogram without buckets: the same rules, the same records. Its
-// identity says that it is none. Quantiles are not for adding up, and stay as they came.
+// identity says that it is none. Quantiles are not for adding up, and stay as they came. The value of an item has the number of
+// its point below, and above it a fingerprint of the quantiles.
 
 func (b *Batch) identifySummaries(m pmetric.Metric, metric streamid.Metric) {
 	dps := m.Summary().DataPoints()
@@ -35,7 +36,7 @@ func (b *Batch) identifySummaries(m pmetric.Metric, metric streamid.Metric) {
 				b.malformed(fold.DroppedNotFinite)
 				continue
 			}
-			it.Print = printQuantiles(printHistogram(printInterval(it.Interval), &v), dp.QuantileValues())
+			it.Value |= printQuantiles(dp.QuantileValues()) << 32
 			b.spare += sparePerPoint
 		}
 		b.histograms = append(b.histograms, histogramPoint{value: v})
@@ -44,10 +45,11 @@ func (b *Batch) identifySummaries(m pmetric.Metric, metric streamid.Metric) {
 	}
 }
 
-func printQuantiles(h uint64, quantiles pmetric.SummaryDataPointValueAtQuantileSlice) uint64 {
+// printQuantiles makes a fingerprint of what is in nothing that is folded.
+func printQuantiles(quantiles pmetric.SummaryDataPointValueAtQuantileSlice) (h uint64) {
 	for i := range quantiles.Len() {
 		q := quantiles.At(i)
-		h = mix(h^math.Float64bits(q.Quantile())^print2, math.Float64bits(q.Value())^print3)
+		h = mix(h+math.Float64bits(q.Quantile())*print2, math.Float64bits(q.Value())^print3)
 	}
 	return h
 }
@@ -58,7 +60,7 @@ func (b *Batch) writeHistogram(it *Item, h *fold.Histogram, bounds bool) {
 		b.histograms[it.point].write(h, bounds)
 		return
 	}
-	dp := b.summaries[it.Value]
+	dp := b.summaries[uint32(it.Value)]
 	dp.SetCount(h.Count)
 	dp.SetSum(h.Sum) // zero where there is none
 }

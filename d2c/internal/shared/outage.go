@@ -174,6 +174,7 @@ func (o *Outage) reconcile(ctx context.Context) error {
 		return err
 	}
 	tx := h.tx
+	k.follow(tx) // by what came meanwhile
 	tx.Floors(k.floors)
 	for n := range tx.Len() {
 		if n == len(k.states) {

@@ -27,7 +27,9 @@
 // an earlier life is later, and nothing from then can count a second time.
 //
 // There is one exception. Where a ring routes each stream to one worker and nothing of that has changed since the stream was last
-// counted here, and a point begins where the cache ends, nobody else can have changed it: the cache's copy is stored.
+// counted here, and a point begins where the cache ends, nobody else can have changed it: the cache's copy is stored. A ring that
+// went and came back has the same epoch, but gateways say since when they use it (see follow). Where one does not, only a
+// batch by the ring in between tells.
 package shared
 
 import (
@@ -59,6 +61,9 @@ const (
 	retryHorizon = 6 * time.Hour
 	// maxAhead bounds by how much a single time given out, ahead of the clock, moves that floor.
 	maxAhead = 5 * time.Minute
+	// routeMargin is how far apart the clocks of gateways and of this worker may be. What was counted within it after a ring began
+	// is not put back.
+	routeMargin = 2 * time.Second
 )
 
 // Keeper keeps transactions in a shared store.
@@ -76,6 +81,8 @@ type Keeper struct {
 	// The route by which batches come, zero if unknown, and since when, in seconds of the table's clock.
 	route      uint64
 	routeSince uint32
+	// ringSince is the latest time at which a gateway says to have begun to use the ring of route, in Unix milliseconds.
+	ringSince int64
 
 	// high is the latest time given out.
 	high atomic.Int64
@@ -168,16 +175,21 @@ func (k *Keeper) Keep(ctx context.Context, tx *commit.Tx) error {
 	return k.bring(ctx, tx)
 }
 
-// follow notes by which route the batches came.
+// follow notes by which route the batches came. It is another one where the ring or the member is, or where a gateway has begun to
+// use the ring later than any that were heard before: its ring may have been another one in between, of which this worker got
+// no batch. (Or the gateway has just started: then this is caution for nothing.)
 func (k *Keeper) follow(tx *commit.Tx) {
 	for _, b := range tx.Batches() {
+		r := &b.Route
 		switch {
-		case b.Route == k.route:
+		case r.ID == k.route && r.Since <= k.ringSince:
+			continue
 		case k.route == 0 && k.p.Live.Load() == 0:
-			k.route, k.routeSince = b.Route, 0
+			k.routeSince = 0
 		default:
-			k.route, k.routeSince = b.Route, tx.Now()+1
+			k.routeSince = tx.Now() + 1
 		}
+		k.route, k.ringSince = r.ID, r.Since
 	}
 }
 
@@ -415,7 +427,16 @@ func (k *Keeper) ask(tx *commit.Tx, n int) {
 }
 
 // unbroken reports whether nobody but this worker can have changed the stream since it last did: nothing of the routing has
-// changed since, and a point begins where the stream ends here. k.mine is what this worker has.
+// changed since, by what this worker got and by what gateways say, and a point begins where the stream ends here. k.mine is what
+// this worker has.
 func (k *Keeper) unbroken(tx *commit.Tx, n int) bool {
-	return k.route != 0 && tx.Seen(n) >= k.routeSince && tx.Original(n, &k.mine) && tx.Aligned(n, k.mine.Timeline.Last)
+	return k.route != 0 && tx.Seen(n) >= k.routeSince && k.countedSince(tx.Seen(n)) && tx.Original(n, &k.mine) &&
+		tx.Aligned(n, k.mine.Timeline.Last)
+}
+
+// countedSince reports whether a stream that was last counted at seen was counted after all gateways had begun to use the ring, as
+// far as they were heard. It matters where follow cannot tell: one whose clock is behind begins later than it says.
+func (k *Keeper) countedSince(seen uint32) bool {
+	counted := k.p.Epoch.Add(time.Duration(seen)*time.Second - routeMargin)
+	return k.ringSince == 0 || counted.UnixMilli() > k.ringSince
 }

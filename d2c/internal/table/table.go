@@ -286,17 +286,28 @@ func (sh *Shard) reindex(size int) {
 	}
 }
 
-// Expire forgets the streams last seen more than age before now. It returns how many these are, and the latest time given out
-// of any.
-func (sh *Shard) Expire(now, age uint32) (expired int, emitted int64) {
+// Expire forgets the streams last seen more than age before now. It returns how many these are, and from when on a stream may
+// start that may be one of them: see fold.Lives.
+func (sh *Shard) Expire(now, age uint32) (expired int, free int64) {
 	expired = sh.Remove(func(_ int, s *Slot) bool {
 		if now <= s.Seen || now-s.Seen <= age {
 			return false
 		}
-		emitted = max(emitted, sh.Emitted(s))
+		free = max(free, sh.Emitted(s), s.start+1)
 		return true
 	})
-	return expired, emitted
+	return expired, free
+}
+
+// ForgetPeriods makes those periods unknown that are stale. It locks the shard.
+func (sh *Shard) ForgetPeriods(stale *[256]bool) {
+	sh.Lock()
+	defer sh.Unlock()
+	for i := range sh.N {
+		if s := sh.Slot(i); stale[s.Period] {
+			s.Period = 0
+		}
+	}
 }
 
 // Remove forgets the streams that gone is true for, and gives back the memory that this frees. It goes from the last slot to

@@ -35,6 +35,7 @@ type TelemetryBuilder struct {
 	D2cPointsMissed      metric.Int64ObservableCounter
 	D2cPointsOutstanding metric.Int64ObservableUpDownCounter
 	D2cPointsRefused     metric.Int64Counter
+	D2cPointsRepaired    metric.Int64Counter
 	D2cRestarts          metric.Int64Counter
 	D2cStateSize         metric.Int64ObservableUpDownCounter
 	D2cStorageDamaged    metric.Int64Counter
@@ -213,6 +214,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	builder.D2cPointsRefused, err = builder.meter.Int64Counter(
 		"otelcol_d2c_points_refused",
 		metric.WithDescription("Data points of batches that were refused, to be sent again, because their state could not be stored. [Alpha]"),
+		metric.WithUnit("{point}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.D2cPointsRepaired, err = builder.meter.Int64Counter(
+		"otelcol_d2c_points_repaired",
+		metric.WithDescription("Data points that were malformed, said what they meant, and were repaired. A point may be counted for several repairs. [Alpha]"),
 		metric.WithUnit("{point}"),
 	)
 	errs = errors.Join(errs, err)

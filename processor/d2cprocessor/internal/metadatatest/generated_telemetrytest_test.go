@@ -49,6 +49,7 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.D2cGapOpened.Add(context.Background(), 1)
 	tb.D2cPoints.Add(context.Background(), 1)
 	tb.D2cPointsRefused.Add(context.Background(), 1)
+	tb.D2cPointsRepaired.Add(context.Background(), 1)
 	tb.D2cRestarts.Add(context.Background(), 1)
 	tb.D2cStorageDamaged.Add(context.Background(), 1)
 	tb.D2cStreamsExpired.Add(context.Background(), 1)
@@ -71,6 +72,9 @@ func TestSetupTelemetry(t *testing.T) {
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualD2cPointsRefused(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualD2cPointsRepaired(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualD2cRestarts(t, testTel,

@@ -1,0 +1,40 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// One of several processes with one identity: it counts for a few seconds, now and then not at all, and tells what it has counted.
+
+import { AggregationTemporalityPreference, OTLPMetricExporter } from '@opentelemetry/exporter-metrics-otlp-http';
+import { resourceFromAttributes } from '@opentelemetry/resources';
+import { MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics';
+
+const [endpoint, seconds] = process.argv.slice(2);
+const reader = new PeriodicExportingMetricReader({
+  exporter: new OTLPMetricExporter({
+    url: `http://${endpoint}/v1/metrics`,
+    temporalityPreference: AggregationTemporalityPreference.DELTA,
+  }),
+  exportIntervalMillis: 1000,
+  exportTimeoutMillis: 1000,
+});
+const provider = new MeterProvider({ resource: resourceFromAttributes({ 'service.name': 'forked' }), readers: [reader] });
+const meter = provider.getMeter('forked');
+const hits = meter.createCounter('hits');
+const rare = meter.createCounter('rare');
+const took = meter.createHistogram('took', { unit: 's' });
+
+const counted = { hits: 0, rare: 0, took: 0 };
+const end = Date.now() + seconds * 1000;
+while (Date.now() < end) {
+  const n = 1 + Math.floor(Math.random() * 5);
+  hits.add(n);
+  counted.hits += n;
+  took.record(Math.random() * 20);
+  counted.took++;
+  if (Math.random() < 0.02) {
+    rare.add(1);
+    counted.rare++;
+  }
+  await new Promise((resolve) => setTimeout(resolve, 5 + Math.random() * 20));
+}
+await provider.shutdown();
+console.log(JSON.stringify(counted));
