@@ -128,8 +128,8 @@ type Config struct {
 	// (Exponential histograms keep 160 per sign, whatever comes in.)
 	MaxBuckets int
 	// Summaries are the names of metrics whose summaries carry deltas, as some libraries send them: a summary has no field that
-	// says so. Count and sum are added up by the same rules as those of a histogram, and quantiles stay as they came. In a name * is
-	// anything and ? any one byte. All other summaries are Passed.
+	// says so. Count and sum are added up by the same rules as those of a histogram, and the quantiles of what is added stay as they
+	// came. In a name * is anything and ? any one byte. All other summaries are Passed.
 	Summaries []string
 	// Duplicates says what labels the backend tells streams apart by, to find those that it takes for one series: see Duplicates.
 	// What is found is counted, and told by OnNotice. It costs 10 bytes a stream, for the latest million streams.

@@ -271,7 +271,12 @@ func (b *Batch) foldHistogram(to *target, s *table.Slot, it *points.Item, fresh 
 		b.Withhold(it)
 	default:
 		b.give(it)
-		b.PutHistogram(it, &h.Histogram, it.Relaid() || h.Fit == fold.RoundedBounds || h.Fit == fold.OtherBounds)
+		rest := it.Relaid() || h.Fit == fold.RoundedBounds || h.Fit == fold.OtherBounds
+		if it.Summary() {
+			// The latest sample has the quantiles of the delta that was added last. It must not be given out with others.
+			rest = o.Answered() && (o != fold.Repeated || b.Delta(it).Print != b.timeline.Print)
+		}
+		b.PutHistogram(it, &h.Histogram, rest)
 	}
 	return o
 }

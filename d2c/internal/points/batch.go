@@ -116,7 +116,7 @@ const (
 	flagMonotonic = 1 << iota // a sum that must not fall
 	flagMore                  // of the stream there are later items in the batch
 	flagWithheld
-	flagBounds  // the sample has other bounds than the point
+	flagBounds  // the sample has other bounds, or quantiles, than the point
 	flagArrived // its time is that of its arrival
 	flagRelaid  // its bounds are not those of the point as it came
 	flagRepaired
@@ -589,13 +589,14 @@ func (b *Batch) PutNumber(it *Item, n fold.Number) {
 	b.staged.numbers[it.point] = n
 }
 
-// PutHistogram gives the point a total, whose bounds are or are not the point's.
-func (b *Batch) PutHistogram(it *Item, h *fold.Histogram, bounds bool) {
+// PutHistogram gives the point a total. others says that the bounds are not the point's, or of a summary that its quantiles are not
+// those of the sample.
+func (b *Batch) PutHistogram(it *Item, h *fold.Histogram, others bool) {
 	if b.direct {
-		b.writeHistogram(it, h, bounds)
+		b.writeHistogram(it, h, others)
 		return
 	}
-	if it.flags &^= flagBounds; bounds {
+	if it.flags &^= flagBounds; others {
 		it.flags |= flagBounds
 	}
 	b.staged.histogram(it.point, h)

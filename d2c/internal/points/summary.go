@@ -45,25 +45,32 @@ func (b *Batch) identifySummaries(m pmetric.Metric, metric streamid.Metric) {
 	}
 }
 
-// printQuantiles makes a fingerprint of what is in nothing that is folded.
-func printQuantiles(quantiles pmetric.SummaryDataPointValueAtQuantileSlice) (h uint64) {
+// printQuantiles makes a fingerprint, of 32 bits, of what is in nothing that is folded.
+func printQuantiles(quantiles pmetric.SummaryDataPointValueAtQuantileSlice) uint64 {
+	h := uint64(quantiles.Len())
 	for i := range quantiles.Len() {
 		q := quantiles.At(i)
-		h = mix(h+math.Float64bits(q.Quantile())*print2, math.Float64bits(q.Value())^print3)
+		h = mix(h^math.Float64bits(q.Quantile())^print2, math.Float64bits(q.Value())^print3)
 	}
-	return h
+	return h>>32 ^ h
 }
 
 // writeHistogram puts the total into the point that held the delta.
-func (b *Batch) writeHistogram(it *Item, h *fold.Histogram, bounds bool) {
-	if it.flags&flagSummary == 0 {
-		b.histograms[it.point].write(h, bounds)
+func (b *Batch) writeHistogram(it *Item, h *fold.Histogram, others bool) {
+	if !it.Summary() {
+		b.histograms[it.point].write(h, others)
 		return
 	}
 	dp := b.summaries[uint32(it.Value)]
 	dp.SetCount(h.Count)
 	dp.SetSum(h.Sum) // zero where there is none
+	if others {
+		dp.QuantileValues().RemoveIf(func(pmetric.SummaryDataPointValueAtQuantile) bool { return true })
+	}
 }
+
+// Summary reports whether the item is a summary's, folded as a histogram.
+func (it *Item) Summary() bool { return it.flags&flagSummary != 0 }
 
 // matches reports whether a name is one of some patterns, in which * is anything and ? is any one character. Names may have
 // slashes, hence not package path.
