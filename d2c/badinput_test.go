@@ -19,42 +19,53 @@ import (
 	"github.com/deltaring/deltaring/d2c"
 )
 
-// badPoint is a malformed point of the stream of one shape.
+// badPoint is a malformed point of the stream of one shape. With a repair it is well-formed; if that is zero it never is.
 type badPoint struct {
-	name  string
-	shape shape
-	point point
-	want  d2c.Outcome
+	name   string
+	shape  shape
+	point  point
+	want   d2c.Outcome
+	repair d2c.Repairs
 }
 
 func badPoints() (bad []badPoint) {
 	const s = series("s") // the stream of every shape
 	number := func(name string, want d2c.Outcome, set func(pmetric.NumberDataPoint)) {
-		bad = append(bad, badPoint{name, shapes[0], s.sum(true, 20, 30, set), want})
+		bad = append(bad, badPoint{name, shapes[0], s.sum(true, 20, 30, set), want, 0})
 	}
 	updown := func(name string, want d2c.Outcome, set func(pmetric.NumberDataPoint)) {
-		bad = append(bad, badPoint{name, shapes[1], s.sum(false, 20, 30, set), want})
+		bad = append(bad, badPoint{name, shapes[1], s.sum(false, 20, 30, set), want, 0})
 	}
 	histogram := func(name string, want d2c.Outcome, set ...func(pmetric.HistogramDataPoint)) {
-		bad = append(bad, badPoint{name, shapes[2], s.histogram(20, 30, all(set...)), want})
+		bad = append(bad, badPoint{name, shapes[2], s.histogram(20, 30, all(set...)), want, 0})
 	}
 	exponential := func(name string, want d2c.Outcome, set ...func(pmetric.ExponentialHistogramDataPoint)) {
-		bad = append(bad, badPoint{name, shapes[3], s.exponential(20, 30, all(set...)), want})
+		bad = append(bad, badPoint{name, shapes[3], s.exponential(20, 30, all(set...)), want, 0})
 	}
 
 	number("no value", d2c.DroppedNoValue, func(pmetric.NumberDataPoint) {})
 	number("negative int", d2c.DroppedNegative, func(dp pmetric.NumberDataPoint) { dp.SetIntValue(-1) })
 	number("negative double", d2c.DroppedNegative, func(dp pmetric.NumberDataPoint) { dp.SetDoubleValue(-1e-300) })
 
-	hundred := slices.Repeat([]float64{0}, 100)
-	for i := range hundred {
-		hundred[i] = float64(i)
+	hundred := ascending(100)
+	counting := func(n uint64) func(pmetric.HistogramDataPoint) {
+		return func(dp pmetric.HistogramDataPoint) { dp.SetCount(n) }
 	}
+	repairable := func(repair d2c.Repairs) { bad[len(bad)-1].repair = repair }
 	histogram("too few buckets", d2c.DroppedBuckets, hist([]float64{1, 2}, 1, 2))
+	repairable(d2c.RepairTrailingBuckets)
+	histogram("too few buckets, fewer counted", d2c.DroppedBuckets, hist([]float64{1, 2}, 1, 2), counting(2))
+	histogram("one bucket too few, more counted", d2c.DroppedBuckets, hist([]float64{1, 2}, 1, 2), counting(4))
+	repairable(d2c.RepairOverflowBucket)
+	histogram("two buckets too few, more counted", d2c.DroppedBuckets, hist([]float64{1, 2, 3}, 1, 2), counting(4))
+	histogram("too few buckets, whose sum passes a uint64", d2c.DroppedBuckets,
+		hist([]float64{1, 2, 3}, math.MaxUint64, 2), counting(1))
 	histogram("too many buckets", d2c.DroppedBuckets, hist([]float64{1, 2}, 1, 2, 3, 4))
-	histogram("bounds without buckets", d2c.DroppedBuckets, hist([]float64{1, 2}))
+	histogram("bounds without buckets", d2c.DroppedBuckets, hist([]float64{1, 2}), counting(3))
 	histogram("buckets without bounds", d2c.DroppedBuckets, hist(nil, 1, 2))
 	histogram("a hundred bounds, one bucket", d2c.DroppedBuckets, hist(hundred, 1))
+	repairable(d2c.RepairTrailingBuckets)
+	histogram("a hundred bounds, one bucket, more counted", d2c.DroppedBuckets, hist(hundred, 1), counting(2))
 	histogram("falling bounds", d2c.DroppedBuckets, hist([]float64{2, 1}, 1, 2, 3))
 	histogram("equal bounds", d2c.DroppedBuckets, hist([]float64{1, 1}, 1, 2, 3))
 	histogram("equal infinite bounds", d2c.DroppedBuckets, hist([]float64{math.Inf(1), math.Inf(1)}, 1, 2, 3))
@@ -73,7 +84,6 @@ func badPoints() (bad []badPoint) {
 	}
 	for _, scale := range []int32{-11, 21, math.MinInt32, math.MaxInt32} {
 		exponential(fmt.Sprintf("scale %d", scale), d2c.DroppedScale, one(scale, 0))
-		exponential(fmt.Sprintf("scale %d, nothing counted", scale), d2c.DroppedScale, expo(scale, 0, 0, buckets{}, buckets{}))
 	}
 	exponential("bucket above the largest float64", d2c.DroppedScale, one(0, 1024))
 	exponential("bucket below the smallest float64", d2c.DroppedScale, one(0, -1076))
@@ -87,7 +97,11 @@ func badPoints() (bad []badPoint) {
 	exponential("largest offset", d2c.DroppedScale, one(3, math.MaxInt32))
 	exponential("smallest offset", d2c.DroppedScale, one(3, math.MinInt32))
 	exponential("offset plus index passes an int32", d2c.DroppedScale, negative(20, math.MaxInt32))
-	exponential("negative zero threshold", d2c.DroppedScale, one(0, 0),
+	zeros := func(dp pmetric.ExponentialHistogramDataPoint) {
+		dp.SetZeroCount(1)
+		dp.SetCount(dp.Count() + 1)
+	}
+	exponential("negative zero threshold", d2c.DroppedScale, one(0, 0), zeros,
 		func(dp pmetric.ExponentialHistogramDataPoint) { dp.SetZeroThreshold(-1e-300) })
 	exponential("bucket counts pass a uint64", d2c.DroppedBuckets,
 		expo(0, 0, 0, buckets{0, []uint64{math.MaxUint64, 1}}, buckets{}))
@@ -108,7 +122,11 @@ func badPoints() (bad []badPoint) {
 			exponential(name, d2c.DroppedNotFinite, one(0, 0),
 				func(dp pmetric.ExponentialHistogramDataPoint) { set(dp) })
 		}
-		exponential(fmt.Sprintf("zero threshold %v", v), d2c.DroppedNotFinite, one(0, 0),
+		want := d2c.DroppedNotFinite
+		if v < 0 {
+			want = d2c.DroppedScale
+		}
+		exponential(fmt.Sprintf("zero threshold %v", v), want, one(0, 0), zeros,
 			func(dp pmetric.ExponentialHistogramDataPoint) { dp.SetZeroThreshold(v) })
 	}
 
@@ -120,12 +138,14 @@ func badPoints() (bad []badPoint) {
 				last := lastPoint(md)
 				last.SetStartTimestamp(start)
 				last.SetTimestamp(end)
-			}, d2c.DroppedTime})
+			}, d2c.DroppedTime, 0})
 		}
 		timed("no time", sec(20), 0)
 		timed("no times", 0, 0)
 		timed("start after time", sec(31), sec(30))
+		repairable(d2c.RepairStartAfterTime)
 		timed("start in the far future", math.MaxUint64, sec(30))
+		repairable(d2c.RepairStartAfterTime)
 		timed("time past 2262", sec(20), 1<<63)
 		timed("time at the end of time", sec(20), math.MaxUint64)
 		timed("start and time at the end of time", math.MaxUint64-1, math.MaxUint64)
@@ -139,7 +159,9 @@ func TestBadPoint(t *testing.T) {
 	for _, bad := range badPoints() {
 		t.Run(bad.shape.name+"/"+bad.name, func(t *testing.T) {
 			const bystander = series("bystander")
-			conv := newConverter(t, d2c.DefaultConfig())
+			cfg := d2c.DefaultConfig()
+			cfg.Repair &^= bad.repair
+			conv := newConverter(t, cfg)
 			send := func(in, out pmetric.Metrics, want ...d2c.Outcome) {
 				t.Helper()
 				result := convert(conv, in)
@@ -184,19 +206,35 @@ func TestOddPoint(t *testing.T) {
 			dp.SetTimestamp(latestTime)
 			dp.SetIntValue(1)
 		}),
-		"no name":              series("").int(10, 20, 1),
-		"largest int":          s.int(10, 20, math.MaxInt64),
-		"negative zero":        s.double(10, 20, math.Copysign(0, -1)),
-		"infinite bounds":      s.histogram(10, 20, hist([]float64{math.Inf(-1), math.Inf(1)}, 1, 2, 3)),
-		"no buckets":           s.histogram(10, 20, hist(nil)),
-		"one bucket":           s.histogram(10, 20, hist(nil, 3)),
-		"counts do not add up": s.histogram(10, 20, all(hist([]float64{1}, 3, 4), func(dp pmetric.HistogramDataPoint) { dp.SetCount(1) })),
-		"far empty buckets":    s.exponential(10, 20, expo(20, 0, 1, buckets{math.MaxInt32, make([]uint64, 9)}, buckets{math.MinInt32, make([]uint64, 9)})),
-		"smallest float64":     s.exponential(10, 20, expo(0, 0, 0, buckets{-1075, []uint64{1}}, buckets{})),
-		"smallest, scale -1":   s.exponential(10, 20, expo(-1, 0, 0, buckets{-538, []uint64{1}}, buckets{})),
-		"smallest, scale -4":   s.exponential(10, 20, expo(-4, 0, 0, buckets{-68, []uint64{1}}, buckets{})),
-		"smallest, scale -10":  s.exponential(10, 20, expo(-10, 0, 0, buckets{-2, []uint64{1}}, buckets{})),
-		"largest float64":      s.exponential(10, 20, expo(-10, 0, 0, buckets{0, []uint64{1}}, buckets{})),
+		"no name":                        series("").int(10, 20, 1),
+		"largest int":                    s.int(10, 20, math.MaxInt64),
+		"negative zero":                  s.double(10, 20, math.Copysign(0, -1)),
+		"lowest bound":                   s.histogram(10, 20, hist([]float64{math.Inf(-1), 1}, 1, 2, 3)),
+		"no buckets":                     s.histogram(10, 20, hist(nil)),
+		"one bucket":                     s.histogram(10, 20, hist(nil, 3)),
+		"counts do not add up":           s.histogram(10, 20, all(hist([]float64{1}, 3, 4), func(dp pmetric.HistogramDataPoint) { dp.SetCount(1) })),
+		"far empty buckets":              s.exponential(10, 20, expo(20, 0, 1, buckets{math.MaxInt32, make([]uint64, 9)}, buckets{math.MinInt32, make([]uint64, 9)})),
+		"smallest float64":               s.exponential(10, 20, expo(0, 0, 0, buckets{-1075, []uint64{1}}, buckets{})),
+		"smallest, scale -1":             s.exponential(10, 20, expo(-1, 0, 0, buckets{-538, []uint64{1}}, buckets{})),
+		"smallest, scale -4":             s.exponential(10, 20, expo(-4, 0, 0, buckets{-68, []uint64{1}}, buckets{})),
+		"smallest, scale -10":            s.exponential(10, 20, expo(-10, 0, 0, buckets{-2, []uint64{1}}, buckets{})),
+		"largest float64":                s.exponential(10, 20, expo(-10, 0, 0, buckets{0, []uint64{1}}, buckets{})),
+		"negative threshold of no zeros": s.exponential(10, 20, expo(0, -1, 0, buckets{0, []uint64{1}}, buckets{})),
+		"NaN threshold of no zeros":      s.exponential(10, 20, expo(0, math.NaN(), 0, buckets{0, []uint64{1}}, buckets{})),
+		"bounds of nothing":              s.histogram(10, 20, hist([]float64{1, 2})),
+		"falling bounds of nothing":      s.histogram(10, 20, hist([]float64{2, 1}, 0, 0, 0)),
+		"buckets of nothing":             s.histogram(10, 20, hist([]float64{2}, 0, 0, 0, 0)),
+	}
+	for _, scale := range []int32{-11, 21, math.MinInt32, math.MaxInt32} {
+		cases[fmt.Sprintf("scale %d of nothing", scale)] = s.exponential(10, 20, expo(scale, 0, 0, buckets{}, buckets{}))
+		cases[fmt.Sprintf("scale %d of zeros", scale)] = s.exponential(10, 20, expo(scale, 0, 3, buckets{}, buckets{7, []uint64{0}}))
+	}
+	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		set := func(dp statsPoint) { dp.SetSum(v); dp.SetMin(v); dp.SetMax(-v) }
+		cases[fmt.Sprintf("least and most of nothing %v", v)] =
+			s.histogram(10, 20, all(hist([]float64{1}, 0, 0), func(dp pmetric.HistogramDataPoint) { set(dp) }))
+		cases[fmt.Sprintf("least and most of nothing %v, exponential", v)] =
+			s.exponential(10, 20, all(expo(0, 0, 0, buckets{}, buckets{}), func(dp pmetric.ExponentialHistogramDataPoint) { set(dp) }))
 	}
 	for name, p := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -217,7 +255,8 @@ func TestOddPoint(t *testing.T) {
 	}
 }
 
-// TestFarFuture: a stream that jumps centuries ahead stays there, alone.
+// TestFarFuture: a stream that jumps centuries ahead stays there, alone. What is missing of it is too long ago, all but the
+// latest part.
 func TestFarFuture(t *testing.T) {
 	const a, b, s = series("a"), series("b"), series("sane")
 	far := float64(9_000_000_000) // seconds: the year 2255
@@ -231,9 +270,9 @@ func TestFarFuture(t *testing.T) {
 	if result.GapOpened < 0 {
 		t.Errorf("the sum of the gaps wrapped: %v", result.GapOpened)
 	}
-	md = batch(a.int(30, 40, 1), s.int(30, 40, 1))
+	md = batch(a.int(30, 40, 1), a.int(far-10, far, 1), s.int(30, 40, 1))
 	result = convert(conv, md)
-	if want := cumulative(a.int(10, far+10.001, 3), s.int(10, 40, 3)); !sameMetrics(md, want) {
+	if want := cumulative(a.int(10, far+10.001, 3), s.int(10, 40, 3)); !sameMetrics(md, want) || result.Count(d2c.DroppedTooLate) != 1 {
 		t.Errorf("\n got %v %s\nwant %v", lines(md), describeResult(result), lines(want))
 	}
 }
@@ -379,7 +418,13 @@ func TestNoAllocationOutOfProportion(t *testing.T) {
 		{"a hundred thousand bounds that do not fit", 32 << 10, nil,
 			s.histogram(10, 20, hist(make([]float64, 100_000), 1)), d2c.DroppedBuckets},
 		{"a hundred thousand buckets that do not fit", 32 << 10, nil,
-			s.histogram(10, 20, hist([]float64{1}, make([]uint64, 100_000)...)), d2c.DroppedBuckets},
+			s.histogram(10, 20, hist([]float64{1}, slices.Repeat([]uint64{1}, 100_000)...)), d2c.DroppedBuckets},
+		{"a hundred thousand buckets of nothing", 32 << 10, nil,
+			s.histogram(10, 20, hist([]float64{1}, make([]uint64, 100_000)...)), d2c.AddedFirst},
+		{"four thousand buckets that are missing", 320 << 10, nil,
+			s.histogram(10, 20, hist(ascending(4095), 1)), d2c.AddedFirst},
+		{"a hundred thousand buckets that are missing", 32 << 10, nil,
+			s.histogram(10, 20, hist(ascending(100_000), 1)), d2c.DroppedBuckets},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -411,6 +456,15 @@ func TestNoAllocationOutOfProportion(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ascending are so many bounds.
+func ascending(n int) []float64 {
+	bounds := make([]float64, n)
+	for i := range bounds {
+		bounds[i] = float64(i)
+	}
+	return bounds
 }
 
 func allocated(f func()) uint64 {

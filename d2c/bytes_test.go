@@ -9,9 +9,11 @@ package d2c_test
 
 import (
 	"math"
+	"math/rand/v2"
 	"runtime"
 	"testing"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/d2c"
@@ -47,20 +49,59 @@ func TestBytesPerStream(t *testing.T) {
 					}
 				}
 			}
-			heap := liveHeap() - before
-			if conv.Len() != c.streams {
-				t.Fatalf("%d streams, want %d", conv.Len(), c.streams)
-			}
-			perStream := float64(heap) / float64(c.streams)
-			t.Logf("%.1f bytes per stream, at most %v", perStream, c.limit)
-			if perStream > c.limit {
-				t.Errorf("%.1f bytes per stream, want at most %v", perStream, c.limit)
-			}
-			if off := math.Abs(float64(conv.Stats().MemoryBytes-heap)) / float64(heap); off > 0.01 {
-				t.Errorf("Bytes says %d, the heap holds %d: %.1f %% off, want at most 1 %%", conv.Stats().MemoryBytes, heap, 100*off)
-			}
+			checkBytes(t, conv, liveHeap()-before, c.streams, c.limit)
 			keepAlive(conv, md)
 		})
+	}
+}
+
+// An SDK sends nothing for an interval without measurements, so most counters have gaps all the time, and remember as many as
+// there is room for.
+func TestBytesPerQuietStream(t *testing.T) {
+	const streams, limit = 1_000_000, 120
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	md := loadBatch(loadInt)
+	random := rand.New(rand.NewPCG(1, 2))
+	before := liveHeap()
+	conv := newLoadConverter(t)
+	for interval := range 6 {
+		for i := range streams / loadPoints {
+			reload(md, loadInt, i, 2*interval)
+			m := md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0)
+			for _, dp := range m.Sum().DataPoints().All() {
+				// Producers read their clocks when they can: no time is a round one, and no gap as long as another.
+				dp.SetTimestamp(dp.Timestamp() + pcommon.Timestamp(random.Int64N(1e9)))
+				dp.SetStartTimestamp(dp.StartTimestamp() + pcommon.Timestamp(random.Int64N(1e9)))
+			}
+			r := convert(conv, md)
+			if want := [...]d2c.Outcome{d2c.AddedFirst, d2c.AddedGap}[min(interval, 1)]; r.Count(want) != loadPoints {
+				t.Fatalf("outcomes %v, want %d %v", describeResult(r), loadPoints, want)
+			}
+		}
+	}
+	checkBytes(t, conv, liveHeap()-before, streams, limit)
+	for _, s := range conv.States()[:100] {
+		if len(s.Gaps) != 4 {
+			t.Fatalf("%d gaps, want 4: %v", len(s.Gaps), s.Gaps)
+		}
+	}
+	keepAlive(conv, md)
+}
+
+func checkBytes(t *testing.T, conv *d2c.Converter, heap int64, streams int, limit float64) {
+	t.Helper()
+	if conv.Len() != streams {
+		t.Fatalf("%d streams, want %d", conv.Len(), streams)
+	}
+	perStream := float64(heap) / float64(streams)
+	t.Logf("%.1f bytes per stream, at most %v", perStream, limit)
+	if perStream > limit {
+		t.Errorf("%.1f bytes per stream, want at most %v", perStream, limit)
+	}
+	if off := math.Abs(float64(conv.Stats().MemoryBytes-heap)) / float64(heap); off > 0.01 {
+		t.Errorf("Bytes says %d, the heap holds %d: %.1f %% off, want at most 1 %%", conv.Stats().MemoryBytes, heap, 100*off)
 	}
 }
 

@@ -126,7 +126,7 @@ func TestGroupCommit(t *testing.T) {
 		const shared = series("shared")
 		first := start(ctx, conv, shared.int(0, 10, 1))
 		synctest.Wait()
-		// As many as there are gaps to be remembered, whatever their order.
+		// With no more gaps between than are remembered, whatever their order.
 		var calls []*call
 		for i := range 8 {
 			from := float64(10 + 10*i)
@@ -152,10 +152,12 @@ func TestGroupCommit(t *testing.T) {
 		if n := storage.puts.Load(); n != 2 {
 			t.Errorf("%d Puts of 9 batches, want 2", n)
 		}
-		again := start(ctx, conv, shared.int(80, 90, 2<<7))
-		again.gives(t, d2c.Repeated, 511)
+		other := start(ctx, conv, shared.int(80, 90, 3))
+		other.gives(t, d2c.Covered, 511)
+		again := start(ctx, conv, series("own 7").int(90, 100, 6))
+		again.gives(t, d2c.Repeated, 11)
 		if n := storage.puts.Load(); n != 2 {
-			t.Errorf("a repeat was stored")
+			t.Errorf("what was not added was stored")
 		}
 		closeTest(t, conv)
 		reopened, _ := openTest(t, d2c.DefaultConfig(), storage.memory)

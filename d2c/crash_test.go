@@ -179,9 +179,11 @@ func newWorld(todo []action) world {
 func (m *model) clone(now func() time.Time) *model {
 	c := newModel(m.cfg)
 	c.cfg.Now = now
+	c.began, c.gone, c.ever = m.began, m.gone, m.ever
 	for key, s := range m.streams {
 		s := *s
 		s.gaps = slices.Clone(s.gaps)
+		s.memory = maps.Clone(s.memory)
 		c.streams[key] = &s
 	}
 	return c
@@ -190,6 +192,7 @@ func (m *model) clone(now func() time.Time) *model {
 // reopened returns what a process finds that begins now: time that nobody was there to see makes no stream older.
 func (m *model) reopened(now func() time.Time) *model {
 	c := m.clone(now)
+	c.began, c.gone = c.nanos(), 0
 	newest := int64(0)
 	for _, s := range c.streams {
 		newest = max(newest, s.seen)
@@ -285,7 +288,14 @@ func (w world) run(fail fault, p policy) (*recorder, world, error) {
 		}
 		return rec, w, err
 	}
-	w.models = []*model{w.models[i].reopened(now)}
+	m := w.models[i].reopened(now)
+	w.models = []*model{m}
+	// Of the streams that had expired before, storage may have some yet, which expire again.
+	gone := uint64(conv.Gone())
+	if gone < m.gone || gone > m.ever {
+		return rec, w, fmt.Errorf("knows of expired streams up to %d, want %d to %d", gone, m.gone, m.ever)
+	}
+	m.gone = gone
 	w.forget()
 
 	checkpointed := false
@@ -491,7 +501,7 @@ func someHistory() []action {
 	noHistogram := func(dp pmetric.ExponentialHistogramDataPoint) { dp.SetFlags(noRecordedValue) }
 	return []action{
 		{points: []point{
-			a.int(10, 20, 1), b.int(10, 20, 2), h.histogram(10, 20, h1), e.exponential(10, 20, e1), d.double(10, 20, 0.5), x.int(10, 20, 9),
+			a.int(10, 20, 1), b.int(10, 20, 2), h.histogram(10, 20, h1), e.exponential(10, 20, e1), d.double(10, 20, 0.5), x.int(4, 14, 9),
 		}},
 		{points: []point{
 			a.int(20, 30, 4), b.int(20, 30, 8), h.histogram(20, 30, h1), e.exponential(30, 40, e2), d.sum(true, 20, 30, noNumber),
@@ -505,7 +515,7 @@ func someHistory() []action {
 			a.int(40, 50, 128), b.int(50, 60, 1), c.int(35, 45, 2), h.histogram(50, 60, h2), e.exponential(40, 50, e1), d.double(40, 50, 8),
 		}},
 		{expire: true},
-		{points: []point{x.int(100, 110, 5), e.exponential(50, 60, noHistogram)}},
+		{points: []point{x.int(12, 110, 5), e.exponential(50, 60, noHistogram)}},
 		{shards: []int{7}},
 		{points: []point{c.int(15, 25, 256), a.int(60, 70, 512)}},
 		{shards: []int{3}},

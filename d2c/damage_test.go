@@ -211,8 +211,8 @@ func (a *aftermath) convert(points []point, tooLate bool) error {
 			}
 		case ok && (p.start <= old.start || p.start < old.time):
 			return fmt.Errorf("%s: begins anew at %d, but had given out (%d, %d]", p.key, p.start, old.start, old.time)
-		default:
-			a.m.streams[p.key].start = p.start
+		case p.start != w.start: // it was lost, and takes nothing from before
+			a.m.streams[p.key].start, a.m.streams[p.key].fresh = p.start, false
 		}
 	}
 	return nil
@@ -672,7 +672,8 @@ func TestDamagedLastEntry(t *testing.T) {
 	})
 }
 
-// Nothing tells of the times that the last entry has given out, so what may be lost begins anew after the time of recovery.
+// Nothing tells of the times that the last entry has given out, so what may be lost begins anew after the time of recovery. That is
+// when the process begins, too: with what reaches back before it a stream begins at its end.
 func TestLastEntryReplaced(t *testing.T) {
 	ledgers(t, func(t *testing.T, l *ledger) {
 		ctx := context.Background()
@@ -686,7 +687,7 @@ func TestLastEntryReplaced(t *testing.T) {
 		}
 		defer conv.Close(ctx)
 		s := seriesIn(3, 1000, func(s series) point { return s.int(0, 1, 1) })
-		before, after := batch(s.int(3590, 3600, 1)), batch(s.int(3590, 3610, 1))
+		before, after := batch(s.int(3590, 3600, 1)), batch(s.int(3600, 3610, 1))
 		if r := convert(conv, ofResource(before)); r.Count(d2c.DroppedTooLate) != 1 {
 			t.Errorf("up to the time of recovery: %s", describeResult(r))
 		}
@@ -697,6 +698,14 @@ func TestLastEntryReplaced(t *testing.T) {
 		dp := md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0)
 		if !dp.StartTimestamp().AsTime().Equal(now) {
 			t.Errorf("begins at %v, want %v", dp.StartTimestamp().AsTime(), now)
+		}
+		s = seriesIn(3, 1001, func(s series) point { return s.int(0, 1, 1) })
+		md = ofResource(batch(s.int(3590, 3610, 1)))
+		if r := convert(conv, md); r.Count(d2c.AddedFirst) != 1 {
+			t.Errorf("across it: %s", describeResult(r))
+		}
+		if start := lastPoint(md).StartTimestamp(); start != sec(3610) {
+			t.Errorf("begins at %v, want its end", start)
 		}
 	})
 }

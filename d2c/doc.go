@@ -19,51 +19,82 @@
 //
 // # What becomes of a point
 //
-// A delta covers the half-open interval (start, time]. A start of zero, or equal to time, is unknown. A stream's state
+// A delta covers the half-open interval (start, time]. A start of zero, or not before its time, is unknown. A stream's state
 // has a start, a last (end of the latest accepted interval), emitted (the latest time given out, never before last), the
-// total, and the remembered gaps: intervals between start and last that no accepted delta has covered. It is new until
-// it restarts. Well-formed points are classified in this order; W is [Config.LateWindow]:
+// total, a fingerprint of the delta that was added last (interval and contents), and the remembered gaps: intervals before last
+// that no accepted delta has covered. It is new until it restarts. Well-formed points are classified in this order; W is
+// [Config.LateWindow]:
 //
 //	no state                            first         start := p.start, or p.time if unknown; emitted at p.time
-//	p.time = last                       repeat        not added; the latest sample is emitted again, once per batch
 //	p.time > last
 //	  p.start unknown                   no start      added
 //	  p.start = last                    aligned       added
 //	  p.start > last                    gap           added, the gap is remembered; GapRestart: restart
-//	  start <= p.start < last           overlap       added, gaps it covers close; OverlapDrop, OverlapInterpolate
-//	  p.start < start                   older start   dropped
-//	p.time < last
+//	  p.start < start, stream is new    older start   dropped
+//	  p.start < last                    overlap       added, gaps it covers close; OverlapDrop, OverlapInterpolate
+//	p.time <= last
+//	  fingerprint is the stream's       repeat        not added; the latest sample is emitted again, once per batch
+//	  p.time = last                     covered       as a repeat, but nothing shows that it is one
 //	  interval inside a remembered gap  late          added, the gap shrinks
 //	  p.time <= start, stream is new,   before first  added, start := p.start, and the hole up to the old start becomes
 //	    p.time >= last-W                              a gap; if p.start is unknown: only for p.time < start, start :=
 //	                                                  p.time, no gap
-//	  within (start, last], p.start >=  repeat        not added; the latest sample is emitted again
+//	  within (start, last], p.start >=  covered
 //	    last-W, touches no gap
 //	  otherwise                         too late      dropped
 //
-// A point with an unknown start and p.time < last is either before first or too late: it has no interval to compare.
+// A point with an unknown start and p.time < last is a repeat, before first, or too late: it has no interval to compare.
+//
+// A producer sends nothing for an interval in which it has counted nothing, so that a gap is normal. That it was a loss only a
+// late delta shows. The latest four gaps of a stream are kept, and of these what is less than W behind last; what starts before
+// the end of a gap forgotten for want of room is too late, never covered.
 //
 // An accepted point with p.time > last is emitted at p.time; late and before-first points one millisecond after emitted,
-// and so is any point whose own time is not in a later millisecond than emitted (counted from the epoch). So the time of
-// a stream's samples only rises and no two different values ever share a millisecond, which is as fine as Prometheus
-// tells times apart. Gaps are forgotten once they end W or more behind last, and only the latest eight of a stream are
-// kept; what starts before the end of a gap forgotten for want of room is too late, never a repeat.
+// and so is any point whose own time is not in a later millisecond than emitted (counted from the epoch). Where the sample at
+// emitted is of the same batch the point takes its place, and the other point is removed. So the time of a stream's samples
+// only rises, no two of them share a millisecond, which is as fine as Prometheus tells times apart, and they run ahead of what
+// came in by no more than a millisecond per batch.
 //
 // A restart begins a new total at p: start := max(p.start, emitted, start+1ns), without p.start if that is unknown; the
 // stream is no longer new and has no gaps. Apart from GapRestart, it happens when histogram bounds change and when a
 // total would overflow (an int64 or uint64 wrap, a float64 become infinite). It needs p.time > last: a late or
 // before-first point that cannot be added for such a reason is too late.
 //
-// A stream that has seen a double continues as double until it restarts. Histogram sum, min and max are kept while every
-// delta that counts anything has them; of a delta that counts nothing they are ignored. Exponential histograms keep at
-// most 160 buckets per sign; scale is reduced as far as that needs, exactly. A "no recorded value" point is never added
-// and never opens a stream: it is forwarded under the stream's start, at a time found in the same way as for a delta,
-// unless p.time <= last, which is too late.
+// # Lives
 //
-// Points of one stream within a batch are taken in the order of their times. A repeat whose answer is in the batch already
-// gets no sample of its own, and its point is removed. Histogram samples that are not the last of their stream in a batch are
-// left out, and their points removed, where all of these together would be much larger than the batch that came in: so what a
-// batch turns into is bounded by what it holds, and one latest sample of each stream that it touches.
+// A stream that is forgotten, or was with a process before this one, is opened anew by its next point. If its producer's start
+// never moves that would be the start of before, under a lower value. So a stream whose first point reaches back to before the
+// latest time given out of any stream that has expired, or from before this process to after it began, opens with start :=
+// p.time and is not new. What is missing from before the point may still come, as from a gap, and is late then; a before-first
+// point that reaches back so leaves the start where it is. A first point that ends before the process began is taken for a
+// replay, and opens its stream as any other does.
+//
+// # Values
+//
+// A stream that has seen a double continues as double until it restarts. Histogram sum, min and max are kept while every
+// delta that counts anything has them. A delta that counts nothing changes nothing: not the bounds of a stream, nor its scale,
+// zero threshold, sum, min or max; where the stream has counted nothing, it is the delta's that are taken. An exponential
+// histogram's scale is of its buckets and its zero threshold of its zero count: without these they say nothing. Exponential
+// histograms keep at most 160 buckets per sign; scale is reduced as far as that needs, exactly. A "no recorded value" point is
+// never added and never opens a stream: it is forwarded under the stream's start, at a time found in the same way as for a
+// delta, unless p.time <= last, which is too late.
+//
+// Deltas that are malformed and yet say what they mean are repaired: see [Repairs].
+//
+// Points of one stream within a batch are taken in the order of their times, and given out in it. A repeat or covered point
+// whose answer is in the batch already gets no sample of its own, and its point is removed. Histogram samples that are not the
+// last of their stream in a batch are left out, and their points removed, where all of these together would be much larger than
+// the batch that came in: so what a batch turns into is bounded by what it holds, and one latest sample of each stream that it
+// touches.
+//
+// # Many writers
+//
+// With [WritersMany] intervals order nothing. A delta whose fingerprint is that of one which was counted no more than W ago, by
+// the clock, is a repeat, or added with [IdenticalAdd]; any other is added (unordered). Identical points of one batch are a
+// multiset: of those in a later batch as many are new as there are more. A stream remembers its latest 768 to 1536 deltas, with
+// 16 to 32 bytes each, 24 KiB at most; where it has more within W, an older one that comes again is added again. Samples get
+// their times as above, and start is that of the first point: the total is of all that was accepted since, whatever its
+// interval.
 //
 // # Durable state
 //

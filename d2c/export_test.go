@@ -4,8 +4,10 @@
 package d2c
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/journal"
@@ -33,8 +35,8 @@ func Section(b []byte) (records map[streamid.ID]string, written []byte, err erro
 	sh, rec, r := new(table.Shard), table.Record{}, table.ReadSection(b)
 	for r.Next(&rec) {
 		t := &rec.Timeline
-		text := fmt.Sprintf("kind %d seen %d (%d, %d] emitted %d restarted %v marked %v gaps %v horizon %d ",
-			rec.Kind, rec.Seen, t.Start, t.Last, t.Emitted, t.Restarted, t.Marked, t.Gaps.Gaps[:t.Gaps.N], t.Gaps.Horizon)
+		text := fmt.Sprintf("kind %d seen %d (%d, %d] emitted %d restarted %v marked %v gaps %v horizon %d print %x memory %v ",
+			rec.Kind, rec.Seen, t.Start, t.Last, t.Emitted, t.Restarted, t.Marked, t.Gaps.Gaps[:t.Gaps.N], t.Gaps.Horizon, t.Print, memoryOf(&rec))
 		switch rec.Kind {
 		case KindSum:
 			text += fmt.Sprint(rec.Number)
@@ -97,12 +99,27 @@ func ShardOf(id streamid.ID) int { return table.New(TestKey, &fold.Rules{}).Shar
 // Floor is the time up to which streams of a shard may have been lost.
 func (c *Converter) Floor(shard int) int64 { return c.pipeline.Table.Shards[shard].Floor }
 
+// Gone is the latest time given out of any stream that this process has forgotten.
+func (c *Converter) Gone() int64 { return c.pipeline.Gone() }
+
+// Remembered is a delta that a stream of many writers remembers.
+type Remembered = table.Remembered
+
+// memoryOf is what a record remembers, the oldest first.
+func memoryOf(rec *table.Record) []Remembered {
+	memory := slices.Clone(rec.Memory)
+	slices.SortFunc(memory, func(a, b Remembered) int { return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Print, b.Print)) })
+	return memory
+}
+
 // State is all that a Converter knows of a stream but when it was last seen and which gaps it has had to forget.
 type State struct {
 	Stream
 	Shard             int
 	Restarted, Marked bool
 	Gaps              [][2]uint64
+	Print             uint32 // of the delta that was added last
+	Memory            []Remembered
 	Point             any // the total
 }
 
@@ -120,6 +137,7 @@ func (c *Converter) States() (states []State) {
 			for _, gap := range t.Gaps.Gaps[:t.Gaps.N] {
 				state.Gaps = append(state.Gaps, [2]uint64{uint64(gap.Start), uint64(gap.Time)})
 			}
+			state.Print, state.Memory = t.Print, memoryOf(&rec)
 			state.Point = points.Total(&rec)
 			states = append(states, state)
 		}
@@ -139,6 +157,8 @@ type SharedState struct {
 	Start, Last, Emitted, Horizon int64
 	Gaps                          [][2]int64
 	Restarted, Marked             bool
+	Print                         uint32
+	Memory                        []Remembered
 	// Total is that of a sum, rounded if it is a double, or the count of a histogram.
 	Total int64
 }
@@ -147,7 +167,7 @@ func sharedState(rec *table.Record, tag uint64) SharedState {
 	t := &rec.Timeline
 	s := SharedState{
 		Tag: tag, Start: t.Start, Last: t.Last, Emitted: t.Emitted, Horizon: t.Gaps.Horizon,
-		Restarted: t.Restarted, Marked: t.Marked,
+		Restarted: t.Restarted, Marked: t.Marked, Print: t.Print, Memory: memoryOf(rec),
 	}
 	for _, gap := range t.Gaps.Gaps[:t.Gaps.N] {
 		s.Gaps = append(s.Gaps, [2]int64{gap.Start, gap.Time})

@@ -22,6 +22,7 @@ type model struct {
 	began   uint64 // when the process did
 	shared  bool   // markers are looked up in the store, too
 	gone    uint64 // after what was given out of streams that were forgotten
+	ever    uint64 // the same, before the process, too
 	streams map[string]*modelStream
 	result  d2c.Result // of the batch being converted
 }
@@ -32,6 +33,7 @@ type modelStream struct {
 	start, last, emitted uint64
 	total                amount
 	fresh                bool       // never restarted
+	closed               bool       // has, or may have, deltas from before its start
 	marker               bool       // the latest thing emitted was a "no recorded value" marker
 	gaps                 []interval // ascending and disjoint
 	horizon              uint64     // end of the latest gap forgotten for want of room
@@ -410,7 +412,7 @@ func (m *model) old(p *modelPoint) bool {
 
 // close leaves the start where it is. What is missing from before may still come, late.
 func (s *modelStream) close(before uint64, cfg d2c.Config) {
-	s.fresh = false
+	s.fresh, s.closed = false, true
 	if from := max(s.oldest(cfg), 1); from < before {
 		s.gaps = append([]interval{{from, before}}, s.gaps...)
 	}
@@ -468,7 +470,7 @@ func (m *model) answer(s *modelStream, p *modelPoint, o d2c.Outcome) d2c.Outcome
 	p.dp.SetStartTimestamp(pcommon.Timestamp(s.start))
 	p.dp.SetTimestamp(pcommon.Timestamp(s.emitted))
 	s.total.write(p.dp)
-	if dp, ok := p.dp.(pmetric.SummaryDataPoint); ok && (o == d2c.Covered || p.print != s.print) {
+	if dp, ok := p.dp.(pmetric.SummaryDataPoint); ok && (o == d2c.Covered || m.cfg.Writers == d2c.WritersMany) {
 		// The sample that is given out once more had others.
 		dp.QuantileValues().RemoveIf(func(pmetric.SummaryDataPointValueAtQuantile) bool { return true })
 	}
@@ -589,7 +591,7 @@ func (m *model) restart(s *modelStream, p *modelPoint, outcome d2c.Outcome) d2c.
 	}
 	s.last = p.time
 	s.total = p.delta.opening()
-	s.fresh = false
+	s.fresh, s.closed = false, false
 	s.claimed = false
 	s.gaps, s.horizon = nil, 0
 	s.seen = m.now()
@@ -662,6 +664,7 @@ func (m *model) expire() (n int) {
 	for key, s := range m.streams {
 		if m.now()-s.seen > limit {
 			m.gone = max(m.gone, s.emitted, s.start+1)
+			m.ever = max(m.ever, m.gone)
 			delete(m.streams, key)
 			n++
 		}

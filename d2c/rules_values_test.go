@@ -127,11 +127,11 @@ func TestRowLayoutChange(t *testing.T) {
 			exchange{in: a(5, 10, 1, 1, 1), want: d2c.AddedBeforeFirst, out: a(5, 40.002, 4, 5, 6)},
 		)
 	})
-	t.Run("of a repeat shows the stream's layout", func(t *testing.T) {
+	t.Run("of covered time shows the stream's layout", func(t *testing.T) {
 		play(t, d2c.DefaultConfig(),
 			exchange{in: a(10, 20, 1, 2, 3), want: d2c.AddedFirst, out: a(10, 20, 1, 2, 3)},
-			exchange{in: b(10, 20, 4, 5, 6), want: d2c.Repeated, out: a(10, 20, 1, 2, 3)},
-			exchange{in: s.histogram(12, 18, hist([]float64{1}, 4, 5)), want: d2c.Repeated, out: a(10, 20, 1, 2, 3)},
+			exchange{in: b(10, 20, 4, 5, 6), want: d2c.Covered, out: a(10, 20, 1, 2, 3)},
+			exchange{in: s.histogram(12, 18, hist([]float64{1}, 4, 5)), want: d2c.Covered, out: a(10, 20, 1, 2, 3)},
 		)
 	})
 	t.Run("under the policies that come first", func(t *testing.T) {
@@ -254,7 +254,7 @@ func TestRowIntMeetsDouble(t *testing.T) {
 	t.Run("a dropped double does not count", func(t *testing.T) {
 		play(t, d2c.DefaultConfig(),
 			exchange{in: s.int(10, 20, 5), want: d2c.AddedFirst, out: s.int(10, 20, 5)},
-			exchange{in: s.double(10, 20, 5), want: d2c.Repeated, out: s.int(10, 20, 5)},
+			exchange{in: s.double(10, 20, 5), want: d2c.Covered, out: s.int(10, 20, 5)},
 			exchange{in: s.double(5, 15, 5), want: d2c.DroppedTooLate},
 			exchange{in: s.int(20, 30, 5), want: d2c.AddedAligned, out: s.int(10, 30, 10)},
 		)
@@ -396,20 +396,20 @@ func TestRowExponential(t *testing.T) {
 		exchange{in: e(10, 20, 0, 0, 1, buckets{-3, []uint64{1, 2, 4}}, buckets{-2, []uint64{8, 16}}), want: d2c.AddedFirst,
 			out: e(10, 20, 0, 0, 1, buckets{-3, []uint64{1, 2, 4}}, buckets{-2, []uint64{8, 16}})},
 		// (1/8, 1/4] and (1/4, 1/2] are within 1/2
-		exchange{in: e(20, 30, 0, 0.5, 0, none, none), want: d2c.AddedAligned,
-			out: e(10, 30, 0, 0.5, 12, buckets{-1, []uint64{4}}, buckets{-1, []uint64{16}})},
+		exchange{in: e(20, 30, 0, 0.5, 1, none, none), want: d2c.AddedAligned,
+			out: e(10, 30, 0, 0.5, 13, buckets{-1, []uint64{4}}, buckets{-1, []uint64{16}})},
 	)
 	run("a threshold inside a bucket rises to its end",
 		exchange{in: e(10, 20, 0, 0, 1, buckets{-2, []uint64{2, 4}}, none), want: d2c.AddedFirst,
 			out: e(10, 20, 0, 0, 1, buckets{-2, []uint64{2, 4}}, none)},
-		exchange{in: e(20, 30, 0, 0.3, 0, none, none), want: d2c.AddedAligned,
-			out: e(10, 30, 0, 0.5, 3, buckets{-1, []uint64{4}}, none)},
+		exchange{in: e(20, 30, 0, 0.3, 1, none, none), want: d2c.AddedAligned,
+			out: e(10, 30, 0, 0.5, 4, buckets{-1, []uint64{4}}, none)},
 	)
 	run("a threshold inside an empty bucket stays",
 		exchange{in: e(10, 20, 0, 0, 1, buckets{-3, []uint64{1, 0, 4}}, none), want: d2c.AddedFirst,
 			out: e(10, 20, 0, 0, 1, buckets{-3, []uint64{1, 0, 4}}, none)},
-		exchange{in: e(20, 30, 0, 0.3, 0, none, none), want: d2c.AddedAligned,
-			out: e(10, 30, 0, 0.3, 2, buckets{-1, []uint64{4}}, none)},
+		exchange{in: e(20, 30, 0, 0.3, 1, none, none), want: d2c.AddedAligned,
+			out: e(10, 30, 0, 0.3, 3, buckets{-1, []uint64{4}}, none)},
 	)
 	run("the first delta is normalised",
 		exchange{in: e(10, 20, 0, 0.3, 1, buckets{-3, []uint64{1, 2, 4}}, none), want: d2c.AddedFirst,
@@ -436,8 +436,8 @@ func TestRowExponential(t *testing.T) {
 	run("swallowed buckets make room",
 		exchange{in: e(10, 20, 0, 0, 0, buckets{-200, []uint64{1}}, none), want: d2c.AddedFirst,
 			out: e(10, 20, 0, 0, 0, buckets{-200, []uint64{1}}, none)},
-		exchange{in: e(20, 30, 0, 0x1p-100, 0, buckets{0, []uint64{1}}, none), want: d2c.AddedAligned,
-			out: e(10, 30, 0, 0x1p-100, 1, buckets{0, []uint64{1}}, none)},
+		exchange{in: e(20, 30, 0, 0x1p-100, 1, buckets{0, []uint64{1}}, none), want: d2c.AddedAligned,
+			out: e(10, 30, 0, 0x1p-100, 2, buckets{0, []uint64{1}}, none)},
 	)
 	// From the smallest subnormal to the largest finite value there are 2098 powers of two: scale -4 holds them in 132.
 	run("the whole range of a float64",

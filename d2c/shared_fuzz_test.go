@@ -25,6 +25,7 @@ import (
 type recordCase struct {
 	name string
 	md   []pmetric.Metrics
+	many bool // writers
 }
 
 // recordCases are streams of every kind, and everything that a record may hold.
@@ -73,14 +74,17 @@ func recordCases() []recordCase {
 	}
 	marker := deltas(delta{stream: "mixed", start: 10, end: 10, marker: true})
 	return []recordCase{
-		{"int", []pmetric.Metrics{number(1, 2, 5), number(2, 3, 1<<40)}},
-		{"double", []pmetric.Metrics{number(1, 2, 5), number(2, 3, 0.5)}},
-		{"gaps", []pmetric.Metrics{number(1, 2, 5), number(3, 4, 6), number(8, 9, 7), number(5, 6, 8)}},
-		{"marked", []pmetric.Metrics{number(1, 2, 5), marker}},
-		{"histogram", []pmetric.Metrics{histogram(1, 2, []float64{1, 2}, 3, 0, 1<<33)}},
-		{"histogram without buckets", []pmetric.Metrics{histogram(1, 2, nil)}},
-		{"restarted", []pmetric.Metrics{histogram(1, 2, []float64{1, 2}, 3, 0, 1), histogram(2, 3, []float64{1}, 3, 0)}},
-		{"exponential", []pmetric.Metrics{exponential(1, 2, 1, 2, 3, 1<<50)}},
+		{"int", []pmetric.Metrics{number(1, 2, 5), number(2, 3, 1<<40)}, false},
+		{"double", []pmetric.Metrics{number(1, 2, 5), number(2, 3, 0.5)}, false},
+		{"gaps", []pmetric.Metrics{number(1, 2, 5), number(3, 4, 6), number(8, 9, 7), number(5, 6, 8)}, false},
+		{"marked", []pmetric.Metrics{number(1, 2, 5), marker}, false},
+		{"histogram", []pmetric.Metrics{histogram(1, 2, []float64{1, 2}, 3, 0, 1<<33)}, false},
+		{"histogram without buckets", []pmetric.Metrics{histogram(1, 2, nil)}, false},
+		{"restarted", []pmetric.Metrics{histogram(1, 2, []float64{1, 2}, 3, 0, 1), histogram(2, 3, []float64{1}, 3, 0)}, false},
+		{"exponential", []pmetric.Metrics{exponential(1, 2, 1, 2, 3, 1<<50)}, false},
+		{"many writers", []pmetric.Metrics{number(1, 2, 5), number(1.5, 3, 6), number(1.25, 2, 7), number(1, 4, 0.5)}, true},
+		{"many writers of a histogram", []pmetric.Metrics{histogram(1, 2, []float64{1, 2}, 3, 0, 1), histogram(1, 2, []float64{1, 2}, 3, 1, 1)}, true},
+		{"many writers, restarted", []pmetric.Metrics{histogram(1, 2, []float64{1, 2}, 3, 0, 1), histogram(1, 3, []float64{1}, 3, 1)}, true},
 	}
 }
 
@@ -91,11 +95,20 @@ func oneMetric(name string) (pmetric.Metrics, pmetric.Metric) {
 	return md, m
 }
 
-func recordConverter(t testing.TB, st store.Shared) *d2c.Converter {
+func (c recordCase) config() d2c.Config {
+	cfg := d2c.Config{LateWindow: time.Minute}
+	if c.many {
+		cfg.Writers = d2c.WritersMany
+	}
+	return cfg
+}
+
+func (c recordCase) converter(t testing.TB, st store.Shared) *d2c.Converter {
 	t.Helper()
 	now := time.Unix(scriptEpoch-1, 0) // the floor of a new store is a second later
-	conv, err := d2c.OpenShared(context.Background(), d2c.Config{LateWindow: time.Minute, Now: func() time.Time { return now }},
-		d2c.SharedConfig{Store: st, Owner: "golden"})
+	cfg := c.config()
+	cfg.Now = func() time.Time { return now }
+	conv, err := d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: st, Owner: "golden"})
 	now = time.Unix(scriptEpoch, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +120,7 @@ func recordConverter(t testing.TB, st store.Shared) *d2c.Converter {
 func (c recordCase) record(t testing.TB) (id streamid.ID, r rawRecord) {
 	t.Helper()
 	st := new(rawStore)
-	conv := recordConverter(t, st)
+	conv := c.converter(t, st)
 	for _, md := range c.md {
 		if _, err := conv.Convert(context.Background(), clonedMetrics(md)); err != nil {
 			t.Fatal(err)
@@ -166,14 +179,14 @@ func TestSharedRecordFormat(t *testing.T) {
 			st := new(rawStore)
 			st.put(id, rawRecord{goldenTag, golden})
 			got := clonedMetrics(c.md[len(c.md)-1])
-			result, err := recordConverter(t, st).Convert(context.Background(), got)
+			result, err := c.converter(t, st).Convert(context.Background(), got)
 			if err != nil || st.aside > 0 {
 				t.Fatalf("%v, %d set aside", err, st.aside)
 			}
 			if c.name != "marked" && result.Count(d2c.Repeated) != 1 {
 				t.Fatalf("a retry is %s", describeResult(result))
 			}
-			m := newModel(d2c.Config{LateWindow: time.Minute})
+			m := newModel(c.config())
 			var want pmetric.Metrics
 			for _, md := range append(c.md, c.md[len(c.md)-1]) {
 				want, _ = m.convert(md)
@@ -201,7 +214,7 @@ func TestSharedRecordSize(t *testing.T) {
 		header   = 1 + 8 // version, owner
 		bounds   = 1     // none
 		identity = 16
-		state    = 1 + 5 + 9 + 9 // flags, seen, start, last
+		state    = 1 + 3 + 5 + 9 + 9 // flags, fingerprint, seen, start, last
 		checksum = 8
 		want     = header + bounds + identity + state + checksum
 	)
@@ -242,7 +255,7 @@ func FuzzSharedRecord(f *testing.F) {
 		st := new(rawStore)
 		st.put(id, rawRecord{goldenTag, bytes.Clone(data)})
 
-		a, b := recordConverter(t, st), recordConverter(t, st)
+		a, b := c.converter(t, st), c.converter(t, st)
 		next := clonedMetrics(c.md[0])
 		for _, p := range deltaPoints(next.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0)) {
 			p.dp.SetStartTimestamp(scriptTime(100))

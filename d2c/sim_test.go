@@ -353,6 +353,11 @@ func (s *sim) do(step simStep) {
 		s.start(w, step.faults[0])
 	case simEvict:
 		if w := s.workers[int(step.a)%len(s.workers)]; w.busy == nil {
+			for _, st := range s.streams {
+				if cached, ok := w.conv.Cached(st.template.id); ok {
+					w.gone = max(w.gone, uint64(cached.Emitted))
+				}
+			}
 			s.now = s.now.Add(2 * simStale)
 			w.conv.Expire()
 			clear(w.last)

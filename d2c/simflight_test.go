@@ -53,6 +53,8 @@ type simWorker struct {
 	busy  *simFlight
 	lives []store.Life       // as it knows them
 	last  map[int]*simSample // by stream, since it has it in its cache
+	began uint64
+	gone  uint64 // latest time given out of what its cache has forgotten
 }
 
 // simDelta is one delta, or a "no recorded value" marker, on its way.
@@ -112,7 +114,7 @@ func (s *sim) turn(now time.Time) {
 
 // start makes a new worker.
 func (s *sim) start(w int, fault simFault) {
-	worker := &simWorker{last: map[int]*simSample{}}
+	worker := &simWorker{last: map[int]*simSample{}, began: uint64(s.now.Add(s.plan.clocks[w]).UnixNano())}
 	cfg := d2c.Config{
 		LateWindow: s.plan.window, MaxStale: simStale, Now: func() time.Time { return s.now.Add(s.plan.clocks[w]) },
 	}
@@ -153,6 +155,7 @@ type simFlight struct {
 	ackLost bool
 	dead    bool           // the worker is
 	lives   [][]store.Life // that the worker has known meanwhile
+	gone    uint64         // of the worker, when it began
 
 	faulted bool // an error may come of it
 	newer   bool // a record of a newer version was met
@@ -195,7 +198,7 @@ func (s *sim) flight(g *[]*simDelta, w, n int) *simFlight {
 
 func (s *sim) launch(f *simFlight) {
 	s.stats.converts++
-	f.lives = [][]store.Life{f.worker.lives}
+	f.lives, f.gone = [][]store.Life{f.worker.lives}, f.worker.gone
 	for i, d := range f.deltas {
 		d.delivered = true
 		s.log("   point %d: stream %d delta %d (%d, %d] to worker %d", i, d.stream.index, d.n, int64(d.start-simEpoch), d.time-simEpoch, f.w)
@@ -398,7 +401,8 @@ func (s *sim) land(f *simFlight) {
 		for _, a := range view.fold.points {
 			d := f.deltas[a.point]
 			gone[a.point] = a.outcome.Dropped() || a.withheld
-			if a.outcome.Added() || a.outcome == d2c.Repeated {
+			// What is covered is counted, too, where one producer counts everything once.
+			if a.outcome.Added() || a.outcome == d2c.Repeated || a.outcome == d2c.Covered {
 				d.counted = true
 			}
 			if a.outcome.Dropped() {
@@ -406,6 +410,7 @@ func (s *sim) land(f *simFlight) {
 			}
 			samples[a.point] = &simSample{
 				seq: view.seq, worker: f.w, start: uint64(a.after.start), time: uint64(a.after.time), total: a.after.total, marker: d.n < 0,
+				closed: a.closed,
 			}
 		}
 	}

@@ -229,6 +229,7 @@ type simAnswer struct {
 	point    int // in the batch
 	outcome  d2c.Outcome
 	withheld bool // another sample of the batch says as much
+	closed   bool // it has deltas from before its start
 	after    simPoint
 }
 
@@ -294,8 +295,11 @@ func (s *sim) owns(f *simFlight, st *simStream, cached *simNode) bool {
 func (s *sim) fold(f *simFlight, st *simStream, how simHow, parent *simNode, view *simKnows, life store.Life) *simFold {
 	fold := &simFold{flight: f, how: how, parent: parent}
 	m := newModel(d2c.Config{LateWindow: s.plan.window})
+	m.began, m.gone = f.worker.began, f.gone
 	if parent != nil && how != simRestarted {
-		m.streams[""] = parent.state.clone()
+		state := parent.state.clone()
+		state.sample, state.claimed = nil, false
+		m.streams[""] = state
 	}
 	for i, d := range f.deltas {
 		if d.stream == st {
@@ -307,16 +311,24 @@ func (s *sim) fold(f *simFlight, st *simStream, how simHow, parent *simNode, vie
 		}
 	}
 	slices.SortStableFunc(fold.points, func(a, b simAnswer) int { return cmp.Compare(a.after.time, b.after.time) })
-	answered := false
+	points := make([]modelPoint, len(fold.points))
 	for i := range fold.points {
 		a := &fold.points[i]
 		state := m.streams[""]
 		marked := state != nil && state.marker
-		a.outcome = m.foldAbove(&a.after, f.deltas[a.point], how == simRestarted, view, life)
+		a.outcome = m.foldAbove(&points[i], &a.after, f.deltas[a.point], how == simRestarted, view, life)
 		m.result.Note(a.outcome, 1)
-		a.withheld = a.outcome == d2c.Repeated && answered && !marked
-		answered = answered || !a.outcome.Dropped()
-		fold.changed = fold.changed || a.outcome.Added() || a.outcome == d2c.Forwarded && state != nil || a.outcome == d2c.Repeated && marked
+		answered := a.outcome == d2c.Repeated || a.outcome == d2c.Covered
+		fold.changed = fold.changed || a.outcome.Added() || a.outcome == d2c.Forwarded && state != nil || answered && marked
+		if state := m.streams[""]; state != nil {
+			a.closed = state.closed
+			if a.outcome.Added() {
+				state.print = points[i].print
+			}
+		}
+	}
+	for i := range fold.points {
+		fold.points[i].withheld = points[i].silent
 	}
 	fold.state = m.streams[""]
 	fold.result = m.result
@@ -324,10 +336,11 @@ func (s *sim) fold(f *simFlight, st *simStream, how simHow, parent *simNode, vie
 }
 
 // foldAbove is model.fold where what ends up to a floor may have been given out: nothing begins before it.
-func (m *model) foldAbove(after *simPoint, d *simDelta, lost bool, view *simKnows, life store.Life) d2c.Outcome {
-	p := modelPoint{dp: after, start: d.start, time: d.time, kind: d.stream.template.kind}
+func (m *model) foldAbove(p *modelPoint, after *simPoint, d *simDelta, lost bool, view *simKnows, life store.Life) d2c.Outcome {
+	*p = modelPoint{dp: after, start: d.start, time: d.time, kind: d.stream.template.kind}
 	if d.n >= 0 {
 		p.delta = d.stream.template.delta(d.n)
+		p.print = p.text()
 	}
 	floor := uint64(0)
 	if int64(d.time) > life.From {
@@ -340,26 +353,44 @@ func (m *model) foldAbove(after *simPoint, d *simDelta, lost bool, view *simKnow
 	case state == nil && d.n >= 0 && lost:
 		state = &modelStream{kind: p.kind, start: view.start, emitted: max(view.latest, floor)}
 		m.streams[""] = state
-		return m.restart(state, &p, d2c.RestartedLost)
+		return m.restart(state, p, d2c.RestartedLost)
 	case state == nil:
-		o := m.fold(&p)
+		o := m.fold(p)
 		if state = m.streams[""]; state != nil && state.start < floor {
-			state.start = floor
+			state.start, state.fresh = floor, false
 			after.start = pcommon.Timestamp(floor)
 		}
+		state.above(floor)
 		return o
 	case d.n >= 0 && d.time < state.last && floor > 0 && state.fresh:
-		was, before := *after, state.clone()
+		was, before, sample := *after, state.clone(), state.sample
+		silent := sample != nil && sample.silent
 		result := m.result
-		o := m.fold(&p)
+		o := m.fold(p)
 		if o == d2c.AddedBeforeFirst && (d.time <= floor || !p.unknownStart() && d.start < floor) {
 			*after, m.result = was, result
 			m.streams[""] = before
+			if sample != nil {
+				sample.silent = silent
+			}
 			return d2c.DroppedTooLate
+		}
+		if o == d2c.AddedBeforeFirst {
+			state.above(floor)
 		}
 		return o
 	}
-	return m.fold(&p)
+	return m.fold(p)
+}
+
+// above has a stream, if it is one, miss nothing that ends up to a floor.
+func (s *modelStream) above(floor uint64) {
+	if s != nil {
+		s.gaps = slices.DeleteFunc(s.gaps, func(gap interval) bool { return gap.end <= floor })
+		if len(s.gaps) > 0 {
+			s.gaps[0].start = max(s.gaps[0].start, floor)
+		}
+	}
 }
 
 // simSample is what was given out for one point.
@@ -369,6 +400,7 @@ type simSample struct {
 	start, time uint64
 	total       digits
 	marker      bool
+	closed      bool
 }
 
 func (s *simSample) String() string {
@@ -383,7 +415,7 @@ func (s *sim) given(f *simFlight, st *simStream, e *simSample) {
 			if times == 0 {
 				continue
 			}
-			if d := st.deltas[n]; d.time > e.time || d.time <= e.start && (d.start != 0 || d.time < e.start) {
+			if d := st.deltas[n]; d.time > e.time || d.time <= e.start && !e.closed && (d.start != 0 || d.time < e.start) {
 				s.fail("stream %d: %v has delta %d, which ends at %d", st.index, e, n, d.time-simEpoch)
 			}
 		}

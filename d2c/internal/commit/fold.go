@@ -23,6 +23,7 @@ type Batch struct {
 
 	timeline    fold.Timeline
 	wasMarked   bool          // the stream at hand, before the item
+	several     bool          // some stream has several points, and what follows is about those of one
 	latest      *points.Item  // that has got a sample
 	claimed     *table.Slot   // of the stream whose latest time was given out in this batch
 	after       fold.Interval // start and latest time of what the stream at hand has lost, zero if it continues
@@ -37,6 +38,7 @@ const maxScratch = 1 << 12
 // Reset lets go of the batch's data.
 func (b *Batch) Reset() {
 	b.Batch.Reset()
+	b.several = false
 	counts := b.histogram.Counts
 	if cap(counts) > maxScratch {
 		counts = nil
@@ -82,6 +84,7 @@ func (to *target) window() uint32 {
 // sort brings the items of one shard in an order in which those of a stream follow each other as their times do, and tells
 // which are the last of their streams. It is called where a stream has several.
 func sort(b *Batch, items []int32) {
+	b.several = true
 	slices.SortStableFunc(items, func(i, j int32) int {
 		a, b := &b.Items[i], &b.Items[j]
 		return cmp.Or(cmp.Compare(a.ID.Hi, b.ID.Hi), cmp.Compare(a.ID.Lo, b.ID.Lo), cmp.Compare(a.Interval.Time, b.Interval.Time))
@@ -109,7 +112,7 @@ func touch(it *points.Item) bool {
 // foldItems takes items into their streams, which are found already. floor is the time up to which the streams of the shard may
 // have been lost.
 func (b *Batch) foldItems(to *target, items []int32, floor int64) {
-	b.begin()
+	b.begin(to)
 	b.timeline.Floor = floor
 	for _, i := range items {
 		b.foldOne(to, &b.Items[i])
@@ -117,7 +120,10 @@ func (b *Batch) foldItems(to *target, items []int32, floor int64) {
 }
 
 // begin is for the items of another shard.
-func (b *Batch) begin() { b.latest, b.claimed = nil, nil }
+func (b *Batch) begin(to *target) {
+	b.latest, b.claimed = nil, nil
+	b.timeline.Lives, b.timeline.Sampled, b.timeline.Replaces = to.lives, false, false
+}
 
 // foldOne takes one item into its stream and notes its outcome.
 func (b *Batch) foldOne(to *target, it *points.Item) {
@@ -136,7 +142,6 @@ func (b *Batch) foldOne(to *target, it *points.Item) {
 
 func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 	s, t := it.Slot, &b.timeline
-	t.Lives = to.lives
 	if s == nil && !it.Marker {
 		if it.Interval.Time <= t.Floor {
 			return fold.DroppedTooLate
@@ -168,7 +173,9 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 		}
 	}
 	b.wasMarked = !fresh && t.Marked
-	t.Sampled, t.Replaces = b.claimed == s, false
+	if b.several {
+		t.Sampled, t.Replaces = b.claimed == s, false
+	}
 	var o fold.Outcome
 	switch {
 	case it.Marker:
@@ -202,19 +209,19 @@ func (b *Batch) take(to *target, v fold.Total, it *points.Item, fresh bool) fold
 		if b.after.Time != 0 {
 			b.timeline.Start, b.timeline.Emitted = b.after.Start, max(b.after.Time, b.timeline.Floor)
 			b.timeline.Last = 0
-			b.timeline.Accept(fold.RestartedLost, b.Delta(it), to.rules, &b.Gaps)
+			b.timeline.Accept(fold.RestartedLost, it.Interval, v.Print(it.Interval), to.rules, &b.Gaps)
 			return fold.RestartedLost
 		}
-		b.timeline.Open(b.Delta(it), to.rules)
+		b.timeline.Open(it.Interval, v.Print(it.Interval), to.rules)
 		return fold.AddedFirst
 	}
 	if to.rules.Writers == fold.WritersMany {
 		if to.remembers() && to.streams.Remembers(it.Slot, b.Print(it), to.unix, to.window()) {
 			return b.timeline.Answer(v)
 		}
-		return fold.FoldUnordered(&b.timeline, v, b.Delta(it), to.rules)
+		return fold.FoldUnordered(&b.timeline, v, it.Interval, to.rules)
 	}
-	return fold.Fold(&b.timeline, v, b.Delta(it), to.rules, &b.Gaps)
+	return fold.Fold(&b.timeline, v, it.Interval, to.rules, &b.Gaps)
 }
 
 // answered reports whether what was not added needs no sample of its own: the stream's latest is in this batch already. Who
@@ -226,10 +233,12 @@ func (b *Batch) answered(s *table.Slot, o fold.Outcome) bool {
 // give has the item get the sample that the timeline says, in the place of one of its stream in this batch if that had the same
 // time.
 func (b *Batch) give(it *points.Item) {
-	if b.timeline.Replaces && b.latest != nil && b.latest.Slot == it.Slot {
-		b.Supersede(b.latest)
+	if b.several {
+		if b.timeline.Replaces && b.latest != nil && b.latest.Slot == it.Slot {
+			b.Supersede(b.latest)
+		}
+		b.latest = it
 	}
-	b.latest = it
 	b.Stamp(it, &b.timeline)
 }
 
@@ -254,7 +263,7 @@ func (b *Batch) foldSum(to *target, s *table.Slot, it *points.Item, fresh bool) 
 
 func (b *Batch) foldHistogram(to *target, s *table.Slot, it *points.Item, fresh bool) fold.Outcome {
 	h := &b.histogram
-	h.Delta = b.HistogramDelta(it)
+	h.Take(b.HistogramDelta(it))
 	if !fresh {
 		to.streams.Histogram(s, h)
 	}
@@ -273,8 +282,9 @@ func (b *Batch) foldHistogram(to *target, s *table.Slot, it *points.Item, fresh 
 		b.give(it)
 		rest := it.Relaid() || h.Fit == fold.RoundedBounds || h.Fit == fold.OtherBounds
 		if it.Summary() {
-			// The latest sample has the quantiles of the delta that was added last. It must not be given out with others.
-			rest = o.Answered() && (o != fold.Repeated || b.Delta(it).Print != b.timeline.Print)
+			// The latest sample has the quantiles of the delta that was added last. It must not be given out with others, and of
+			// many writers nobody knows which was the last.
+			rest = o.Answered() && (o != fold.Repeated || to.rules.Writers != fold.WritersOne)
 		}
 		b.PutHistogram(it, &h.Histogram, rest)
 	}
@@ -283,7 +293,7 @@ func (b *Batch) foldHistogram(to *target, s *table.Slot, it *points.Item, fresh 
 
 func (b *Batch) foldExponential(to *target, s *table.Slot, it *points.Item, fresh bool) fold.Outcome {
 	e := &b.exponential
-	e.Delta = b.ExponentialDelta(it)
+	e.Take(b.ExponentialDelta(it))
 	if !fresh {
 		to.streams.Exponential(s, e)
 	}

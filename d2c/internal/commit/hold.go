@@ -84,7 +84,7 @@ func (tx *Tx) Judge(n int, rec *table.Record) {
 
 func (tx *Tx) judge(b *Batch, it *points.Item, rec *table.Record) fold.Outcome {
 	if tx.p.Rules.Writers != fold.WritersMany {
-		return rec.Timeline.Classify(b.Delta(it), &tx.p.Rules)
+		return rec.Timeline.Classify(it.Interval, b.DeltaPrint(it), &tx.p.Rules)
 	}
 	for _, r := range rec.Memory {
 		if r.Print == b.Print(it) {

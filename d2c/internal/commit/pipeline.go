@@ -159,7 +159,7 @@ func (p *Pipeline) target(sh *table.Shard, now uint32, lives fold.Lives) *target
 
 // lives is what may have been given out of streams that are not known. A shard whose streams it is about is locked.
 func (p *Pipeline) lives() fold.Lives {
-	return fold.Lives{Began: p.Began.UnixNano(), Expired: p.gone.Load()}
+	return fold.Lives{Began: p.Began.UnixNano(), Expired: p.Gone()}
 }
 
 // Expire forgets streams that have been idle for longer than MaxStale and returns how many. It locks one shard at a time, and
@@ -195,13 +195,16 @@ func (p *Pipeline) expireShard(i int, now, age uint32) (expired, left int) {
 	sh.Lock()
 	defer sh.Unlock()
 	expired, free := sh.Expire(now, age)
-	p.Gone(free) // before the shard is unlocked: a point may wait to open one of these
+	p.Forgot(free) // before the shard is unlocked: a point may wait to open one of these
 	p.Live.Add(-int64(expired))
 	return expired, sh.N
 }
 
-// Gone notes from when on streams may start that may be some that have expired.
-func (p *Pipeline) Gone(free int64) {
+// Gone is from when on a stream may start that may be one that has expired.
+func (p *Pipeline) Gone() int64 { return p.gone.Load() }
+
+// Forgot notes from when on streams may start that may be some that have expired.
+func (p *Pipeline) Forgot(free int64) {
 	for {
 		before := p.gone.Load()
 		if free <= before || p.gone.CompareAndSwap(before, free) {

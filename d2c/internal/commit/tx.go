@@ -236,7 +236,7 @@ func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
 		b.foldItems(to, items, floor)
 		return
 	}
-	b.begin()
+	b.begin(to)
 	for _, i := range items {
 		it := &b.Items[i]
 		opened, filled := b.Gaps.Opened, b.Gaps.Filled

@@ -47,7 +47,13 @@ type ExponentialTotal struct {
 	Narrow [2][]uint32 // the total's counts as the stream keeps them, or nil once they are in ranges
 	Delta  *Exponential
 	spare  [2][]uint64
+
+	printed bool      // counts are those of the delta
+	counts  [2]uint64 // fingerprints
 }
+
+// Take has delta added next.
+func (e *ExponentialTotal) Take(delta *Exponential) { e.Delta, e.printed = delta, false }
 
 func (e *ExponentialTotal) add(*Rules) (Outcome, bool) {
 	scale, threshold := e.Delta.Scale, e.Delta.ZeroThreshold
@@ -70,11 +76,12 @@ func (e *ExponentialTotal) addAligned() (Outcome, bool) {
 		return RestartedOverflow, e.merge()
 	}
 	for i := range e.Ranges {
-		if !e.Ranges[i].add(e.Narrow[i], &e.Delta.Ranges[i]) {
+		var fits bool
+		if e.counts[i], fits = e.Ranges[i].add(e.Narrow[i], &e.Delta.Ranges[i]); !fits {
 			return RestartedOverflow, false
 		}
 	}
-	e.ZeroCount, e.Narrow = zero, [2][]uint32{}
+	e.ZeroCount, e.Narrow, e.printed = zero, [2][]uint32{}, true
 	return 0, true
 }
 
@@ -306,9 +313,9 @@ func (b *Buckets) holds(index int64, shift int) bool {
 	return false
 }
 
-// add adds o, which lies within b, to the counts of b, or to the narrow ones if these are not yet there. It returns false if
-// a count has wrapped.
-func (b *Buckets) add(narrow []uint32, o *Buckets) bool {
+// add adds o, which lies within b, to the counts of b, or to the narrow ones if these are not yet there. It returns the
+// fingerprint of o's counts, and false if a count has wrapped.
+func (b *Buckets) add(narrow []uint32, o *Buckets) (print uint64, fits bool) {
 	lo := 0
 	if len(o.Counts) > 0 {
 		lo = int(o.Offset - b.Offset)

@@ -146,19 +146,13 @@ type Timeline struct {
 	Gaps              GapSet
 }
 
-// Delta is what classification knows of a point.
-type Delta struct {
-	Interval
-	// Print is a fingerprint of the interval and of what the point says, of PrintBits bits.
-	Print uint32
-}
+// ShortPrint is a fingerprint as a stream keeps that of the delta which was added last. Two deltas of one interval that are not the
+// same are taken for such once in 16 million times.
+func ShortPrint(print uint64) uint32 { return uint32(print) & (1<<24 - 1) }
 
-// PrintBits is the size of fingerprints. Two deltas of one interval that are not the same are taken for such once in 16 million
-// times.
-const PrintBits = 24
-
-// Classify says what is to become of p by the table in the package comment of d2c. It changes nothing but what it forgets.
-func (t *Timeline) Classify(p Delta, rules *Rules) Outcome {
+// Classify says what is to become of p by the table in the package comment of d2c. It changes nothing but what it forgets. print
+// is p's fingerprint, needed only where p ends no later than the stream.
+func (t *Timeline) Classify(p Interval, print uint64, rules *Rules) Outcome {
 	if p.Time > t.Last {
 		switch {
 		case p.Start == t.Last:
@@ -178,7 +172,7 @@ func (t *Timeline) Classify(p Delta, rules *Rules) Outcome {
 		}
 		return AddedOverlap
 	}
-	if p.Print == t.Print {
+	if ShortPrint(print) == t.Print {
 		return Repeated
 	}
 	if p.Time == t.Last {
@@ -188,7 +182,7 @@ func (t *Timeline) Classify(p Delta, rules *Rules) Outcome {
 	window := t.Last - int64(rules.LateWindow)
 	t.Gaps.forget(window)
 	switch {
-	case p.Start != 0 && t.Gaps.contains(p.Interval):
+	case p.Start != 0 && t.Gaps.contains(p):
 		return AddedLate
 	case p.Time <= t.Start:
 		// A point of unknown start that ends where the stream starts may be the one that opened it.
@@ -199,7 +193,7 @@ func (t *Timeline) Classify(p Delta, rules *Rules) Outcome {
 			return DroppedTooLate
 		}
 		return AddedBeforeFirst
-	case p.Start >= max(t.Start, window, t.Gaps.Horizon, 1) && t.Gaps.overlap(p.Interval) == 0:
+	case p.Start >= max(t.Start, window, t.Gaps.Horizon, 1) && t.Gaps.overlap(p) == 0:
 		return Covered
 	}
 	return DroppedTooLate
@@ -222,15 +216,15 @@ func (l *Lives) cut(p Interval) bool {
 }
 
 // Open begins the stream at its first point.
-func (t *Timeline) Open(p Delta, rules *Rules) {
-	t.Start, t.Last, t.Emitted, t.Print = p.Start, p.Time, p.Time, p.Print
+func (t *Timeline) Open(p Interval, print uint64, rules *Rules) {
+	t.Start, t.Last, t.Emitted, t.Print = p.Start, p.Time, p.Time, ShortPrint(print)
 	t.Restarted, t.Marked = false, false
 	t.Gaps.N, t.Gaps.Horizon = 0, 0
 	switch {
 	case p.Start == 0:
 		// The data model's "reset at an unknown start": start and time are the same.
 		t.Start = p.Time
-	case t.Lives.cut(p.Interval):
+	case t.Lives.cut(p):
 		// So here, lest a lower value comes under a start of before.
 		if t.Start = p.Time; rules.Writers == WritersOne {
 			t.close(p.Start, rules)
@@ -241,31 +235,32 @@ func (t *Timeline) Open(p Delta, rules *Rules) {
 	}
 }
 
-// close leaves the start where it is. What is missing from before t may still come, and is late then.
+// close leaves the start where it is. What is missing from before may still come, and is late then; but not what ends at the
+// floor or before it, which may have been counted.
 func (t *Timeline) close(before int64, rules *Rules) {
 	t.Restarted = true
-	if window := max(t.Last-int64(rules.LateWindow), 1); window < before {
+	if window := max(t.Last-int64(rules.LateWindow), t.Floor, 1); window < before {
 		t.Gaps.insert(Interval{window, before})
 	}
 }
 
 // Accept moves the timeline on after p was added with outcome o, and counts gaps.
-func (t *Timeline) Accept(o Outcome, p Delta, rules *Rules, gaps *Gaps) {
+func (t *Timeline) Accept(o Outcome, p Interval, print uint64, rules *Rules, gaps *Gaps) {
 	at := p.Time
 	if o == AddedLate || o == AddedBeforeFirst {
 		at = 0 // behind what was given out: the next free time
 	}
-	t.Print = p.Print
+	t.Print = ShortPrint(print)
 	switch o {
 	case AddedLate:
-		addDuration(&gaps.Filled, t.Gaps.cut(p.Interval))
+		addDuration(&gaps.Filled, t.Gaps.cut(p))
 	case AddedBeforeFirst:
 		if p.Start == 0 {
 			t.Start = p.Time
 			break
 		}
 		t.openGap(Interval{p.Time, t.Start}, rules, gaps)
-		if t.Lives.cut(p.Interval) {
+		if t.Lives.cut(p) {
 			t.close(p.Start, rules)
 		} else {
 			t.Start = p.Start
@@ -274,7 +269,7 @@ func (t *Timeline) Accept(o Outcome, p Delta, rules *Rules, gaps *Gaps) {
 		t.openGap(Interval{t.Last, p.Start}, rules, gaps)
 	case AddedOverlap:
 		if t.Gaps.N > 0 {
-			addDuration(&gaps.Filled, t.Gaps.cut(p.Interval))
+			addDuration(&gaps.Filled, t.Gaps.cut(p))
 		}
 	case RestartedGap, RestartedLayout, RestartedOverflow, RestartedLost:
 		// Not before the latest sample given out: a start behind it would read as the old life going on. Nor the old
@@ -345,6 +340,8 @@ func (t *Timeline) Mark(at int64) Outcome {
 type Total interface {
 	// add adds the delta. If it cannot, it returns the restart that would help, and the total is of no use any more.
 	add(rules *Rules) (restart Outcome, ok bool)
+	// Print is the fingerprint of the delta in an interval. It costs less when the delta has been added.
+	Print(p Interval) uint64
 	// share reduces the delta to part of whole nanoseconds, where its kind can be divided.
 	share(part, whole int64)
 	// Restart makes the delta the total.
@@ -354,8 +351,12 @@ type Total interface {
 }
 
 // Fold takes one point into a stream: the rules that are the same for every kind.
-func Fold(t *Timeline, v Total, p Delta, rules *Rules, gaps *Gaps) Outcome {
-	o := t.Classify(p, rules)
+func Fold(t *Timeline, v Total, p Interval, rules *Rules, gaps *Gaps) Outcome {
+	print := uint64(0)
+	if p.Time <= t.Last {
+		print = v.Print(p)
+	}
+	o := t.Classify(p, print, rules)
 	if !o.Added() {
 		if o.Answered() {
 			t.repeat()
@@ -378,12 +379,12 @@ func Fold(t *Timeline, v Total, p Delta, rules *Rules, gaps *Gaps) Outcome {
 	if o.Restarted() {
 		v.Restart()
 	}
-	t.Accept(o, p, rules, gaps)
+	t.Accept(o, p, v.Print(p), rules, gaps)
 	return o
 }
 
 // FoldUnordered takes one point of many writers into a stream, whatever its interval.
-func FoldUnordered(t *Timeline, v Total, p Delta, rules *Rules) Outcome {
+func FoldUnordered(t *Timeline, v Total, p Interval, rules *Rules) Outcome {
 	if p.Time <= t.Floor || t.Restarted && p.Time <= t.Start {
 		return DroppedTooLate // of a life before, in which it may have been counted
 	}
@@ -394,7 +395,7 @@ func FoldUnordered(t *Timeline, v Total, p Delta, rules *Rules) Outcome {
 		t.Start = max(t.Emitted, t.Start+1)
 		t.Sampled = false
 	}
-	t.Print, t.Last = p.Print, max(t.Last, p.Time)
+	t.Last = max(t.Last, p.Time)
 	t.emit(p.Time)
 	return o
 }

@@ -630,7 +630,7 @@ func (r *recovery) finish() {
 		}
 		if p.MaxStale > 0 {
 			n, free := sh.Expire(now, p.MaxAge())
-			p.Gone(free)
+			p.Forgot(free)
 			if n > 0 {
 				r.Expired += n
 				j.shards[i].shrunk = j.shards[i].streams > 2*sh.N

@@ -34,7 +34,7 @@ type Batch struct {
 	repair     fold.Repairs
 	repairing  fold.Repairs   // of the point that is being read
 	repairs    []fold.Repairs // by position; empty unless there are some
-	prints     []uint64       // by position; empty unless identical points are told apart
+	prints     []uint64       // by position, where identical points are told apart
 	arrival    int64          // the time of points without one, zero to drop them
 	owned      []uint64       // bucket counts of points that were repaired
 	spare      int            // bucket counts that samples which are not the last of their streams may still have
@@ -97,19 +97,20 @@ type Item struct {
 	flags    uint8
 }
 
-// Delta is what classification knows of an item.
-func (b *Batch) Delta(it *Item) fold.Delta {
-	return fold.Delta{Interval: it.Interval, Print: uint32(b.Print(it)) & (1<<fold.PrintBits - 1)}
+// DeltaPrint is the fingerprint of an item.
+func (b *Batch) DeltaPrint(it *Item) uint64 {
+	switch it.Kind {
+	case table.KindSum:
+		return fold.Number{Bits: it.Value, Double: it.Double}.Print(it.Interval)
+	case table.KindHistogram:
+		return b.HistogramDelta(it).Print(it.Interval)
+	default:
+		return b.ExponentialDelta(it).Print(it.Interval)
+	}
 }
 
-// Print is the fingerprint of an item. It is made when it is asked for: an item that takes a cache line is a twentieth of a
-// point's time.
-func (b *Batch) Print(it *Item) uint64 {
-	if len(b.prints) > 0 {
-		return b.prints[it.position]
-	}
-	return b.print(it)
-}
+// Print is the fingerprint of an item among identical ones, where these are told apart.
+func (b *Batch) Print(it *Item) uint64 { return b.prints[it.position] }
 
 // The flags of an item.
 const (
@@ -222,11 +223,11 @@ func (b *Batch) tellApart() {
 	b.prints = slices.Grow(b.prints[:0], len(b.outcomes))[:len(b.outcomes)]
 	for i := range b.Items {
 		it := &b.Items[i]
-		t := twin{it.ID, b.print(it)}
+		t := twin{it.ID, b.DeltaPrint(it)}
 		n := b.twins[t]
 		b.twins[t] = n + 1
 		if n > 0 {
-			t.print = mix(t.print^print2, n^print3)
+			t.print = fold.MixPrint(t.print, n)
 		}
 		b.prints[it.position] = t.print
 	}
@@ -388,25 +389,29 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 // timed takes a point's interval, or sets the point aside.
 func (b *Batch) timed(it *Item, start, end pcommon.Timestamp, flags pmetric.DataPointFlags) bool {
 	it.Marker = flags.NoRecordedValue()
-	if end == 0 && b.arrival > 0 {
-		it.Interval = fold.Interval{Time: b.arrival}
-		it.flags |= flagArrived
+	it.Interval = fold.Interval{Start: int64(start), Time: int64(end)}
+	if start < end && end <= fold.MaxTime { // nearly all
 		return true
 	}
-	if end == 0 || end > fold.MaxTime {
+	return b.untimed(it, start, end)
+}
+
+// untimed is for points without a start or a time that is of use.
+func (b *Batch) untimed(it *Item, start, end pcommon.Timestamp) bool {
+	it.Interval.Start = 0
+	switch {
+	case end == 0 && b.arrival > 0:
+		it.Interval.Time = b.arrival
+		it.flags |= flagArrived
+	case end == 0 || end > fold.MaxTime:
 		b.malformed(fold.DroppedTime)
 		return false
-	}
-	it.Interval = fold.Interval{Start: int64(start), Time: int64(end)}
-	if start >= end {
-		it.Interval.Start = 0
-		if start > end && !it.Marker {
-			if b.repair&fold.RepairStartAfterTime == 0 {
-				b.malformed(fold.DroppedTime)
-				return false
-			}
-			b.repairing |= fold.RepairStartAfterTime
+	case start > end && !it.Marker:
+		if b.repair&fold.RepairStartAfterTime == 0 {
+			b.malformed(fold.DroppedTime)
+			return false
 		}
+		b.repairing |= fold.RepairStartAfterTime
 	}
 	return true
 }
@@ -620,7 +625,7 @@ func (b *Batch) setTimes(it *Item, sample fold.Interval) {
 		dp.SetTimestamp(at)
 	case table.KindHistogram:
 		if it.flags&flagSummary != 0 {
-			dp := b.summaries[uint32(it.Value)]
+			dp := b.summaries[it.Value]
 			dp.SetStartTimestamp(start)
 			dp.SetTimestamp(at)
 			return

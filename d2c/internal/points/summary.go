@@ -14,8 +14,8 @@ import (
 )
 
 // A summary whose count and sum are deltas is folded as a histogram without buckets: the same rules, the same records. Its
-// identity says that it is none. Quantiles are not for adding up, and stay as they came. The value of an item has the number of
-// its point below, and above it a fingerprint of the quantiles.
+// identity says that it is none. Quantiles are not for adding up, and stay as they came. The value of an item is the number of
+// its point.
 
 func (b *Batch) identifySummaries(m pmetric.Metric, metric streamid.Metric) {
 	dps := m.Summary().DataPoints()
@@ -36,7 +36,7 @@ func (b *Batch) identifySummaries(m pmetric.Metric, metric streamid.Metric) {
 				b.malformed(fold.DroppedNotFinite)
 				continue
 			}
-			it.Value |= printQuantiles(dp.QuantileValues()) << 32
+			v.Rest = printQuantiles(dp.QuantileValues())
 			b.spare += sparePerPoint
 		}
 		b.histograms = append(b.histograms, histogramPoint{value: v})
@@ -45,14 +45,14 @@ func (b *Batch) identifySummaries(m pmetric.Metric, metric streamid.Metric) {
 	}
 }
 
-// printQuantiles makes a fingerprint, of 32 bits, of what is in nothing that is folded.
-func printQuantiles(quantiles pmetric.SummaryDataPointValueAtQuantileSlice) uint64 {
+// printQuantiles makes a fingerprint.
+func printQuantiles(quantiles pmetric.SummaryDataPointValueAtQuantileSlice) uint32 {
 	h := uint64(quantiles.Len())
 	for i := range quantiles.Len() {
 		q := quantiles.At(i)
-		h = mix(h^math.Float64bits(q.Quantile())^print2, math.Float64bits(q.Value())^print3)
+		h = fold.MixPrint(fold.MixPrint(h, math.Float64bits(q.Quantile())), math.Float64bits(q.Value()))
 	}
-	return h>>32 ^ h
+	return uint32(h>>32 ^ h)
 }
 
 // writeHistogram puts the total into the point that held the delta.
@@ -61,7 +61,7 @@ func (b *Batch) writeHistogram(it *Item, h *fold.Histogram, others bool) {
 		b.histograms[it.point].write(h, others)
 		return
 	}
-	dp := b.summaries[uint32(it.Value)]
+	dp := b.summaries[it.Value]
 	dp.SetCount(h.Count)
 	dp.SetSum(h.Sum) // zero where there is none
 	if others {

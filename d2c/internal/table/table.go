@@ -414,11 +414,14 @@ func (sh *Shard) Timeline(s *Slot, t *fold.Timeline) {
 	t.Start, t.Last, t.Emitted, t.Print = s.start, s.last, s.last, s.print
 	t.Restarted = s.Meta&FlagRestarted != 0
 	t.Marked = s.Meta&flagMarked != 0
-	if i := s.Meta >> asideShift; i != 0 {
-		sh.asides.read(sh.asides.at(i-1), t)
-		return
-	}
 	t.Gaps.N, t.Gaps.Horizon = 0, 0
+	if s.Meta>>asideShift != 0 {
+		sh.readAside(s, t)
+	}
+}
+
+func (sh *Shard) readAside(s *Slot, t *fold.Timeline) {
+	sh.asides.read(sh.asides.at(s.Meta>>asideShift-1), t)
 }
 
 // Emitted returns the latest time given out.
@@ -439,6 +442,12 @@ func (sh *Shard) SetTimeline(s *Slot, t *fold.Timeline) {
 	if t.Marked {
 		s.Meta |= flagMarked
 	}
+	if s.Meta>>asideShift != 0 || t.Emitted != t.Last || t.Gaps.N != 0 || t.Gaps.Horizon != 0 {
+		sh.setAside(s, t)
+	}
+}
+
+func (sh *Shard) setAside(s *Slot, t *fold.Timeline) {
 	if t.Emitted == t.Last && t.Gaps.N == 0 && t.Gaps.Horizon == 0 && sh.memory(s) == 0 {
 		sh.dropAside(s)
 		return
