@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -89,14 +90,18 @@ func TestDuplicatesOfTenants(t *testing.T) {
 
 // A stream that has expired and comes again is no duplicate of its own.
 func TestDuplicatesAndExpiry(t *testing.T) {
+	clock := time.Unix(1000, 0)
 	cfg := d2c.DefaultConfig()
-	cfg.Duplicates, cfg.MaxStreams = d2c.DuplicatesService, 0
-	for range 2 {
-		conv := newConverter(t, cfg)
-		for range 2 {
-			if result := convert(conv, batch(labelled("one", "a", 10, nil))); result.Duplicates != 0 {
-				t.Errorf("%d duplicates", result.Duplicates)
-			}
+	cfg.Duplicates, cfg.MaxStale, cfg.Now = d2c.DuplicatesService, time.Second, func() time.Time { return clock }
+	conv := newConverter(t, cfg)
+	for i, host := range []string{"one", "one", "two", "two"} {
+		result := convert(conv, batch(labelled(host, "a", 2000, nil)))
+		if want := uint64(i / 2); result.Count(d2c.AddedFirst) != 1 || result.Duplicates != want {
+			t.Errorf("%d duplicates, %s, want %d", result.Duplicates, describeResult(result), want)
+		}
+		clock = clock.Add(time.Minute)
+		if n := conv.Expire(); n != 1 {
+			t.Fatalf("%d expired", n)
 		}
 	}
 }

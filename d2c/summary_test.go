@@ -4,8 +4,10 @@
 package d2c_test
 
 import (
+	"context"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"testing"
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -161,4 +163,35 @@ func TestSummaryIsNoHistogram(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While shared state is away summaries go out from what the worker has, and are brought to the store when it is back.
+func TestSummaryInAnOutage(t *testing.T) {
+	var clock atomic.Int64
+	st := new(outableStore)
+	const s = series("summary")
+	one := openOutable(t, st, &clock, 10)
+	expect := func(conv *d2c.Converter, in, want point) {
+		t.Helper()
+		md := batch(in)
+		convert(conv, md)
+		if got, want := fmt.Sprint(lines(md)), fmt.Sprint(lines(batch(want))); got != want {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+	expect(one, s.summary(10, 20, digestOf(1, 2, 1)), s.summary(10, 20, digestOf(1, 2, 1)))
+	st.out.Store(true)
+	expect(one, s.summary(20, 30, digestOf(1, 2, 2)), s.summary(10, 30, digestOf(2, 4, 2)))
+	expect(one, s.summary(20, 30, digestOf(1, 2, 2)), s.summary(10, 30, digestOf(2, 4, 2)))
+	expect(one, s.summary(20, 30, digestOf(1, 2, 3)), s.summary(10, 30, digestOf(2, 4)))
+	st.out.Store(false)
+	if err := one.Reconcile(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if stats := one.Stats(); stats.Outstanding != 0 || stats.Missed != 0 {
+		t.Errorf("outstanding %d, missed %d", stats.Outstanding, stats.Missed)
+	}
+	two := openOutable(t, st, &clock, 10)
+	expect(two, s.summary(20, 30, digestOf(1, 2, 2)), s.summary(10, 30, digestOf(2, 4, 2)))
+	expect(two, s.summary(30, 40, digestOf(1, 2, 4)), s.summary(10, 40, digestOf(3, 6, 4)))
 }
