@@ -6,8 +6,10 @@ package d2c
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/deltaring/deltaring/d2c/internal/alike"
 	"github.com/deltaring/deltaring/d2c/internal/commit"
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/points"
@@ -125,6 +127,16 @@ type Config struct {
 	// MaxBuckets bounds the buckets of an explicit-bounds histogram; a point with more is dropped and counted. Zero means 4096.
 	// (Exponential histograms keep 160 per sign, whatever comes in.)
 	MaxBuckets int
+	// Summaries are the names of metrics whose summaries carry deltas, as some libraries send them: a summary has no field that
+	// says so. Count and sum are added up by the same rules as those of a histogram, and the quantiles of what is added stay as they
+	// came. In a name * is anything and ? any one byte. All other summaries are Passed.
+	Summaries []string
+	// Duplicates says what labels the backend tells streams apart by, to find those that it takes for one series: see Duplicates.
+	// What is found is counted, and told by OnNotice. It costs 10 bytes a stream, for the latest million streams.
+	Duplicates Duplicates
+	// OnNotice, if not nil, is told what stands out in a batch: points that were dropped or covered, and what its producers may not
+	// know. It is called by Convert, for each kind once a batch at most, or once a metric; it should return soon.
+	OnNotice func(Notice)
 	// Seed keys the stream identities, for those who ingest attributes chosen by strangers: who knows it can make two streams that
 	// are taken for one. Choose it at random and keep it: with another seed all streams are other ones. Durable state of another
 	// seed is refused (ErrOwner); in shared state each seed has its own records, so all Converters need the same.
@@ -165,6 +177,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("d2c: MissingTime: unknown policy %d", c.MissingTime)
 	case c.Repair&^RepairAll != 0:
 		return fmt.Errorf("d2c: Repair: unknown kinds %b", c.Repair&^RepairAll)
+	case !c.Duplicates.Known():
+		return fmt.Errorf("d2c: Duplicates: unknown %v", c.Duplicates)
+	case slices.Contains(c.Summaries, ""):
+		return errors.New("d2c: Summaries: no metric has an empty name")
 	case c.LateWindow < 0:
 		return fmt.Errorf("d2c: LateWindow: must not be negative, got %v", c.LateWindow)
 	case c.MaxStreams < 0:
@@ -195,6 +211,10 @@ func (c Config) apply(p *commit.Pipeline) {
 	p.Reading = points.Reading{
 		Seed: streamid.Seed(c.Seed), MaxBuckets: c.MaxBuckets, Repair: c.Repair, Arrival: c.MissingTime == MissingTimeArrival,
 		Multiset: c.Writers == WritersMany && c.Identical == IdenticalRepeat,
+	}
+	p.Reading.Summaries, p.OnNotice = slices.Clone(c.Summaries), c.OnNotice
+	if c.Duplicates != DuplicatesNone {
+		p.Duplicates = alike.NewDetector(c.Duplicates)
 	}
 	p.MaxStreams, p.MaxStale = c.MaxStreams, c.MaxStale
 	p.Time, p.Began = c.Now, c.Now()

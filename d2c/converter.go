@@ -88,6 +88,9 @@ type Stats struct {
 // Stats returns the figures of this moment. It locks one shard at a time and waits for no store.
 func (c *Converter) Stats() Stats {
 	s := Stats{Streams: c.Len(), MemoryBytes: c.pipeline.Table.Memory()}
+	if d := c.pipeline.Duplicates; d != nil {
+		s.MemoryBytes += d.Memory()
+	}
 	if c.journal != nil {
 		s.JournalBytes, s.CheckpointBytes = c.journal.Size()
 	}

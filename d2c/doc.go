@@ -15,7 +15,7 @@
 // keeps the state in memory, [OpenDurable] in a store.Storage of one process, [OpenShared] in a store.Shared that any number
 // of Converters have in common: package d2c/store says what these must do, d2c/storetest checks one, and d2c/store/redis is
 // one. [Stats] and [Stream] say what there is, [Recovery] what OpenDurable has found, [Route] by which ring a batch came, and
-// [WithTenant] whose it is.
+// [WithTenant] whose it is. A [Notice] has a sample of what was dropped, and of what producers may not know.
 //
 // # What becomes of a point
 //
@@ -78,6 +78,10 @@
 // histograms keep at most 160 buckets per sign; scale is reduced as far as that needs, exactly. A "no recorded value" point is
 // never added and never opens a stream: it is forwarded under the stream's start, at a time found in the same way as for a
 // delta, unless p.time <= last, which is too late.
+//
+// Summaries are not added up unless [Config.Summaries] names their metric. Then they are histograms without buckets: count and
+// sum are added up by all of these rules. Quantiles stay with the sample of their delta, so a covered point has none, nor has a
+// repeat of many writers: the sample that is given out once more had others.
 //
 // Deltas that are malformed and yet say what they mean are repaired: see [Repairs].
 //

@@ -32,6 +32,7 @@ type history struct {
 type streamPlan struct {
 	id       int
 	kind     d2c.Kind
+	summary  bool   // in the place of a histogram
 	key      string // the oracle's
 	values   int    // for sums: 0 ints, 1 doubles, 2 both; for histograms: how often the layout changes
 	position int64  // ticks; where an aligned delta starts
@@ -52,6 +53,7 @@ func newHistory(src source) *history {
 		MaxStreams: pick(src, 0, 0, 0, 3),
 		MaxStale:   pick(src, 0, time.Second, 1500*time.Millisecond, 3*time.Second),
 		Seed:       uint64(src.n(2)),
+		Summaries:  someSummaries,
 		Now:        func() time.Time { return clock },
 
 		MissingTime: pick(src, d2c.MissingTimeDrop, d2c.MissingTimeArrival),
@@ -66,6 +68,7 @@ func newHistory(src source) *history {
 	for range 1 + src.n(6) {
 		s := &streamPlan{id: src.n(12), values: src.n(3)}
 		s.kind = d2c.Kind(s.id % 3)
+		s.summary = s.id%6 == 4
 		if slices.ContainsFunc(g.streams, func(o *streamPlan) bool { return o.id == s.id }) {
 			continue
 		}
@@ -95,6 +98,10 @@ func (g *history) newMetric(rm pmetric.ResourceMetrics, s *streamPlan) pmetric.M
 		m.SetEmptySum().SetIsMonotonic(s.monotonic())
 		m.Sum().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
 	case d2c.KindHistogram:
+		if s.summary {
+			m.SetEmptySummary()
+			break
+		}
 		m.SetEmptyHistogram().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
 	case d2c.KindExponentialHistogram:
 		m.SetEmptyExponentialHistogram().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
@@ -143,6 +150,13 @@ func (g *history) batch(m *model) pmetric.Metrics {
 			g.number(s, p)
 			dp = p
 		case d2c.KindHistogram:
+			if s.summary {
+				p := metric.Summary().DataPoints().AppendEmpty()
+				g.times(s, p)
+				g.summary(p)
+				dp = p
+				break
+			}
 			p := metric.Histogram().DataPoints().AppendEmpty()
 			g.times(s, p)
 			g.explicit(s, p)
@@ -534,6 +548,11 @@ func scramble(md pmetric.Metrics) {
 			for _, dp := range m.ExponentialHistogram().DataPoints().All() {
 				spoil(dp.Positive().BucketCounts())
 				spoil(dp.Negative().BucketCounts())
+				dp.Attributes().PutStr("a", "spoilt")
+			}
+		case pmetric.MetricTypeSummary:
+			for _, dp := range m.Summary().DataPoints().All() {
+				dp.SetCount(0xdead)
 				dp.Attributes().PutStr("a", "spoilt")
 			}
 		case pmetric.MetricTypeSum:

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ type sample struct {
 	start, time uint64
 	value       string
 	size        float64 // what must not fall; NaN if it may
+	quantiles   string  // of a summary; a sample that is given out once more may have none
 }
 
 func newTimelines() timelines { return timelines{} }
@@ -61,6 +63,9 @@ func (ts timelines) follow(md pmetric.Metrics) error {
 				s.size = float64(dp.Count())
 			case pmetric.ExponentialHistogramDataPoint:
 				s.size = float64(dp.Count())
+			case pmetric.SummaryDataPoint:
+				s.size, s.quantiles = float64(dp.Count()), quantiles(dp)
+				s.value = strings.TrimSuffix(s.value, s.quantiles)
 			}
 			if s.value == "marker" {
 				s.size = math.NaN()
@@ -79,6 +84,8 @@ func (ts timelines) follow(md pmetric.Metrics) error {
 		case g.time/nudge == last.time/nudge && (g.value != last.value || g.start != last.start):
 			return fmt.Errorf("%s: two values within the millisecond of %d: %s since %d, %s since %d",
 				g.key, g.time, last.value, last.start, g.value, g.start)
+		case g.time/nudge == last.time/nudge && g.quantiles != "" && last.quantiles != "" && g.quantiles != last.quantiles:
+			return fmt.Errorf("%s: two sets of quantiles within the millisecond of %d: %s and %s", g.key, g.time, last.quantiles, g.quantiles)
 		case g.start > last.start && g.start < last.time:
 			return fmt.Errorf("%s: restarts at %d, before the latest time %d", g.key, g.start, last.time)
 		case g.start <= last.start && g.size < last.size:
@@ -89,6 +96,9 @@ func (ts timelines) follow(md pmetric.Metrics) error {
 		}
 		if g.start == 0 || g.value == "marker" && !ok {
 			continue // a marker without a stream is passed on as it came
+		}
+		if g.quantiles == "" && ok && g.time/nudge == last.time/nudge {
+			g.quantiles = last.quantiles
 		}
 		ts[g.key] = g.sample
 	}

@@ -16,9 +16,10 @@ func TestLayers(t *testing.T) {
 	allowed := map[string][]string{
 		"d2c/internal/fold":    nil,
 		"d2c/store":            {"streamid"},
+		"d2c/internal/alike":   {"streamid"},
 		"d2c/internal/table":   {"streamid", "d2c/internal/fold"},
 		"d2c/internal/points":  {"streamid", "d2c/internal/fold", "d2c/internal/table"},
-		"d2c/internal/commit":  {"streamid", "d2c/store", "d2c/internal/fold", "d2c/internal/table", "d2c/internal/points"},
+		"d2c/internal/commit":  {"streamid", "d2c/store", "d2c/internal/alike", "d2c/internal/fold", "d2c/internal/table", "d2c/internal/points"},
 		"d2c/internal/journal": {"d2c/store", "d2c/internal/commit", "d2c/internal/table"},
 		"d2c/internal/shared":  {"streamid", "d2c/store", "d2c/internal/commit", "d2c/internal/fold", "d2c/internal/table"},
 		"d2c/storetest":        {"streamid", "d2c/store"},

@@ -148,6 +148,11 @@ func describe(point dataPoint) string {
 		}
 		s := readStats(dp)
 		return fmt.Sprintf("%v bounds %v buckets %v", s, dp.ExplicitBounds().AsRaw(), dp.BucketCounts().AsRaw())
+	case pmetric.SummaryDataPoint:
+		if dp.Flags().NoRecordedValue() {
+			return "marker"
+		}
+		return fmt.Sprintf("summary %d %v%s", dp.Count(), dp.Sum(), quantiles(dp))
 	case pmetric.ExponentialHistogramDataPoint:
 		if dp.Flags().NoRecordedValue() {
 			return "marker"

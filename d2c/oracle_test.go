@@ -85,7 +85,7 @@ type modelPoint struct {
 	print       string // interval and contents
 }
 
-// dataPoint is what the three kinds of points have in common.
+// dataPoint is what the kinds of points have in common.
 type dataPoint interface {
 	Attributes() pcommon.Map
 	Flags() pmetric.DataPointFlags
@@ -199,6 +199,8 @@ func inOrder(metric pmetric.Metric) {
 		metric.Sum().DataPoints().Sort(func(a, b pmetric.NumberDataPoint) bool { return a.Timestamp() < b.Timestamp() })
 	case pmetric.MetricTypeHistogram:
 		metric.Histogram().DataPoints().Sort(func(a, b pmetric.HistogramDataPoint) bool { return a.Timestamp() < b.Timestamp() })
+	case pmetric.MetricTypeSummary:
+		metric.Summary().DataPoints().Sort(func(a, b pmetric.SummaryDataPoint) bool { return a.Timestamp() < b.Timestamp() })
 	case pmetric.MetricTypeExponentialHistogram:
 		metric.ExponentialHistogram().DataPoints().Sort(func(a, b pmetric.ExponentialHistogramDataPoint) bool {
 			return a.Timestamp() < b.Timestamp()
@@ -212,7 +214,7 @@ func (m *model) collect(md pmetric.Metrics) (points []*modelPoint) {
 		for _, sm := range rm.ScopeMetrics().All() {
 			for _, metric := range sm.Metrics().All() {
 				prefix := metricKey(rm.Resource(), sm.Scope(), metric)
-				if !makeCumulative(metric) {
+				if !m.takes(metric) {
 					m.result.Note(d2c.Passed, uint64(pointCount(metric)))
 					continue
 				}
@@ -275,6 +277,15 @@ func (m *model) deltaPoints(metric pmetric.Metric) (points []*modelPoint) {
 			}
 			points = append(points, p)
 		}
+	case pmetric.MetricTypeSummary:
+		for _, dp := range metric.Summary().DataPoints().All() {
+			p := m.newPoint(dp, d2c.KindHistogram) // that is how they are kept
+			if p.outcome == d2c.Passed && !dp.Flags().NoRecordedValue() {
+				p.delta, p.outcome = m.readSummary(p, dp)
+				p.print = p.text() + quantiles(dp)
+			}
+			points = append(points, p)
+		}
 	case pmetric.MetricTypeExponentialHistogram:
 		for _, dp := range metric.ExponentialHistogram().DataPoints().All() {
 			p := m.newPoint(dp, d2c.KindExponentialHistogram)
@@ -307,6 +318,8 @@ func removeDropped(md pmetric.Metrics, points []*modelPoint) {
 					metric.Sum().DataPoints().RemoveIf(func(dp pmetric.NumberDataPoint) bool { return dropped[dp] })
 				case pmetric.MetricTypeHistogram:
 					metric.Histogram().DataPoints().RemoveIf(func(dp pmetric.HistogramDataPoint) bool { return dropped[dp] })
+				case pmetric.MetricTypeSummary:
+					metric.Summary().DataPoints().RemoveIf(func(dp pmetric.SummaryDataPoint) bool { return dropped[dp] })
 				case pmetric.MetricTypeExponentialHistogram:
 					metric.ExponentialHistogram().DataPoints().RemoveIf(
 						func(dp pmetric.ExponentialHistogramDataPoint) bool { return dropped[dp] })
@@ -457,6 +470,10 @@ func (m *model) answer(s *modelStream, p *modelPoint, o d2c.Outcome) d2c.Outcome
 	p.dp.SetStartTimestamp(pcommon.Timestamp(s.start))
 	p.dp.SetTimestamp(pcommon.Timestamp(s.emitted))
 	s.total.write(p.dp)
+	if dp, ok := p.dp.(pmetric.SummaryDataPoint); ok && (o == d2c.Covered || m.cfg.Writers == d2c.WritersMany) {
+		// The sample that is given out once more had others.
+		dp.QuantileValues().RemoveIf(func(pmetric.SummaryDataPointValueAtQuantile) bool { return true })
+	}
 	return o
 }
 
@@ -671,6 +688,8 @@ func (m *model) views() (views []string) {
 				v.Int = total.i.Int64()
 			}
 		case explicit:
+			v.Count = total.count
+		case digest:
 			v.Count = total.count
 		case exponential:
 			v.Count = total.count

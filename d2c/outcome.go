@@ -16,7 +16,7 @@ type Outcome = fold.Outcome
 
 // The outcomes. See the classification table in the package comment.
 const (
-	// Passed points belong to gauges, summaries and metrics that are not delta; they are not touched.
+	// Passed points belong to gauges, to summaries that Config.Summaries does not name, and to metrics that are not delta; they are not touched.
 	Passed = fold.Passed
 
 	// AddedFirst opened a stream.

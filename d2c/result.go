@@ -17,6 +17,11 @@ type Result struct {
 	GapOpened time.Duration
 	// GapFilled is how much of such time was covered after all by late or overlapping deltas.
 	GapFilled time.Duration
+	// Unspecified is the number of points of metrics that do not say whether these are deltas. They are among those that Passed.
+	Unspecified uint64
+	// Duplicates is the number of streams that were opened though the backend takes each for one with another: see
+	// Config.Duplicates.
+	Duplicates uint64
 	// Stored is set if the store has confirmed what became of the batch's deltas. It is not set in memory, nor where the batch
 	// had no deltas: such a batch says nothing of the store.
 	Stored bool
@@ -29,6 +34,7 @@ type Result struct {
 
 func resultOf(r *points.Result) Result {
 	return Result{
+		Unspecified: r.Unspecified, Duplicates: r.Duplicates,
 		GapOpened: r.Gaps.Opened, GapFilled: r.Gaps.Filled, Stored: r.Stored, Outstanding: r.Outstanding,
 		counts: r.Counts, repaired: r.Repaired,
 	}

@@ -151,6 +151,7 @@ func TestRowPassed(t *testing.T) {
 	}
 	var want d2c.Result
 	want.Note(d2c.Passed, 8)
+	want.Unspecified = 3
 	if result.Points() != want {
 		t.Errorf("got %s, want %s", describeResult(result), describeResult(want))
 	}

@@ -95,6 +95,7 @@ func (s *outableStore) Swap(ctx context.Context, swaps []store.Swap) ([]store.Re
 func openOutable(t *testing.T, st *outableStore, clock *atomic.Int64, max int) *d2c.Converter {
 	t.Helper()
 	cfg := d2c.DefaultConfig()
+	cfg.Summaries = []string{"summary"}
 	cfg.Now = func() time.Time { return time.Unix(clock.Load(), 0) }
 	conv, err := d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: st, Owner: "test", MaxOutstanding: max})
 	if err != nil {

@@ -30,7 +30,10 @@ var tenantsOfTests = [][]streamid.TenantKey{
 
 // keepers has what opens each kind of state, and then returns a Converter for each batch.
 func keepers(t *testing.T) map[string]func() (next func() *d2c.Converter) {
-	cfg := d2c.DefaultConfig()
+	return keepersOf(t, d2c.DefaultConfig())
+}
+
+func keepersOf(t *testing.T, cfg d2c.Config) map[string]func() (next func() *d2c.Converter) {
 	return map[string]func() func() *d2c.Converter{
 		"memory": func() func() *d2c.Converter {
 			conv := newConverter(t, cfg)

@@ -90,6 +90,13 @@ func TestConfig(t *testing.T) {
 				},
 			},
 		},
+		"summaries": {
+			yaml: "{summaries: [timer.*, jobs], warn_duplicates: none}",
+			want: Config{
+				MaxStale: time.Hour, MaxStreams: 10_000_000, MaxBuckets: 4096, LateWindow: 5 * time.Minute, State: state,
+				Summaries: []string{"timer.*", "jobs"},
+			},
+		},
 		"restart if moved": {
 			yaml: "gap: restart_if_moved",
 			want: Config{
@@ -101,6 +108,9 @@ func TestConfig(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg, err := load(t, test.yaml)
 			require.NoError(t, err)
+			if name != "summaries" {
+				test.want.WarnDuplicates = d2c.DuplicatesService
+			}
 			if test.want.Repair == (RepairConfig{}) {
 				test.want.Repair = createDefaultConfig().(*Config).Repair
 			}
@@ -135,6 +145,9 @@ func TestBadConfigNamesTheKey(t *testing.T) {
 		"unknown missing_time":  {"missing_time: now", []string{"missing_time", "now", "drop", "arrival"}},
 		"unknown repair":        {"repair: {everything: true}", []string{"repair", "everything"}},
 		"moved, and shared":     {"{gap: restart_if_moved, state: {shared: redis_state}}", []string{"gap", "state::shared"}},
+		"unknown labels":        {"warn_duplicates: everything", []string{"warn_duplicates", "everything", "none", "service", "resource"}},
+		"labels are no switch":  {"warn_duplicates: true", []string{"warn_duplicates"}},
+		"empty summary":         {"summaries: [a, '']", []string{"summaries", "empty"}},
 		"policies are lower":    {"gap: Restart", []string{"gap", "Restart"}},
 		"misspelt key":          {"max_stail: 1h", []string{"max_stail"}},
 		"unknown key of state":  {"state: {store: file_storage}", []string{"state", "store"}},

@@ -12,6 +12,8 @@
 //	    gap: continue            # continue | restart
 //	    overlap: add             # add | drop | interpolate
 //	    late_window: 5m
+//	    summaries: []            # names of metrics, with * and ?, whose summaries carry deltas
+//	    warn_duplicates: service # service | resource | none: what the backend makes labels of
 //	    metadata_keys: []        # headers that tell tenants apart
 //	    seed: 0                  # of the identities of streams
 //	    state:
@@ -20,12 +22,13 @@
 //	      on_error: reject       # reject | local, if shared fails
 //	      max_outstanding: 1000000
 //
-// Delta sums and histograms of both kinds become cumulative; everything else passes untouched and uncopied. What becomes
+// Delta sums, histograms of both kinds, and summaries that are named become cumulative; everything else passes untouched and
+// uncopied. What becomes
 // of each point is the table in the comment of package d2c; documentation.md has the telemetry, and for every outcome what
 // to do about it.
 //
-// An error of the next component is returned as it is, so that the sender retries. The retried deltas are recognised as
-// already counted, and the stream's latest sample goes out in their place: nothing is lost and nothing counts twice.
+// An error of the next component is returned as it is, so that the sender retries. The retried deltas are not added again, and
+// the stream's latest sample goes out in their place: nothing is lost and nothing counts twice.
 //
 // State is in memory unless state says otherwise:
 //
@@ -36,6 +39,17 @@
 //
 // A batch whose state cannot be stored is refused, to be sent again, and the component's status is recoverable until one can
 // be. A processor with state may be in one pipeline only, as the Collector makes an instance for each.
+//
+// # What the log says
+//
+// At WARN, which is told by default, there is a line for each outcome that loses a point, or may: at once, and then once a minute with how
+// many there were since. It has a sample: resource, scope, metric and attributes, the interval, and where the stream stands. So
+// lines have values of attributes, cut to 200 bytes each and 20 attributes; who must not log these sets the level to ERROR. Once for
+// each of 100 metrics there is a line on points that do not say whether they are deltas, and one on streams that the backend
+// takes for one series (warn_duplicates); once for all on overlap: interpolate with a producer whose start never moves.
+//
+// Not with each other: max_stale above the record_ttl of shared state, and state::shared with gap: restart_if_moved, are refused;
+// state::shared with gap: restart works, and is warned of.
 //
 // # Tenants
 //

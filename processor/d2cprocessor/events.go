@@ -17,7 +17,8 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// events logs what happens to streams: once where a state changes, per batch at debug level, never per point.
+// events logs what happens to streams: once where a state changes, per batch at debug level, never per point. What drops points is
+// told by notices.
 type events struct {
 	logger *zap.Logger
 	limit  int         // max_streams
@@ -108,14 +109,9 @@ func (e *events) checkpoints(err error) {
 }
 
 // converted logs what stands out in the result of one batch.
-func (e *events) converted(result *d2c.Result, conv *d2c.Converter) {
-	if refused := result.Count(d2c.DroppedLimit); refused > 0 && e.full.CompareAndSwap(false, true) {
-		e.logger.Warn("max_streams is reached, points of new streams are dropped and counted from here on: "+
-			"raise max_streams, set a shorter max_stale, or look for an attribute that has too many values",
-			zap.Int("max_streams", e.limit),
-			zap.Int("streams", conv.Len()),
-			zap.Uint64("dropped", refused),
-		)
+func (e *events) converted(result *d2c.Result) {
+	if result.Count(d2c.DroppedLimit) > 0 {
+		e.full.Store(true)
 	}
 	if e.logger.Core().Enabled(zapcore.DebugLevel) {
 		if fields := notable(result); len(fields) > 0 {
@@ -133,7 +129,7 @@ func (e *events) nobodys() {
 	}
 }
 
-// swept logs that streams have expired, and re-arms the warning about max_streams if that made room.
+// swept logs that streams have expired, and that there is room again if there was none.
 func (e *events) swept(expired, streams int) {
 	if expired > 0 {
 		e.logger.Debug("idle streams expired", zap.Int("expired", expired), zap.Int("streams", streams))

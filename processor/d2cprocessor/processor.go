@@ -32,6 +32,7 @@ type d2cProcessor struct {
 	conv      *d2c.Converter // with state in storage, nil until started
 	telemetry *telemetry
 	events    *events
+	notices   *notices
 	logger    *zap.Logger
 	sweeper   *sweeper // nil until started, and if streams are kept for ever
 
@@ -55,12 +56,21 @@ func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
 		tenants:   tenants,
 		telemetry: tel,
 		events:    &events{logger: set.Logger, limit: cfg.MaxStreams},
+		notices:   &notices{logger: set.Logger, limit: cfg.MaxStreams},
 		logger:    set.Logger,
 	}
+	p.notices.streams = func() int { return p.conv.Len() }
 	if !p.external {
-		p.conv, err = d2c.New(cfg.converter())
+		p.conv, err = d2c.New(p.converter())
 	}
 	return p, err
+}
+
+// converter is what the configuration says of the converter.
+func (p *d2cProcessor) converter() d2c.Config {
+	cfg := p.cfg.converter()
+	cfg.OnNotice = p.notices.hear
+	return cfg
 }
 
 // process is the one path a batch takes.
@@ -91,7 +101,7 @@ func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric
 		p.events.stored()
 	}
 	p.telemetry.record(ctx, &result)
-	p.events.converted(&result, p.conv)
+	p.events.converted(&result)
 	if hadSome && md.ResourceMetrics().Len() == 0 {
 		// Every point was dropped. The next component is not called and the sender is not told to retry:
 		// the same batch would fare no better.
@@ -104,6 +114,7 @@ func (p *d2cProcessor) start(ctx context.Context, host component.Host) error {
 	if err := p.openState(ctx, host); err != nil {
 		return err
 	}
+	p.warnOfCombinations()
 	where := "memory"
 	switch {
 	case p.cfg.State.Storage != nil:

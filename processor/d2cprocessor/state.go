@@ -72,7 +72,8 @@ func (c storageClient) Put(ctx context.Context, values []store.KeyValue, deletes
 	return c.Batch(ctx, ops...)
 }
 
-// SharedState is what an extension must be for state::shared.
+// SharedState is what an extension must be for state::shared. One that forgets records which were not written for a while says
+// after how long by a method RecordTTL() time.Duration, zero for never: max_stale must not be above.
 type SharedState interface {
 	component.Component
 	// SharedStore returns the store for a processor. All workers of a fleet ask with the same ID.
@@ -130,6 +131,10 @@ func (p *d2cProcessor) openState(ctx context.Context, host component.Host) error
 	if err != nil {
 		return err
 	}
+	if err := p.outlived(ext); err != nil {
+		release()
+		return err
+	}
 	p.events.host = host
 	closeExtension, err := open(ctx, ext)
 	if err != nil {
@@ -167,7 +172,7 @@ func (p *d2cProcessor) openShared(ctx context.Context, ext component.Component) 
 	}
 	learning, cancel := context.WithTimeout(ctx, learnTimeout)
 	defer cancel()
-	if p.conv, err = d2c.OpenShared(learning, p.cfg.converter(), sharing); err != nil {
+	if p.conv, err = d2c.OpenShared(learning, p.converter(), sharing); err != nil {
 		return nil, err
 	}
 	return func(context.Context) error { return nil }, nil // the extension's own Shutdown is the end of the store
@@ -204,7 +209,7 @@ func (p *d2cProcessor) openStorage(ctx context.Context, ext component.Component)
 		return nil, err
 	}
 	started, told := time.Now(), time.Now()
-	conv, found, err := d2c.OpenDurable(ctx, p.cfg.converter(), d2c.DurableConfig{
+	conv, found, err := d2c.OpenDurable(ctx, p.converter(), d2c.DurableConfig{
 		Storage: storageClient{c, p.cfg.State.Storage.Type() == fileStorage},
 		Owner:   p.id.String(),
 		Progress: func(r d2c.Recovery) {

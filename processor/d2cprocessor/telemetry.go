@@ -74,6 +74,12 @@ func (t *telemetry) record(ctx context.Context, result *d2c.Result) {
 			}
 		}
 	}
+	if result.Unspecified > 0 {
+		t.builder.D2cPointsUnspecified.Add(ctx, int64(result.Unspecified), t.plain...)
+	}
+	if result.Duplicates > 0 {
+		t.builder.D2cStreamsDuplicate.Add(ctx, int64(result.Duplicates), t.plain...)
+	}
 	if result.GapOpened > 0 {
 		t.builder.D2cGapOpened.Add(ctx, result.GapOpened.Seconds(), t.plain...)
 	}

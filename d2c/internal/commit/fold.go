@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/deltaring/deltaring/d2c/internal/alike"
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/points"
 	"github.com/deltaring/deltaring/d2c/internal/table"
@@ -16,6 +17,7 @@ import (
 type Batch struct {
 	points.Batch
 	ticket ticket
+	hasher alike.Hasher
 	period uint8 // of the batch's route
 
 	timeline    fold.Timeline
@@ -287,7 +289,13 @@ func (b *Batch) foldHistogram(to *target, s *table.Slot, it *points.Item, fresh 
 		b.Withhold(it)
 	default:
 		b.give(it)
-		b.PutHistogram(it, &h.Histogram, it.Relaid() || h.Fit == fold.RoundedBounds || h.Fit == fold.OtherBounds)
+		rest := it.Relaid() || h.Fit == fold.RoundedBounds || h.Fit == fold.OtherBounds
+		if it.Summary() {
+			// The latest sample has the quantiles of the delta that was added last. It must not be given out with others, and of
+			// many writers nobody knows which was the last.
+			rest = o.Answered() && (o != fold.Repeated || to.rules.Writers != fold.WritersOne)
+		}
+		b.PutHistogram(it, &h.Histogram, rest)
 	}
 	return o
 }

@@ -12,6 +12,7 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/deltaring/deltaring/d2c/internal/alike"
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/points"
 	"github.com/deltaring/deltaring/d2c/internal/table"
@@ -26,6 +27,10 @@ type Pipeline struct {
 	MaxStreams int
 	MaxStale   time.Duration
 	Time       func() time.Time
+	// OnNotice, if not nil, is told what stands out in a batch.
+	OnNotice func(Notice)
+	// Duplicates, if not nil, finds streams that are one series to the backend.
+	Duplicates *alike.Detector
 	// Epoch is where the table's clock began.
 	Epoch time.Time
 	// Began is when the process did.
@@ -88,7 +93,8 @@ func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route points
 		b.period = p.periods.Of(route)
 	}
 	at := p.Time()
-	b.Identify(md, p.Reading.Seed.Tenant(tenant...), &p.Reading, at)
+	whose := p.Reading.Seed.Tenant(tenant...)
+	b.Identify(md, whose, &p.Reading, at)
 	b.GroupBy(p.Table)
 	if p.keeper == nil {
 		now := p.seconds(at)
@@ -106,6 +112,7 @@ func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route points
 			return points.Result{}, err
 		}
 	}
+	p.tell(md, b, whose)
 	b.Emit(md)
 	result := b.Result
 	p.put(b)

@@ -12,6 +12,8 @@ type Distribution struct {
 	Has           Presence
 	// Wide is set in a total that is kept with two words per bucket.
 	Wide bool
+	// Rest is a fingerprint, in a delta, of what its point says besides, and no total has.
+	Rest uint32
 }
 
 // Presence says which optional fields a distribution has.

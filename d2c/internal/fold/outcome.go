@@ -8,7 +8,7 @@ type Outcome uint8
 
 // The outcomes, in the order of the classification table in the package comment of d2c.
 const (
-	// Passed points belong to gauges, summaries and metrics that are not delta; they are not touched.
+	// Passed points belong to gauges, to summaries that are not named, and to metrics that are not delta; they are not touched.
 	Passed Outcome = iota
 
 	// AddedFirst opened a stream.

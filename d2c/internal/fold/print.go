@@ -41,7 +41,7 @@ func (n Number) Print(p Interval) uint64 {
 
 func (d *Distribution) print(p Interval) uint64 {
 	return p.print() + d.Count*print2 + math.Float64bits(d.Sum)*print3 +
-		(math.Float64bits(d.Min)^bits.RotateLeft64(math.Float64bits(d.Max), 29))*print4 + uint64(d.Has)
+		(math.Float64bits(d.Min)^bits.RotateLeft64(math.Float64bits(d.Max), 29))*print4 + uint64(d.Rest)<<8 + uint64(d.Has)
 }
 
 // printFour and printOne go on for counts. Where counts are added, they are on the way: see addCounts. One product for four

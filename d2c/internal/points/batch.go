@@ -46,6 +46,7 @@ type Batch struct {
 	numbers      []pmetric.NumberDataPoint
 	histograms   []histogramPoint
 	exponentials []exponentialPoint
+	summaries    []pmetric.SummaryDataPoint
 }
 
 // Route is by which ring, and to which of its members, a gateway has sent a batch; zero if that is not known.
@@ -71,6 +72,10 @@ type Result struct {
 	Counts [fold.NumOutcomes]uint64
 	// Repaired are the points by what was repaired of them; a point may be among several.
 	Repaired [fold.NumRepairs]uint64
+	// Unspecified are the points that do not say whether they are deltas. They are among those that passed.
+	Unspecified uint64
+	// Duplicates are the streams that were opened, and are one with another to the backend.
+	Duplicates uint64
 	// Gaps is the time that turned out to be covered by no delta, and of such time what was covered after all.
 	Gaps fold.Gaps
 	// Stored is set if the store has confirmed what the batch came to; Outstanding if the batch goes out before it has.
@@ -112,10 +117,11 @@ const (
 	flagMonotonic = 1 << iota // a sum that must not fall
 	flagMore                  // of the stream there are later items in the batch
 	flagWithheld
-	flagBounds  // the sample has other bounds than the point
+	flagBounds  // the sample has other bounds, or quantiles, than the point
 	flagArrived // its time is that of its arrival
 	flagRelaid  // its bounds are not those of the point as it came
 	flagRepaired
+	flagSummary // a histogram's value in the point of a summary
 )
 
 // Monotonic reports whether the point is of a stream that must not fall.
@@ -133,7 +139,8 @@ func (b *Batch) Reset() {
 	clear(b.numbers)
 	clear(b.histograms)
 	clear(b.exponentials)
-	b.Items, b.numbers = b.Items[:0], b.numbers[:0]
+	clear(b.summaries)
+	b.Items, b.numbers, b.summaries = b.Items[:0], b.numbers[:0], b.summaries[:0]
 	b.histograms, b.exponentials = b.histograms[:0], b.exponentials[:0]
 	clear(b.metrics)
 	b.deltas, b.metrics, b.outcomes = b.deltas[:0], b.metrics[:0], b.outcomes[:0]
@@ -155,6 +162,8 @@ type Reading struct {
 	Arrival bool
 	// Multiset has identical points of a batch told apart.
 	Multiset bool
+	// Summaries are the patterns of metrics whose summaries carry deltas.
+	Summaries []string
 }
 
 // Identify finds the tenant's stream of every delta point and sets malformed points aside. It changes nothing in md. now is the time.
@@ -177,10 +186,13 @@ func (b *Batch) Identify(md pmetric.Metrics, tenant streamid.Tenant, r *Reading,
 			ms := sm.Metrics()
 			for k := range ms.Len() {
 				m := ms.At(k)
-				points, delta := deltaPoints(m)
+				points, delta := pointsOf(m), isDelta(m, r)
 				b.deltas = append(b.deltas, delta)
 				if !delta {
 					b.Counts[fold.Passed] += uint64(points)
+					if unspecified(m) {
+						b.Unspecified += uint64(points)
+					}
 					continue
 				}
 				if points > 0 {
@@ -232,22 +244,36 @@ type twin struct {
 	print uint64
 }
 
-// deltaPoints returns the number of points of a metric and whether they are deltas.
-func deltaPoints(m pmetric.Metric) (n int, delta bool) {
+// pointsOf returns the number of points of a metric.
+func pointsOf(m pmetric.Metric) int {
 	switch m.Type() {
 	case pmetric.MetricTypeSum:
-		return m.Sum().DataPoints().Len(), m.Sum().AggregationTemporality() == pmetric.AggregationTemporalityDelta
+		return m.Sum().DataPoints().Len()
 	case pmetric.MetricTypeHistogram:
-		return m.Histogram().DataPoints().Len(), m.Histogram().AggregationTemporality() == pmetric.AggregationTemporalityDelta
+		return m.Histogram().DataPoints().Len()
 	case pmetric.MetricTypeExponentialHistogram:
-		h := m.ExponentialHistogram()
-		return h.DataPoints().Len(), h.AggregationTemporality() == pmetric.AggregationTemporalityDelta
+		return m.ExponentialHistogram().DataPoints().Len()
 	case pmetric.MetricTypeGauge:
-		return m.Gauge().DataPoints().Len(), false
+		return m.Gauge().DataPoints().Len()
 	case pmetric.MetricTypeSummary:
-		return m.Summary().DataPoints().Len(), false
+		return m.Summary().DataPoints().Len()
 	}
-	return 0, false
+	return 0
+}
+
+// isDelta reports whether the points of a metric are deltas.
+func isDelta(m pmetric.Metric, r *Reading) bool {
+	switch m.Type() {
+	case pmetric.MetricTypeSum:
+		return m.Sum().AggregationTemporality() == pmetric.AggregationTemporalityDelta
+	case pmetric.MetricTypeHistogram:
+		return m.Histogram().AggregationTemporality() == pmetric.AggregationTemporalityDelta
+	case pmetric.MetricTypeExponentialHistogram:
+		return m.ExponentialHistogram().AggregationTemporality() == pmetric.AggregationTemporalityDelta
+	case pmetric.MetricTypeSummary:
+		return len(r.Summaries) > 0 && matches(r.Summaries, m.Name())
+	}
+	return false
 }
 
 // Emit writes to md what is still staged, makes what came as deltas cumulative and removes what was dropped.
@@ -279,6 +305,8 @@ func sortPoints(m pmetric.Metric) {
 		m.ExponentialHistogram().DataPoints().Sort(func(a, b pmetric.ExponentialHistogramDataPoint) bool {
 			return a.Timestamp() < b.Timestamp()
 		})
+	case pmetric.MetricTypeSummary:
+		m.Summary().DataPoints().Sort(func(a, b pmetric.SummaryDataPoint) bool { return a.Timestamp() < b.Timestamp() })
 	}
 }
 
@@ -332,6 +360,8 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 			}
 			b.identified(&it, metric.Point(dp.Attributes()))
 		}
+	case pmetric.MetricTypeSummary:
+		b.identifySummaries(m, metric)
 	case pmetric.MetricTypeExponentialHistogram:
 		dps := m.ExponentialHistogram().DataPoints()
 		for i := range dps.Len() {
@@ -564,13 +594,14 @@ func (b *Batch) PutNumber(it *Item, n fold.Number) {
 	b.staged.numbers[it.point] = n
 }
 
-// PutHistogram gives the point a total, whose bounds are or are not the point's.
-func (b *Batch) PutHistogram(it *Item, h *fold.Histogram, bounds bool) {
+// PutHistogram gives the point a total. others says that the bounds are not the point's, or of a summary that its quantiles are not
+// those of the sample.
+func (b *Batch) PutHistogram(it *Item, h *fold.Histogram, others bool) {
 	if b.direct {
-		b.histograms[it.point].write(h, bounds)
+		b.writeHistogram(it, h, others)
 		return
 	}
-	if it.flags &^= flagBounds; bounds {
+	if it.flags &^= flagBounds; others {
 		it.flags |= flagBounds
 	}
 	b.staged.histogram(it.point, h)
@@ -593,6 +624,12 @@ func (b *Batch) setTimes(it *Item, sample fold.Interval) {
 		dp.SetStartTimestamp(start)
 		dp.SetTimestamp(at)
 	case table.KindHistogram:
+		if it.flags&flagSummary != 0 {
+			dp := b.summaries[it.Value]
+			dp.SetStartTimestamp(start)
+			dp.SetTimestamp(at)
+			return
+		}
 		dp := b.histograms[it.point].HistogramDataPoint
 		dp.SetStartTimestamp(start)
 		dp.SetTimestamp(at)
@@ -630,7 +667,7 @@ func (b *Batch) remove(md pmetric.Metrics) {
 
 // removePoints asks for every point of m whether it goes, and reports whether that left m empty.
 func removePoints(m pmetric.Metric, dropped func() bool) bool {
-	before, _ := deltaPoints(m)
+	before := pointsOf(m)
 	switch m.Type() {
 	case pmetric.MetricTypeSum:
 		m.Sum().DataPoints().RemoveIf(func(pmetric.NumberDataPoint) bool { return dropped() })
@@ -638,7 +675,8 @@ func removePoints(m pmetric.Metric, dropped func() bool) bool {
 		m.Histogram().DataPoints().RemoveIf(func(pmetric.HistogramDataPoint) bool { return dropped() })
 	case pmetric.MetricTypeExponentialHistogram:
 		m.ExponentialHistogram().DataPoints().RemoveIf(func(pmetric.ExponentialHistogramDataPoint) bool { return dropped() })
+	case pmetric.MetricTypeSummary:
+		m.Summary().DataPoints().RemoveIf(func(pmetric.SummaryDataPoint) bool { return dropped() })
 	}
-	after, _ := deltaPoints(m)
-	return before > 0 && after == 0
+	return before > 0 && pointsOf(m) == 0
 }

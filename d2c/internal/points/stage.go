@@ -70,7 +70,7 @@ func (b *Batch) Restart() {
 			b.Undo(it)
 			b.outcomes[it.position] = 0
 		}
-		it.Slot, it.flags = nil, it.flags&(flagMonotonic|flagArrived|flagRelaid|flagRepaired)
+		it.Slot, it.flags = nil, it.flags&(flagMonotonic|flagArrived|flagRelaid|flagRepaired|flagSummary)
 	}
 }
 
@@ -149,7 +149,7 @@ func (b *Batch) unstage() {
 		case it.Kind == table.KindSum:
 			setNumber(b.numbers[it.point], s.numbers[it.point])
 		case it.Kind == table.KindHistogram:
-			b.histograms[it.point].write(&s.histograms[it.point], it.flags&flagBounds != 0)
+			b.writeHistogram(it, &s.histograms[it.point], it.flags&flagBounds != 0)
 		default:
 			b.exponentials[it.point].write(&s.exponentials[it.point])
 		}

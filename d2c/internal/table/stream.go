@@ -56,3 +56,13 @@ func (sh *Shard) Stream(s *Slot) Stream {
 	out.Count, out.Sum = d.Count, d.Sum
 	return out
 }
+
+// Look describes the stream that has s.ID, if there is one. It locks its shard meanwhile.
+func (t *Table) Look(s *Stream) {
+	sh := &t.Shards[t.ShardOf(s.ID)]
+	sh.Lock()
+	defer sh.Unlock()
+	if slot := sh.Find(s.ID); slot != nil {
+		*s = sh.Stream(slot)
+	}
+}

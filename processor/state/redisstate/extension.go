@@ -90,6 +90,9 @@ func (e *redisState) Shutdown(context.Context) error {
 	return nil
 }
 
+// RecordTTL is how long records are kept that are not written, for processors to compare with what they remember.
+func (e *redisState) RecordTTL() time.Duration { return e.cfg.RecordTTL }
+
 // SharedStore returns the store of the processor: all processors of that ID that use the same servers and the same prefix
 // share their state, in this Collector and in others. Each caller has a store of its own, for one goroutine at a time.
 func (e *redisState) SharedStore(_ context.Context, processor component.ID) (store.Shared, error) {

@@ -36,11 +36,13 @@ type TelemetryBuilder struct {
 	D2cPointsOutstanding metric.Int64ObservableUpDownCounter
 	D2cPointsRefused     metric.Int64Counter
 	D2cPointsRepaired    metric.Int64Counter
+	D2cPointsUnspecified metric.Int64Counter
 	D2cRestarts          metric.Int64Counter
 	D2cStateSize         metric.Int64ObservableUpDownCounter
 	D2cStorageDamaged    metric.Int64Counter
 	D2cStorageSize       metric.Int64ObservableUpDownCounter
 	D2cStreams           metric.Int64ObservableUpDownCounter
+	D2cStreamsDuplicate  metric.Int64Counter
 	D2cStreamsExpired    metric.Int64Counter
 	D2cStreamsLimit      metric.Int64ObservableUpDownCounter
 }
@@ -223,6 +225,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("{point}"),
 	)
 	errs = errors.Join(errs, err)
+	builder.D2cPointsUnspecified, err = builder.meter.Int64Counter(
+		"otelcol_d2c_points_unspecified",
+		metric.WithDescription("Data points of metrics that do not say whether these are deltas. They pass, and are counted as passed too. [Alpha]"),
+		metric.WithUnit("{point}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.D2cRestarts, err = builder.meter.Int64Counter(
 		"otelcol_d2c_restarts",
 		metric.WithDescription("Streams that began anew under a new start timestamp. [Alpha]"),
@@ -250,6 +258,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	builder.D2cStreams, err = builder.meter.Int64ObservableUpDownCounter(
 		"otelcol_d2c_streams",
 		metric.WithDescription("Streams with state. [Alpha]"),
+		metric.WithUnit("{stream}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.D2cStreamsDuplicate, err = builder.meter.Int64Counter(
+		"otelcol_d2c_streams_duplicate",
+		metric.WithDescription("Streams that were opened though the backend takes them for one series with another, by what warn_duplicates says are its labels. [Alpha]"),
 		metric.WithUnit("{stream}"),
 	)
 	errs = errors.Join(errs, err)

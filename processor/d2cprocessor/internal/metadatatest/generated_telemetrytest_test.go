@@ -50,8 +50,10 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.D2cPoints.Add(context.Background(), 1)
 	tb.D2cPointsRefused.Add(context.Background(), 1)
 	tb.D2cPointsRepaired.Add(context.Background(), 1)
+	tb.D2cPointsUnspecified.Add(context.Background(), 1)
 	tb.D2cRestarts.Add(context.Background(), 1)
 	tb.D2cStorageDamaged.Add(context.Background(), 1)
+	tb.D2cStreamsDuplicate.Add(context.Background(), 1)
 	tb.D2cStreamsExpired.Add(context.Background(), 1)
 	AssertEqualD2cCommitDuration(t, testTel,
 		[]metricdata.HistogramDataPoint[float64]{{}}, metricdatatest.IgnoreValue(),
@@ -77,6 +79,9 @@ func TestSetupTelemetry(t *testing.T) {
 	AssertEqualD2cPointsRepaired(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
+	AssertEqualD2cPointsUnspecified(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
 	AssertEqualD2cRestarts(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
@@ -90,6 +95,9 @@ func TestSetupTelemetry(t *testing.T) {
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualD2cStreams(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualD2cStreamsDuplicate(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualD2cStreamsExpired(t, testTel,
