@@ -57,6 +57,9 @@ func (e *ExponentialTotal) Take(delta *Exponential) { e.Delta, e.printed = delta
 
 func (e *ExponentialTotal) add(*Rules) (Outcome, bool) {
 	scale, threshold := e.Delta.Scale, e.Delta.ZeroThreshold
+	if scale == e.Scale && threshold == e.ZeroThreshold {
+		return e.addAligned()
+	}
 	e.align()
 	o, ok := e.addAligned()
 	e.Delta.Scale, e.Delta.ZeroThreshold = scale, threshold

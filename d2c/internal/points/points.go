@@ -34,6 +34,10 @@ func (b *Batch) inspectHistogram(p *histogramPoint, it *Item) (o fold.Outcome, m
 	v := &p.value
 	readHistogram(&v.Distribution, p.HistogramDataPoint)
 	v.Bounds, v.Counts = boundsOf(p.ExplicitBounds()), countsOf(p.BucketCounts())
+	if n := len(v.Bounds); v.Count != 0 && n > 0 && n < b.maxBuckets && len(v.Counts) == n+1 &&
+		v.Bounds[n-1] <= math.MaxFloat64 && rise(v.Bounds) && v.Finite() {
+		return 0, false // nearly all
+	}
 	if !b.repairBuckets(v) {
 		if v.Count != 0 || !allZero(v.Counts) {
 			return fold.DroppedBuckets, true
@@ -50,6 +54,18 @@ func (b *Batch) inspectHistogram(p *histogramPoint, it *Item) (o fold.Outcome, m
 		return fold.DroppedNotFinite, true
 	}
 	return 0, false
+}
+
+// rise reports whether bounds rise strictly.
+func rise(bounds []float64) bool {
+	previous := math.Inf(-1)
+	for i, bound := range bounds {
+		if !(bound > previous) && (i > 0 || !math.IsInf(bound, -1)) {
+			return false
+		}
+		previous = bound
+	}
+	return true
 }
 
 func allZero(counts []uint64) bool {
@@ -79,12 +95,8 @@ func (b *Batch) repairBuckets(v *fold.Histogram) bool {
 		}
 		b.repairing |= fold.RepairInfiniteBound
 	}
-	previous := math.Inf(-1)
-	for i, bound := range v.Bounds {
-		if !(bound > previous) && (i > 0 || !math.IsInf(bound, -1)) {
-			return false
-		}
-		previous = bound
+	if !rise(v.Bounds) {
+		return false
 	}
 	if len(v.Counts) == n+1 && v.Count != 0 || n == 0 && len(v.Counts) == 0 {
 		return len(v.Counts) <= b.maxBuckets // nearly all
