@@ -164,11 +164,13 @@ func retrying(p *producer, line timeline) error {
 		if i%4 == 2 {
 			retries = append(retries, histograms)
 		}
-		if i%10 == 9 {
-			retries = append(retries, previous) // overtaken by its successor
-		}
 		if err := p.again(retries, d2c.Repeated, time.Time{}); err != nil {
 			return err
+		}
+		if i%10 == 9 { // overtaken by its successor
+			if err := p.again([]export{previous}, d2c.Covered, time.Time{}); err != nil {
+				return err
+			}
 		}
 		previous = sums
 	}
@@ -228,7 +230,10 @@ func restarted(p *producer, line timeline) error {
 			if err != nil {
 				return err
 			}
-			if err := p.again(append(exports, flush...), d2c.Repeated, time.Time{}); err != nil {
+			if err := p.again(exports, d2c.Covered, time.Time{}); err != nil { // the flush has overtaken them
+				return err
+			}
+			if err := p.again(flush, d2c.Repeated, time.Time{}); err != nil {
 				return err
 			}
 		}
