@@ -179,10 +179,12 @@ func (s *scaling) run(t *testing.T) map[string]*outlook {
 	stage(scaledIn, false, func() {
 		s.publish(2)
 		s.awaitMembers(t, 2)
-		s.workers["worker-2"].stop(t)
-		s.workers["worker-3"].stop(t)
 	})
-	stage(rolledAfter, false, roll(0))
+	stage(rolledAfter, false, func() {
+		s.workers["worker-2"].stop(t) // which have given out all that they were sent
+		s.workers["worker-3"].stop(t)
+		roll(0)()
+	})
 	return ended
 }
 
