@@ -122,9 +122,9 @@ func startScaling(t *testing.T, args ...string) *scaling {
 		s.workers[name], s.backends[name] = startCollector(t, "worker.yaml", []string{"OTLP_BACKEND=" + server.URL}, args...), y
 	}
 	s.publish(2)
-	for range 2 {
+	for _, debounce := range []string{"0s", "600ms"} { // so that they see a change at different times
 		g := newNode(t, newWitness(""), "", "--config", "gateway.yaml")
-		g.wrap = []string{"env", "WORKERS_SRV=" + workersService, "DNS_SERVER=" + s.names.address, "DNS_INTERVAL=100ms", "DNS_DEBOUNCE=0s"}
+		g.wrap = []string{"env", "WORKERS_SRV=" + workersService, "DNS_SERVER=" + s.names.address, "DNS_INTERVAL=100ms", "DNS_DEBOUNCE=" + debounce}
 		g.start(t)
 		s.gateways, s.clients = append(s.gateways, g), append(s.clients, g.client(t))
 	}
