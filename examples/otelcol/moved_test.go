@@ -122,9 +122,9 @@ func startScaling(t *testing.T, args ...string) *scaling {
 		s.workers[name], s.backends[name] = startCollector(t, "worker.yaml", []string{"OTLP_BACKEND=" + server.URL}, args...), y
 	}
 	s.publish(2)
-	for range 2 {
+	for _, debounce := range []string{"0s", "600ms"} { // so that they see a change at different times
 		g := newNode(t, newWitness(""), "", "--config", "gateway.yaml")
-		g.wrap = []string{"env", "WORKERS_SRV=" + workersService, "DNS_SERVER=" + s.names.address, "DNS_INTERVAL=100ms", "DNS_DEBOUNCE=0s"}
+		g.wrap = []string{"env", "WORKERS_SRV=" + workersService, "DNS_SERVER=" + s.names.address, "DNS_INTERVAL=100ms", "DNS_DEBOUNCE=" + debounce}
 		g.start(t)
 		s.gateways, s.clients = append(s.gateways, g), append(s.clients, g.client(t))
 	}
@@ -179,10 +179,12 @@ func (s *scaling) run(t *testing.T) map[string]*outlook {
 	stage(scaledIn, false, func() {
 		s.publish(2)
 		s.awaitMembers(t, 2)
-		s.workers["worker-2"].stop(t)
-		s.workers["worker-3"].stop(t)
 	})
-	stage(rolledAfter, false, roll(0))
+	stage(rolledAfter, false, func() {
+		s.workers["worker-2"].stop(t) // which have given out all that they were sent
+		s.workers["worker-3"].stop(t)
+		roll(0)()
+	})
 	return ended
 }
 
