@@ -74,6 +74,20 @@ func TestDuplicates(t *testing.T) {
 	}
 }
 
+// Each resource of a batch is itself.
+func TestDuplicatesOfResources(t *testing.T) {
+	cfg := d2c.DefaultConfig()
+	cfg.Duplicates = d2c.DuplicatesResource
+	conv := newConverter(t, cfg)
+	if result := convert(conv, batch(labelled("one", "a", 10, nil), labelled("two", "a", 10, nil), labelled("three", "a", 10, nil))); result.Duplicates != 0 {
+		t.Errorf("%d duplicates", result.Duplicates)
+	}
+	result := convert(conv, batch(labelled("two", "a", 10, attributes{"k": ""}), labelled("three", "b", 10, attributes{"k": ""})))
+	if result.Duplicates != 1 {
+		t.Errorf("%d duplicates, want 1", result.Duplicates)
+	}
+}
+
 // Tenants have backends, or labels, of their own.
 func TestDuplicatesOfTenants(t *testing.T) {
 	cfg := d2c.DefaultConfig()
