@@ -151,6 +151,7 @@ type exchange struct {
 	want           d2c.Outcome
 	out            point
 	opened, filled float64 // seconds of gap
+	repaired       d2c.Repairs
 }
 
 // play sends the points of one history, one by one.
@@ -175,6 +176,7 @@ func exchangeOne(t *testing.T, conv *d2c.Converter, name string, x exchange) {
 		GapFilled: time.Duration(sec(x.filled)),
 	}
 	wantResult.Note(x.want, 1)
+	wantResult.NoteRepairs(x.repaired)
 	if result.Points() != wantResult {
 		t.Errorf("%s %v:\n got %s\nwant %s", name, lines(in), describeResult(result), describeResult(wantResult))
 	}

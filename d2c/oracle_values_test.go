@@ -240,6 +240,9 @@ func (h *explicit) mend(p *modelPoint) bool {
 			h.buckets = h.buckets[:last+1]
 		}
 		h.bounds = h.bounds[:last]
+		if last > 0 && math.IsInf(h.bounds[last-1], 1) {
+			return false
+		}
 		p.repaired |= d2c.RepairInfiniteBound
 	}
 	for i, b := range h.bounds {

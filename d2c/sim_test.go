@@ -126,14 +126,24 @@ type simPlan struct {
 	// steady: the store is wiped, deltas come in order, and only to the stream's one worker: no restart may happen.
 	steady bool
 	loss   simLoss
+	// many: streams have several writers, whose intervals overlap, and whose starts need not move.
+	many   bool
 	clocks [4]time.Duration // by how much those of the workers are wrong
 	steps  []simStep
 }
 
+// config is that of the workers, but for their clocks.
+func (p *simPlan) config() d2c.Config {
+	if p.many {
+		return d2c.Config{LateWindow: 1000 * time.Hour, Writers: d2c.WritersMany}
+	}
+	return d2c.Config{LateWindow: p.window}
+}
+
 func (p *simPlan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d workers (clocks %v), %d groups, window %v, tick %v, ring %v, steady %v, loss %v, streams",
-		p.seed, p.workers, p.clocks[:p.workers], p.groups, p.window, p.tick, p.ring, p.steady, [...]string{"none", "wipes", "any"}[p.loss])
+	fmt.Fprintf(&b, "seed %d: %d workers (clocks %v), %d groups, window %v, tick %v, ring %v, steady %v, many %v, loss %v, streams",
+		p.seed, p.workers, p.clocks[:p.workers], p.groups, p.window, p.tick, p.ring, p.steady, p.many, [...]string{"none", "wipes", "any"}[p.loss])
 	for i, template := range p.streams {
 		fmt.Fprintf(&b, " %d:%s", i, simTemplates[template].name)
 	}
@@ -147,9 +157,9 @@ const (
 )
 
 // newSimPlan makes the history of a seed.
-func newSimPlan(seed uint64) *simPlan {
+func newSimPlan(seed uint64, many bool) *simPlan {
 	r := rand.New(rand.NewPCG(seed, 0x51b))
-	p := &simPlan{seed: seed, workers: 1 + r.IntN(4), groups: 1 << r.IntN(3), ring: r.IntN(2) == 0, tick: time.Second}
+	p := &simPlan{seed: seed, many: many, workers: 1 + r.IntN(4), groups: 1 << r.IntN(3), ring: r.IntN(2) == 0, tick: time.Second}
 	if r.IntN(4) == 0 {
 		p.tick = 2 * time.Millisecond
 	}
@@ -168,7 +178,7 @@ func newSimPlan(seed uint64) *simPlan {
 	reorder := r.IntN(3) != 0
 	faults := 0 // of 100 calls
 	switch profile := r.IntN(12); {
-	case profile == 0:
+	case profile == 0 && !many: // whose deltas begin where they like
 		p.steady, p.ring, reorder, p.noStart, p.loss = true, true, false, false, simWipes
 		weights[simView] = 0
 		weights[simWipe] = 10
@@ -395,14 +405,23 @@ func (s *sim) produce(st *simStream, step simStep) {
 	}
 	s.now = s.now.Add(s.plan.tick)
 	at := s.now.Add([]time.Duration{0, 0, -s.plan.tick / 2, -3 * s.plan.tick, simAhead / 2, simAhead}[int(step.d/16)%6])
-	d := &simDelta{stream: st, n: len(st.deltas), start: st.last, time: max(st.last+uint64(s.plan.tick/2), uint64(at.UnixNano()))}
+	d := &simDelta{stream: st, n: len(st.deltas), weight: 1, start: st.last, time: max(st.last+uint64(s.plan.tick/2), uint64(at.UnixNano()))}
+	if s.plan.many {
+		writer := int(step.b) % len(st.writers)
+		d.start = simEpoch + st.writers[writer]
+		d.time = max(d.start+uint64(s.plan.tick/4), uint64(at.UnixNano()))
+		if writer > 0 { // the start of the first never moves
+			st.writers[writer] = d.time - simEpoch
+		}
+		d.weight += int(step.d / 4 % 2)
+	}
 	if ahead := time.Unix(0, int64(d.time)).Sub(s.now) - simAhead; ahead > 0 {
 		s.now = s.now.Add(ahead)
 	}
-	st.last = d.time
+	st.last = max(st.last, d.time)
 	switch {
 	case step.d%16 == 1 && !s.plan.steady:
-		d.n, d.start = -1, 0
+		d.n, d.start, d.weight = -1, 0, 0
 	default:
 		if s.plan.noStart && st.index == 0 {
 			d.start = 0
@@ -525,8 +544,14 @@ func (p *simPlan) shrink() *simPlan {
 }
 
 // TestSimulation plays random histories of a fleet. D2C_HISTORIES says how many; D2C_SEED=n runs history n alone.
-func TestSimulation(t *testing.T) {
-	all := seeds(t, 30_000)
+func TestSimulation(t *testing.T) { simulate(t, seeds(t, 30_000), false) }
+
+// TestSimulationManyWriters is TestSimulation with several writers for each stream. No two deltas are identical but those that
+// are in one request, so that totals are exact.
+func TestSimulationManyWriters(t *testing.T) { simulate(t, seeds(t, 30_000), true) }
+
+func simulate(t *testing.T, all []uint64, many bool) {
+	t.Helper()
 	var next atomic.Int64
 	var mu sync.Mutex
 	var total simStats
@@ -540,7 +565,7 @@ func TestSimulation(t *testing.T) {
 				if i >= len(all) {
 					break
 				}
-				stats, err := newSimPlan(all[i]).run(nil)
+				stats, err := newSimPlan(all[i], many).run(nil)
 				own.add(stats)
 				if err != nil {
 					next.Store(int64(len(all)))
@@ -561,7 +586,7 @@ func TestSimulation(t *testing.T) {
 	if failed == 0 {
 		return
 	}
-	plan := newSimPlan(failed).shrink()
+	plan := newSimPlan(failed, many).shrink()
 	var b strings.Builder
 	_, err := plan.run(func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) })
 	t.Fatalf("%v\n%s%v\nrun it alone with D2C_SEED=%d", plan, b.String(), err, failed)

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -123,7 +124,8 @@ type simStream struct {
 	index    int
 	template *simTemplate
 	deltas   []*simDelta
-	last     uint64 // end of the latest interval
+	last     uint64    // end of the latest interval
+	writers  [3]uint64 // of many, where the next delta of each starts
 	stored   simStored
 	nodes    map[uint64]*simNode
 	given    []*simSample // in the order of seq
@@ -191,7 +193,7 @@ func describeShared(s *modelStream) string {
 }
 
 // sameState compares what the oracle has with a record.
-func sameState(want *modelStream, got d2c.SharedState) error {
+func sameState(want *modelStream, got d2c.SharedState, many bool) error {
 	total, _ := want.total.(digits)
 	same := int64(want.start) == got.Start && int64(want.last) == got.Last && int64(want.emitted) == got.Emitted &&
 		want.fresh == !got.Restarted && want.marker == got.Marked && int64(total) == got.Total && len(want.gaps) == len(got.Gaps)
@@ -199,6 +201,9 @@ func sameState(want *modelStream, got d2c.SharedState) error {
 		for i, gap := range want.gaps {
 			same = same && int64(gap.start) == got.Gaps[i][0] && int64(gap.end) == got.Gaps[i][1]
 		}
+	}
+	if same && many && len(want.memory) != len(got.Memory) {
+		return fmt.Errorf("got a record that remembers %d deltas, want %d: %s", len(got.Memory), len(want.memory), describeShared(want))
 	}
 	if !same {
 		return fmt.Errorf("got (%d, %d] emitted %d total %o fresh %v marked %v gaps %v, want %s", got.Start-int64(simEpoch), got.Last-int64(simEpoch),
@@ -210,6 +215,7 @@ func sameState(want *modelStream, got d2c.SharedState) error {
 func (s *modelStream) clone() *modelStream {
 	c := *s
 	c.gaps = slices.Clone(s.gaps)
+	c.memory = maps.Clone(s.memory)
 	return &c
 }
 
@@ -260,6 +266,13 @@ func (s *sim) allowed(f *simFlight, st *simStream, view *simKnows, there *simNod
 		return []*simFold{s.fold(f, st, simFirst, nil, view, *life)}
 	case there != nil && (known == nil || known == there || !cannotFollow(st, known.state, there.state)):
 		folds = append(folds, s.fold(f, st, simContinued, there, view, *life))
+		if s.plan.many && st.lossy { // a floor that was, in a life to which the store has gone back from another
+			for _, lives := range f.lives {
+				if len(lives) > 0 {
+					folds = append(folds, s.fold(f, st, simContinued, there, view, lives[s.group(st.template.id)]))
+				}
+			}
+		}
 		if view.read == nil || st.lost <= view.readSeq {
 			return folds
 		}
@@ -294,7 +307,7 @@ func (s *sim) owns(f *simFlight, st *simStream, cached *simNode) bool {
 // fold asks the oracle.
 func (s *sim) fold(f *simFlight, st *simStream, how simHow, parent *simNode, view *simKnows, life store.Life) *simFold {
 	fold := &simFold{flight: f, how: how, parent: parent}
-	m := newModel(d2c.Config{LateWindow: s.plan.window})
+	m := newModel(s.plan.config())
 	m.began, m.gone = f.worker.began, f.gone
 	if parent != nil && how != simRestarted {
 		state := parent.state.clone()
@@ -312,11 +325,14 @@ func (s *sim) fold(f *simFlight, st *simStream, how simHow, parent *simNode, vie
 	}
 	slices.SortStableFunc(fold.points, func(a, b simAnswer) int { return cmp.Compare(a.after.time, b.after.time) })
 	points := make([]modelPoint, len(fold.points))
+	twins := map[int]int{}
 	for i := range fold.points {
 		a := &fold.points[i]
+		n := f.deltas[a.point].n
+		twins[n]++
 		state := m.streams[""]
 		marked := state != nil && state.marker
-		a.outcome = m.foldAbove(&points[i], &a.after, f.deltas[a.point], how == simRestarted, view, life)
+		a.outcome = m.foldAbove(&points[i], &a.after, f.deltas[a.point], twins[n], how == simRestarted, view, life)
 		m.result.Note(a.outcome, 1)
 		answered := a.outcome == d2c.Repeated || a.outcome == d2c.Covered
 		fold.changed = fold.changed || a.outcome.Added() || a.outcome == d2c.Forwarded && state != nil || answered && marked
@@ -324,6 +340,10 @@ func (s *sim) fold(f *simFlight, st *simStream, how simHow, parent *simNode, vie
 			a.closed = state.closed
 			if a.outcome.Added() {
 				state.print = points[i].print
+				if state.memory == nil {
+					state.memory = map[string]int64{}
+				}
+				state.memory[state.print] = 0
 			}
 		}
 	}
@@ -336,11 +356,14 @@ func (s *sim) fold(f *simFlight, st *simStream, how simHow, parent *simNode, vie
 }
 
 // foldAbove is model.fold where what ends up to a floor may have been given out: nothing begins before it.
-func (m *model) foldAbove(p *modelPoint, after *simPoint, d *simDelta, lost bool, view *simKnows, life store.Life) d2c.Outcome {
+func (m *model) foldAbove(p *modelPoint, after *simPoint, d *simDelta, twin int, lost bool, view *simKnows, life store.Life) d2c.Outcome {
 	*p = modelPoint{dp: after, start: d.start, time: d.time, kind: d.stream.template.kind}
 	if d.n >= 0 {
 		p.delta = d.stream.template.delta(d.n)
 		p.print = p.text()
+		if twin > 1 && m.cfg.Writers == d2c.WritersMany {
+			p.print += fmt.Sprint(" number ", twin)
+		}
 	}
 	floor := uint64(0)
 	if int64(d.time) > life.From {
@@ -362,6 +385,10 @@ func (m *model) foldAbove(p *modelPoint, after *simPoint, d *simDelta, lost bool
 		}
 		state.above(floor)
 		return o
+	case m.cfg.Writers == d2c.WritersMany:
+		if _, known := state.memory[p.print]; d.n >= 0 && !known && (d.time <= floor || !state.fresh && d.time <= state.start) {
+			return d2c.DroppedTooLate
+		}
 	case d.n >= 0 && d.time < state.last && floor > 0 && state.fresh:
 		was, before, sample := *after, state.clone(), state.sample
 		silent := sample != nil && sample.silent
@@ -415,13 +442,15 @@ func (s *sim) given(f *simFlight, st *simStream, e *simSample) {
 			if times == 0 {
 				continue
 			}
-			if d := st.deltas[n]; d.time > e.time || d.time <= e.start && !e.closed && (d.start != 0 || d.time < e.start) {
+			d := st.deltas[n]
+			before := d.time <= e.start && !e.closed && (d.start != 0 || d.time < e.start) && !s.plan.many
+			if d.time > e.time || before {
 				s.fail("stream %d: %v has delta %d, which ends at %d", st.index, e, n, d.time-simEpoch)
 			}
 		}
 	}
 	if last := f.worker.last[st.index]; last != nil {
-		if err := st.template.follows(last, e); err != nil && !(st.excused && errors.Is(err, errSimOverlap)) {
+		if err := st.template.follows(last, e); err != nil && !(st.excused && (s.plan.many || errors.Is(err, errSimOverlap))) {
 			s.fail("worker %d, stream %d: %w", f.w, st.index, err)
 		}
 	}
@@ -453,7 +482,7 @@ func (st *simStream) doubts(s *sim, err error) {
 }
 
 // errSimOverlap is of no concern where a worker that could not know has begun a life after the store lost one.
-var errSimOverlap = errors.New("restarts before the latest time")
+var errSimOverlap = errors.New("restarts before or at the latest time")
 
 // follows says what is wrong with two samples of which b was given out later.
 func (t *simTemplate) follows(a, b *simSample) error {
@@ -461,6 +490,8 @@ func (t *simTemplate) follows(a, b *simSample) error {
 	switch {
 	case b.time < a.time:
 		return fmt.Errorf("time falls: %v after %v", b, a)
+	case b.time/nudge == a.time/nudge && b.start > a.start && b.start >= a.time:
+		return fmt.Errorf("%w in one millisecond: %v after %v", errSimOverlap, b, a)
 	case b.time/nudge == a.time/nudge && (b.start != a.start || b.total != a.total || b.marker != a.marker):
 		return fmt.Errorf("two values at one time: %v after %v", b, a)
 	case b.start <= a.start && falls:
@@ -530,9 +561,9 @@ func (s *sim) account(st *simStream) {
 	}
 	for i, d := range st.deltas {
 		switch {
-		case d.counted && times[i] != 1:
+		case d.counted && times[i] != d.weight:
 			st.doubts(s, fmt.Errorf("stream %d: delta %d was acknowledged and is counted %d times", st.index, i, times[i]))
-		case !d.counted && times[i] > 1, !d.delivered && times[i] != 0:
+		case !d.counted && times[i] != 0 && times[i] != d.weight, !d.delivered && times[i] != 0:
 			st.doubts(s, fmt.Errorf("stream %d: delta %d is counted %d times", st.index, i, times[i]))
 		case d.delivered && times[i] == 0 && !d.refused:
 			st.doubts(s, fmt.Errorf("stream %d: nobody was told that delta %d is lost", st.index, i))

@@ -412,7 +412,7 @@ func (s *sim) exec(f *simFlight, swap *store.Swap) (result store.Result) {
 		s.stats.how[fold.how]++
 		s.log("   worker %d swaps stream %d over %v, %s: %v", f.w, st.index, there, simHowNames[fold.how], n)
 		for i, times := range st.template.counted(fold.state.total.(digits)) {
-			if times < 0 || times > 1 {
+			if times != 0 && times != st.deltas[min(i, len(st.deltas)-1)].weight {
 				s.fail("stream %d: delta %d is in the total %d times: %v", st.index, i, times, n)
 			}
 		}
@@ -472,6 +472,8 @@ func (s *sim) explain(f *simFlight, st *simStream, view *simKnows, there *simNod
 	problem := fmt.Errorf("worker %d must not change stream %d over %v", f.w, st.index, there)
 	for _, fold := range s.allowed(f, st, view, there, life) {
 		switch {
+		case swap.Record == nil && fold.how == simPutBack:
+			problem = fmt.Errorf("worker %d puts stream %d back and does not store it", f.w, st.index)
 		case swap.Record == nil && fold.changed:
 			problem = fmt.Errorf("worker %d changes stream %d and does not store it: %v from %v, which the store confirmed as %v",
 				f.w, st.index, describeShared(fold.state), fold.parent, there)
@@ -480,7 +482,7 @@ func (s *sim) explain(f *simFlight, st *simStream, view *simKnows, there *simNod
 		case fold.state == nil:
 			problem = fmt.Errorf("worker %d stores %+v of stream %d where nothing is to be stored", f.w, got, st.index)
 		default:
-			err := sameState(fold.state, got)
+			err := sameState(fold.state, got, s.plan.many)
 			if err == nil {
 				return fold, nil
 			}

@@ -51,6 +51,7 @@ func binary(t *testing.T) string {
 type collector struct {
 	*child
 	grpcEndpoint string
+	httpEndpoint string
 	telemetryURL string
 }
 
@@ -59,12 +60,12 @@ func startCollector(t *testing.T, config string, env []string, args ...string) *
 	t.Helper()
 	c := &collector{}
 	c.child = startOnFreePorts(t, 4, func(ports []int) (*child, error) {
-		c.grpcEndpoint = loopback(ports[0])
+		c.grpcEndpoint, c.httpEndpoint = loopback(ports[0]), loopback(ports[1])
 		c.telemetryURL = fmt.Sprintf("http://%s/metrics", loopback(ports[2]))
 		health := loopback(ports[3])
 		env := append(env[:len(env):len(env)],
 			"OTLP_GRPC_ENDPOINT="+c.grpcEndpoint,
-			"OTLP_HTTP_ENDPOINT="+loopback(ports[1]),
+			"OTLP_HTTP_ENDPOINT="+c.httpEndpoint,
 			"TELEMETRY_HOST=127.0.0.1",
 			fmt.Sprintf("TELEMETRY_PORT=%d", ports[2]),
 			"HEALTH_ENDPOINT="+health)

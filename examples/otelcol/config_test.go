@@ -4,11 +4,16 @@
 package otelcol
 
 import (
+	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
+
+	"sigs.k8s.io/yaml"
 )
 
 func validate(t *testing.T, args ...string) (string, error) {
@@ -60,5 +65,140 @@ func TestBadConfigsAreRefusedByName(t *testing.T) {
 				t.Errorf("refused without naming %s:\n%s", tc.mention, out)
 			}
 		})
+	}
+}
+
+// TestTiers looks at files that are made to run together. TestKubernetes and TestECS do so for theirs.
+func TestTiers(t *testing.T) {
+	for _, tiers := range [][]string{
+		{"one-node.yaml"},
+		{"prometheus.yaml"},
+		{"durable.yaml"},
+		{"shared.yaml"},
+		{"gateway.yaml", "worker.yaml"},
+		{"gateway.yaml gateway-shared.yaml", "shared.yaml"},
+		{"../fleet/gateway.yaml", "../fleet/worker.yaml"},
+		{"../fleet/gateway.yaml", "../fleet/worker.yaml ../fleet/redis.yaml"},
+	} {
+		t.Run(filepath.Base(tiers[0])+" "+filepath.Base(tiers[len(tiers)-1]), func(t *testing.T) {
+			configs := map[string]settings{}
+			for _, files := range tiers {
+				var args []string
+				for file := range strings.FieldsSeq(files) {
+					args = append(args, "--config="+file)
+				}
+				configs[files] = mergeConfig(t, nil, args)
+			}
+			checkTiers(t, configs)
+		})
+	}
+}
+
+// checkTiers looks at what the configurations of a fleet must know of each other, by their names. Workers behind gateways are told by
+// which ring a batch came, and make use of it; without gateways, and where they share their state, nothing moves.
+func checkTiers(t *testing.T, configs map[string]settings) {
+	t.Helper()
+	gateways := slices.ContainsFunc(slices.Collect(maps.Values(configs)), func(c settings) bool {
+		return len(c.components("exporters", "ring")) > 0
+	})
+	workers := 0
+	for name, config := range configs {
+		for id, d2c := range config.components("processors", "d2c") {
+			workers++
+			shared := d2c.at("state", "shared") != nil
+			want := "continue"
+			if gateways && !shared {
+				want = "restart_if_moved"
+			}
+			if gap := d2c.at("gap"); gap != want && !(gap == nil && want == "continue") {
+				t.Errorf("%s: gap of %s is %v, want %s", name, id, gap, want)
+			}
+			for id, otlp := range config.components("receivers", "otlp") {
+				if include := otlp.at("protocols", "grpc", "include_metadata"); gateways && include != true {
+					t.Errorf("%s: include_metadata of %s is %v, and gateways are in front", name, id, include)
+				}
+			}
+		}
+	}
+	if workers == 0 {
+		t.Error("there are no workers")
+	}
+}
+
+// settings are a part of a configuration.
+type settings map[string]any
+
+// at is the value at a path, nil if there is none.
+func (s settings) at(path ...string) any {
+	value := any(map[string]any(s))
+	for _, key := range path {
+		of, _ := value.(map[string]any)
+		value = of[key]
+	}
+	return value
+}
+
+// components are those of a type, by their IDs.
+func (s settings) components(class, kind string) map[string]settings {
+	found := map[string]settings{}
+	of, _ := s.at(class).(map[string]any)
+	for id, value := range of {
+		if name, _, _ := strings.Cut(id, "/"); name == kind {
+			component, _ := value.(map[string]any)
+			found[id] = component
+		}
+	}
+	return found
+}
+
+// mergeConfig reads the configurations that arguments name and merges each over those before, as a Collector does. It leaves
+// references to the environment in them as they are.
+func mergeConfig(t *testing.T, env, args []string) settings {
+	t.Helper()
+	all := map[string]any{}
+	for _, arg := range args {
+		uri, ok := strings.CutPrefix(arg, "--config=")
+		if !ok {
+			t.Fatalf("argument %q", arg)
+		}
+		var text []byte
+		switch kind, rest, _ := strings.Cut(uri, ":"); kind {
+		case "yaml":
+			text = []byte(rest)
+		case "env":
+			for _, variable := range env {
+				if value, ok := strings.CutPrefix(variable, rest+"="); ok {
+					text = []byte(value)
+				}
+			}
+		default:
+			var err error
+			if text, err = os.ReadFile(uri); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var one map[string]any
+		if err := yaml.Unmarshal(text, &one); err != nil || len(one) == 0 {
+			t.Fatalf("%s: %v, %v", arg, one, err)
+		}
+		merge(all, one)
+	}
+	return all
+}
+
+func merge(over, one map[string]any) {
+	for key, value := range one {
+		if first, rest, nested := strings.Cut(key, "::"); nested {
+			key, value = first, map[string]any{rest: value}
+		}
+		of, isMap := value.(map[string]any)
+		if !isMap {
+			over[key] = value
+			continue
+		}
+		if _, isMap := over[key].(map[string]any); !isMap {
+			over[key] = map[string]any{}
+		}
+		merge(over[key].(map[string]any), of)
 	}
 }

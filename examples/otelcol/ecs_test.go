@@ -33,7 +33,7 @@ func TestECS(t *testing.T) {
 	client := ecs.New(ecs.Options{Region: "us-east-1", HTTPClient: wire, Credentials: credentials, Retryer: aws.NopRetryer{}})
 	names := servicediscovery.New(servicediscovery.Options{Region: "us-east-1", HTTPClient: wire, Credentials: credentials, Retryer: aws.NopRetryer{}})
 
-	tasks := map[string]*ecs.RegisterTaskDefinitionInput{}
+	tasks, tiers := map[string]*ecs.RegisterTaskDefinitionInput{}, map[string]settings{}
 	for _, tier := range []string{"workers", "gateways"} {
 		file := filepath.Join("ecs", "task-"+tier+".json")
 		task := new(ecs.RegisterTaskDefinitionInput)
@@ -66,6 +66,7 @@ func TestECS(t *testing.T) {
 			env = append(env, *s.Name+"="+value)
 		}
 		checkAccepted(t, file, env, c.Command)
+		tiers[file] = mergeConfig(t, env, c.Command)
 		if mib := fmt.Sprint(*c.Memory); mib != *task.Memory {
 			t.Errorf("%s: memory_limiter goes by the container's limit, %s MiB, and the task has %s", file, mib, *task.Memory)
 		}
@@ -74,6 +75,8 @@ func TestECS(t *testing.T) {
 			t.Errorf("%s: stopTimeout is %d", file, stop)
 		}
 	}
+
+	checkTiers(t, tiers)
 
 	registry := new(servicediscovery.CreateServiceInput)
 	checkRequest(t, wire, "ecs/cloud-map-workers.json", registry, func(ctx context.Context) error {

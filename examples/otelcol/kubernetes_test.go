@@ -67,9 +67,11 @@ func TestKubernetes(t *testing.T) {
 				t.Errorf("%d autoscalers with %d metrics, want %d with %d", len(m.scalers), metrics, tc.scaled, tc.metrics)
 			}
 			m.checkReferences(t)
+			tiers := map[string]settings{}
 			for _, w := range m.workloads {
-				m.checkContainer(t, w)
+				tiers[w.String()] = m.checkContainer(t, w)
 			}
+			checkTiers(t, tiers)
 		})
 	}
 }
@@ -256,8 +258,8 @@ func hasPort(c core.Container, name string) bool {
 // redisSecret has the keys of the Secret that the README has you create.
 var redisSecret = []string{"endpoint", "password", "ca.crt"}
 
-// checkContainer looks at the pod of a workload, and has the Collector validate what it would get in there.
-func (m *manifests) checkContainer(t *testing.T, w workload) {
+// checkContainer looks at the pod of a workload, and has the Collector validate what it would get in there, which it returns.
+func (m *manifests) checkContainer(t *testing.T, w workload) settings {
 	t.Helper()
 	pod := w.template.Spec
 	if len(pod.Containers) != 1 {
@@ -332,6 +334,7 @@ func (m *manifests) checkContainer(t *testing.T, w workload) {
 		args = append(args, strings.NewReplacer(replace...).Replace(arg))
 	}
 	checkAccepted(t, w.String(), env, args)
+	return mergeConfig(t, env, args)
 }
 
 func checkSecret(name, key string) error {

@@ -4,8 +4,8 @@
 package otelcol
 
 import (
-	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -278,7 +278,8 @@ func TestGoSDK(t *testing.T) {
 		time.Sleep(25 * time.Millisecond)
 	}
 	count("rare", 2)
-	if err := provider.Shutdown(context.Background()); err != nil {
+	// Shutdown gives up what is on its way.
+	if err := errors.Join(provider.ForceFlush(t.Context()), provider.Shutdown(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	y.await(t, counted)
@@ -294,17 +295,16 @@ func TestGoSDK(t *testing.T) {
 	}
 }
 
-// TestNodeSDK has four processes of the JavaScript SDK count with one identity, as those that are forked from one do.
-func TestNodeSDK(t *testing.T) {
-	t.Parallel()
+// nodeProducer is the directory of the program for the JavaScript SDK.
+var nodeProducer = sync.OnceValues(func() (string, error) {
 	for _, tool := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
+			return "", err
 		}
 	}
 	directory := filepath.Join("build", "js")
 	if err := os.MkdirAll(directory, 0o755); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	for _, file := range []string{"package.json", "package-lock.json", "producer.mjs"} {
 		text, err := os.ReadFile(filepath.Join("testdata", "producers", "js", file))
@@ -312,13 +312,38 @@ func TestNodeSDK(t *testing.T) {
 			err = os.WriteFile(filepath.Join(directory, file), text, 0o644)
 		}
 		if err != nil {
-			t.Fatal(err)
+			return "", err
 		}
 	}
 	install := exec.Command("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
 	install.Dir = directory
 	if out, err := install.CombinedOutput(); err != nil {
-		t.Skipf("the JavaScript SDK cannot be installed here: %v: %v\n%s", install, err, out)
+		return "", fmt.Errorf("%v: %w\n%s", install, err, out)
+	}
+	return directory, nil
+})
+
+// runNode has the JavaScript SDK count, and returns what it has counted.
+func runNode(directory string, args ...string) (counted map[string]int, err error) {
+	cmd := exec.Command("node", append([]string{"producer.mjs"}, args...)...)
+	cmd.Dir = directory
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err == nil {
+		err = json.Unmarshal(out, &counted)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w\n%s", cmd, err, out)
+	}
+	return counted, nil
+}
+
+// TestNodeSDK has four processes of the JavaScript SDK count with one identity, as those that are forked from one do.
+func TestNodeSDK(t *testing.T) {
+	t.Parallel()
+	directory, err := nodeProducer()
+	if err != nil {
+		t.Skipf("the JavaScript SDK cannot be run here: %v", err)
 	}
 	worker, y := startWorker(t, "{writers: many}")
 	var mu sync.Mutex
@@ -326,16 +351,9 @@ func TestNodeSDK(t *testing.T) {
 	counted := map[string]int{}
 	for range 4 {
 		wg.Go(func() {
-			cmd := exec.Command("node", "producer.mjs", worker.http, "4")
-			cmd.Dir = directory
-			cmd.Stderr = os.Stderr
-			out, err := cmd.Output()
-			var counts map[string]int
-			if err == nil {
-				err = json.Unmarshal(out, &counts)
-			}
+			counts, err := runNode(directory, worker.http, "4")
 			if err != nil {
-				t.Errorf("%v: %v\n%s", cmd, err, out)
+				t.Error(err)
 				return
 			}
 			mu.Lock()
@@ -350,6 +368,6 @@ func TestNodeSDK(t *testing.T) {
 		return
 	}
 	y.await(t, counted)
-	checkOneLife(t, y, "hits", "rare", "took")
+	checkOneLife(t, y, "hits", "sparse", "rare", "took")
 	worker.checkOutcomes(t)
 }

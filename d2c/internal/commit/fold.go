@@ -6,7 +6,6 @@ package commit
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"github.com/deltaring/deltaring/d2c/internal/alike"
 	"github.com/deltaring/deltaring/d2c/internal/fold"
@@ -55,6 +54,10 @@ type target struct {
 	unix    uint32 // the same as Unix seconds
 	lives   fold.Lives
 	periods *Periods
+
+	remembers bool   // streams remember their deltas
+	window    uint32 // for how long, in seconds
+	late      bool   // some items need more: see arrive
 }
 
 // clockMargin is by how many seconds the clocks of gateways and workers may differ.
@@ -69,16 +72,6 @@ func (to *target) moved(s *table.Slot, b *Batch) bool {
 	}
 	counted := int64(to.unix) - int64(to.now) + int64(s.Seen)
 	return b.Route.Since == 0 || b.Route.Since/1000 > counted-clockMargin
-}
-
-// remembers reports whether streams remember their deltas.
-func (to *target) remembers() bool {
-	return to.rules.Writers == fold.WritersMany && to.rules.Identical == fold.IdenticalRepeat
-}
-
-// window is how long they do, in seconds.
-func (to *target) window() uint32 {
-	return uint32((to.rules.LateWindow + time.Second - 1) / time.Second)
 }
 
 // sort brings the items of one shard in an order in which those of a stream follow each other as their times do, and tells
@@ -127,60 +120,30 @@ func (b *Batch) begin(to *target) {
 
 // foldOne takes one item into its stream and notes its outcome.
 func (b *Batch) foldOne(to *target, it *points.Item) {
-	o := b.foldItem(to, it)
-	if s := it.Slot; s != nil {
-		s.Meta &^= table.FlagTouched
-		if o.Added() || o.Answered() {
-			s.Seen = to.now
-		}
-		if o.Added() {
-			s.Period = b.period
-		}
-	}
-	b.Note(it, o)
-}
-
-func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 	s, t := it.Slot, &b.timeline
-	if s == nil && !it.Marker {
-		if it.Interval.Time <= t.Floor {
-			return fold.DroppedTooLate
+	fresh := false
+	if s == nil || it.Marker || s.Opens(it.Kind) {
+		o, done := b.foldOdd(it)
+		if done {
+			b.Note(it, o)
+			return
 		}
-		return fold.DroppedLimit
-	}
-	if s != nil && s.Kind() != it.Kind {
-		return fold.DroppedTooLate // the kind is part of the identity; but storage may say anything, to those who forge its checksums
-	}
-	fresh := s != nil && s.Meta&table.FlagFresh != 0
-	if fresh && it.Interval.Time <= max(b.after.Time, t.Floor) {
-		return fold.DroppedTooLate
-	}
-	if it.Marker && (s == nil || fresh) {
-		if it.Interval.Time <= t.Floor {
-			return fold.DroppedTooLate
-		}
-		return fold.Forwarded // as it is: the stream has not begun, though a later point of this batch may open it
+		fresh = s.Meta&table.FlagFresh != 0
 	}
 	if !fresh {
 		to.streams.Timeline(s, t)
-	}
-	if !fresh {
-		if it.Arrived() {
-			it.Interval.Time = min(max(it.Interval.Time, t.Last+1), fold.MaxTime)
-		}
-		if to.rules.Gap == fold.GapRestartIfMoved {
-			t.Moved = to.moved(s, b)
+		if to.late {
+			b.arrive(to, it)
 		}
 	}
-	b.wasMarked = !fresh && t.Marked
+	b.wasMarked = t.Marked && !fresh
 	if b.several {
 		t.Sampled, t.Replaces = b.claimed == s, false
 	}
 	var o fold.Outcome
 	switch {
 	case it.Marker:
-		o = t.Mark(it.Interval.Time)
-		if o == fold.Forwarded {
+		if o = t.Mark(it.Interval.Time); o == fold.Forwarded {
 			b.give(it)
 		}
 	case it.Kind == table.KindSum:
@@ -190,16 +153,62 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 	default:
 		o = b.foldExponential(to, s, it, fresh)
 	}
-	if o.Added() && to.remembers() {
-		to.streams.Remember(s, b.Print(it), to.unix, to.window())
+	added := o.Added()
+	switch {
+	case added:
+		s.Seen, s.Period = to.now, b.period
+	case o.Answered():
+		s.Seen = to.now
 	}
-	if o.Added() || o == fold.Forwarded || o.Answered() && b.wasMarked {
-		s.Meta |= table.FlagChanged
-		b.claimed = s
+	meta := s.Meta &^ (table.FlagFresh | table.FlagTouched)
+	if added || o == fold.Forwarded || b.wasMarked && o.Answered() {
+		meta |= table.FlagChanged
+		if b.several {
+			b.claimed = s
+		}
 	}
-	s.Meta &^= table.FlagFresh
+	s.Meta = meta
 	to.streams.SetTimeline(s, t)
-	return o
+	if added && to.remembers {
+		to.streams.Remember(s, b.Print(it), to.unix, to.window)
+	}
+	b.Note(it, o)
+}
+
+// foldOdd says what becomes of an item without a stream or that is to open one, and of a marker, if that is known without the
+// stream.
+func (b *Batch) foldOdd(it *points.Item) (o fold.Outcome, done bool) {
+	s, t := it.Slot, &b.timeline
+	fresh := s != nil && s.Meta&table.FlagFresh != 0
+	if s != nil {
+		s.Meta &^= table.FlagTouched
+	}
+	switch {
+	case s == nil && !it.Marker && it.Interval.Time > t.Floor:
+		return fold.DroppedLimit, true
+	case s == nil && !it.Marker:
+		return fold.DroppedTooLate, true
+	case s != nil && s.Kind() != it.Kind:
+		return fold.DroppedTooLate, true // the kind is part of the identity; but storage may say anything, to those who forge its checksums
+	case fresh && it.Interval.Time <= max(b.after.Time, t.Floor):
+		return fold.DroppedTooLate, true
+	case it.Marker && (s == nil || fresh) && it.Interval.Time <= t.Floor:
+		return fold.DroppedTooLate, true
+	case it.Marker && (s == nil || fresh):
+		return fold.Forwarded, true // as it is: the stream has not begun, though a later point of this batch may open it
+	}
+	return 0, false
+}
+
+// arrive finds what few configurations need to know of an item of a known stream.
+func (b *Batch) arrive(to *target, it *points.Item) {
+	t := &b.timeline
+	if it.Arrived() {
+		it.Interval.Time = min(max(it.Interval.Time, t.Last+1), fold.MaxTime)
+	}
+	if to.rules.Gap == fold.GapRestartIfMoved {
+		t.Moved = to.moved(it.Slot, b)
+	}
 }
 
 // take folds the item into the total at hand, which becomes the delta alone if the stream is fresh.
@@ -216,7 +225,7 @@ func (b *Batch) take(to *target, v fold.Total, it *points.Item, fresh bool) fold
 		return fold.AddedFirst
 	}
 	if to.rules.Writers == fold.WritersMany {
-		if to.remembers() && to.streams.Remembers(it.Slot, b.Print(it), to.unix, to.window()) {
+		if to.remembers && to.streams.Remembers(it.Slot, b.Print(it), to.unix, to.window) {
 			return b.timeline.Answer(v)
 		}
 		return fold.FoldUnordered(&b.timeline, v, it.Interval, to.rules)

@@ -150,11 +150,17 @@ func (p *Pipeline) foldShard(b *Batch, shard int, items []int32, now uint32) {
 	if repeated {
 		sort(b, items)
 	}
-	b.foldItems(p.target(sh, now, p.lives()), items, sh.Floor)
+	to := p.target(sh, now, p.lives())
+	b.foldItems(&to, items, sh.Floor)
 }
 
-func (p *Pipeline) target(sh *table.Shard, now uint32, lives fold.Lives) *target {
-	return &target{sh, &p.Rules, now, uint32(p.Epoch.Unix() + int64(now)), lives, &p.periods}
+func (p *Pipeline) target(sh *table.Shard, now uint32, lives fold.Lives) target {
+	return target{
+		streams: sh, rules: &p.Rules, now: now, unix: uint32(p.Epoch.Unix() + int64(now)), lives: lives, periods: &p.periods,
+		remembers: p.Rules.Writers == fold.WritersMany && p.Rules.Identical == fold.IdenticalRepeat,
+		window:    uint32((p.Rules.LateWindow + time.Second - 1) / time.Second),
+		late:      p.Rules.Gap == fold.GapRestartIfMoved || p.Reading.Arrival,
+	}
 }
 
 // lives is what may have been given out of streams that are not known. A shard whose streams it is about is locked.

@@ -233,10 +233,10 @@ func (tx *Tx) mayOpen(it *points.Item, sh *table.Shard) bool {
 func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
 	to := tx.p.target(&tx.copies, tx.now, tx.lives[shard])
 	if !tx.conditional {
-		b.foldItems(to, items, floor)
+		b.foldItems(&to, items, floor)
 		return
 	}
-	b.begin(to)
+	b.begin(&to)
 	for _, i := range items {
 		it := &b.Items[i]
 		opened, filled := b.Gaps.Opened, b.Gaps.Filled
@@ -254,7 +254,7 @@ func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
 		if unknown && !it.Marker && it.Interval.Time <= tx.began {
 			b.Note(it, fold.Kept)
 		} else {
-			b.foldOne(to, it)
+			b.foldOne(&to, it)
 		}
 		b.NoteGaps(it, b.Gaps.Opened-opened, b.Gaps.Filled-filled)
 		b.after = fold.Interval{}

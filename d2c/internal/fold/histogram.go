@@ -99,16 +99,23 @@ func (h *HistogramTotal) fit() Fit {
 	if len(h.Counts) != len(h.Delta.Counts) || len(h.Bounds) != len(bounds) {
 		return OtherBounds
 	}
-	fit := SameBounds
 	for i, bound := range h.Bounds {
 		if bound != bounds[i] {
-			if !(math.Abs(bound-bounds[i]) <= rounding*max(math.Abs(bound), math.Abs(bounds[i]))) {
-				return OtherBounds
-			}
-			fit = RoundedBounds
+			return h.nearly(bounds)
 		}
 	}
-	return fit
+	return SameBounds
+}
+
+// nearly reports whether bounds, which are as many, differ from the total's by rounding.
+func (h *HistogramTotal) nearly(bounds []float64) Fit {
+	for i, bound := range h.Bounds {
+		off := math.Abs(bound - bounds[i])
+		if bound != bounds[i] && (!(off <= rounding*max(math.Abs(bound), math.Abs(bounds[i]))) || math.IsInf(off, 1)) {
+			return OtherBounds
+		}
+	}
+	return RoundedBounds
 }
 
 // addCounts adds delta, which is as long, to counts, or to the narrow ones if these are not yet there. It returns the fingerprint

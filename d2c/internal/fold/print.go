@@ -41,13 +41,14 @@ func (n Number) Print(p Interval) uint64 {
 
 func (d *Distribution) print(p Interval) uint64 {
 	return p.print() + d.Count*print2 + math.Float64bits(d.Sum)*print3 +
-		math.Float64bits(d.Min)*print4 + math.Float64bits(d.Max)*print5 + uint64(d.Rest)<<8 + uint64(d.Has)
+		(math.Float64bits(d.Min)^bits.RotateLeft64(math.Float64bits(d.Max), 29))*print4 + uint64(d.Rest)<<8 + uint64(d.Has)
 }
 
-// printFour and printOne go on for counts. Where counts are added, they are on the way: see addCounts.
+// printFour and printOne go on for counts. Where counts are added, they are on the way: see addCounts. One product for four
+// will do, as most counts are small.
 
 func printFour(h, a, b, c, d uint64) uint64 {
-	return h*print4 + (a*print0 + b*print1) + (c*print2 + d*print3)
+	return h*print4 + (a ^ bits.RotateLeft64(b, 16) ^ bits.RotateLeft64(c, 32) ^ bits.RotateLeft64(d, 48))
 }
 
 func printOne(h, a uint64) uint64 { return h*print5 + a }
@@ -69,7 +70,7 @@ func (h *Histogram) print(p Interval, counts uint64) uint64 {
 	sum := h.Distribution.print(p) + uint64(len(h.Counts))
 	// Of the bounds some will do: with others, the same numbers in the same interval do not come by chance.
 	if n := len(h.Bounds); n > 0 {
-		sum += math.Float64bits(h.Bounds[0])*print4 ^ math.Float64bits(h.Bounds[n-1])*print5
+		sum ^= math.Float64bits(h.Bounds[0]) + bits.RotateLeft64(math.Float64bits(h.Bounds[n-1]), 13)
 	}
 	return mix(sum^counts, print3)
 }

@@ -352,6 +352,20 @@ type Total interface {
 
 // Fold takes one point into a stream: the rules that are the same for every kind.
 func Fold(t *Timeline, v Total, p Interval, rules *Rules, gaps *Gaps) Outcome {
+	if p.Start == t.Last && p.Time > t.Last { // nearly all points, and with nothing else to ask
+		restart, ok := v.add(rules)
+		if !ok {
+			v.Restart()
+			t.Accept(restart, p, v.Print(p), rules, gaps)
+			return restart
+		}
+		t.Print, t.Last = ShortPrint(v.Print(p)), p.Time
+		t.emit(p.Time)
+		if t.Gaps.N > 0 || t.Gaps.Horizon > 0 {
+			t.Gaps.forget(t.Last - int64(rules.LateWindow))
+		}
+		return AddedAligned
+	}
 	print := uint64(0)
 	if p.Time <= t.Last {
 		print = v.Print(p)
@@ -395,7 +409,7 @@ func FoldUnordered(t *Timeline, v Total, p Interval, rules *Rules) Outcome {
 		t.Start = max(t.Emitted, t.Start+1)
 		t.Sampled = false
 	}
-	t.Last = max(t.Last, p.Time)
+	t.Print, t.Last = ShortPrint(v.Print(p)), max(t.Last, p.Time)
 	t.emit(p.Time)
 	return o
 }

@@ -68,6 +68,9 @@ func (b *Batch) repairBuckets(v *fold.Histogram) bool {
 	if n > 0 && math.IsInf(v.Bounds[n-1], 1) && b.repair&fold.RepairInfiniteBound != 0 {
 		n--
 		v.Bounds = v.Bounds[:n]
+		if n > 0 && math.IsInf(v.Bounds[n-1], 1) {
+			return false
+		}
 		if len(v.Counts) == n+2 { // nothing is above infinity
 			if v.Counts[n+1] != 0 {
 				return false

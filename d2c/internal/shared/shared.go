@@ -390,8 +390,8 @@ func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Sw
 		s.known = lineage{known: true, start: s.given.Start, emitted: s.given.Time}
 	}
 	lost := s.known.known && (!there || !r.continues(&s.known, k.record.Kind != table.KindSum || tx.Monotonic(n)))
-	if lost && !s.renewed && (!there || r.start == s.known.start && r.emitted < s.known.emitted) && k.unbroken(tx, n) {
-		return nil // the copy stands, on another base
+	if lost && !s.renewed && (!there || r.start == s.known.start && r.emitted < s.known.emitted) && tx.Changed(n) && k.unbroken(tx, n) {
+		return nil // the copy stands, on another base; one that has not changed would do so without being stored
 	}
 	if r.known {
 		s.after = fold.Interval{Start: max(s.after.Start, r.start), Time: max(s.after.Time, r.emitted)}

@@ -409,6 +409,9 @@ func (sh *Shard) Memory() int64 {
 // Kind returns the kind of the stream.
 func (s *Slot) Kind() Kind { return Kind(s.Meta & flagKind) }
 
+// Opens reports whether the slot is not that of an open stream of a kind.
+func (s *Slot) Opens(kind Kind) bool { return s.Meta&(flagKind|FlagFresh) != uint32(kind) }
+
 // Timeline unpacks what classification needs.
 func (sh *Shard) Timeline(s *Slot, t *fold.Timeline) {
 	t.Start, t.Last, t.Emitted, t.Print = s.start, s.last, s.last, s.print
