@@ -74,6 +74,20 @@ func TestDuplicates(t *testing.T) {
 	}
 }
 
+// Each resource of a batch is itself.
+func TestDuplicatesOfResources(t *testing.T) {
+	cfg := d2c.DefaultConfig()
+	cfg.Duplicates = d2c.DuplicatesResource
+	conv := newConverter(t, cfg)
+	if result := convert(conv, batch(labelled("one", "a", 10, nil), labelled("two", "a", 10, nil), labelled("three", "a", 10, nil))); result.Duplicates != 0 {
+		t.Errorf("%d duplicates", result.Duplicates)
+	}
+	result := convert(conv, batch(labelled("two", "a", 10, attributes{"k": ""}), labelled("three", "b", 10, attributes{"k": ""})))
+	if result.Duplicates != 1 {
+		t.Errorf("%d duplicates, want 1", result.Duplicates)
+	}
+}
+
 // Tenants have backends, or labels, of their own.
 func TestDuplicatesOfTenants(t *testing.T) {
 	cfg := d2c.DefaultConfig()
@@ -103,27 +117,5 @@ func TestDuplicatesAndExpiry(t *testing.T) {
 		if n := conv.Expire(); n != 1 {
 			t.Fatalf("%d expired", n)
 		}
-	}
-}
-
-// What it costs to look for duplicates, per stream that is opened.
-func BenchmarkOpen(b *testing.B) {
-	for _, labels := range []d2c.Duplicates{d2c.DuplicatesNone, d2c.DuplicatesService, d2c.DuplicatesResource} {
-		b.Run(labels.String(), func(b *testing.B) {
-			cfg := d2c.DefaultConfig()
-			cfg.Duplicates, cfg.MaxStreams = labels, 0
-			conv := newConverter(b, cfg)
-			md := loadBatch(loadInt)
-			b.ResetTimer()
-			for i := 0; i < b.N; i += loadPoints {
-				b.StopTimer()
-				reload(md, loadInt, i/loadPoints, 0)
-				b.StartTimer()
-				if r := convert(conv, md); r.Count(d2c.AddedFirst) != loadPoints || r.Duplicates != 0 {
-					b.Fatalf("%s, %d duplicates", describeResult(r), r.Duplicates)
-				}
-			}
-			b.ReportMetric(float64(conv.Stats().MemoryBytes)/float64(conv.Len()), "B/stream")
-		})
 	}
 }

@@ -54,3 +54,25 @@ func TestNoticesDoNotAllocate(t *testing.T) {
 		t.Errorf("told %d times", n)
 	}
 }
+
+// What it costs to look for duplicates, per stream that is opened.
+func BenchmarkOpen(b *testing.B) {
+	for _, labels := range []d2c.Duplicates{d2c.DuplicatesNone, d2c.DuplicatesService, d2c.DuplicatesResource} {
+		b.Run(labels.String(), func(b *testing.B) {
+			cfg := d2c.DefaultConfig()
+			cfg.Duplicates, cfg.MaxStreams = labels, 0
+			conv := newConverter(b, cfg)
+			md := loadBatch(loadInt)
+			b.ResetTimer()
+			for i := 0; i < b.N; i += loadPoints {
+				b.StopTimer()
+				reload(md, loadInt, i/loadPoints, 0)
+				b.StartTimer()
+				if r := convert(conv, md); r.Count(d2c.AddedFirst) != loadPoints || r.Duplicates != 0 {
+					b.Fatalf("%s, %d duplicates", describeResult(r), r.Duplicates)
+				}
+			}
+			b.ReportMetric(float64(conv.Stats().MemoryBytes)/float64(conv.Len()), "B/stream")
+		})
+	}
+}

@@ -141,6 +141,7 @@ func (inMemory) convert(conv *d2c.Converter, md pmetric.Metrics) (d2c.Result, er
 
 func playHistory(src source, open func(d2c.Config) (subject, error)) (total d2c.Result, err error) {
 	g := newHistory(src)
+	told := listen(&g.cfg)
 	s, err := open(g.cfg)
 	if err != nil {
 		return total, err
@@ -179,6 +180,9 @@ func playHistory(src source, open func(d2c.Config) (subject, error)) (total d2c.
 		want, wantResult := m.convert(in)
 		if !sameMetrics(got, want) || result.Points() != wantResult {
 			return total, g.explain(inputs, got, want, result, wantResult)
+		}
+		if err := told.check(in, result, m); err != nil {
+			return total, fmt.Errorf("%w\n%v", err, g.explain(inputs, got, want, result, wantResult))
 		}
 		if !isShared && conv.Len() != len(m.streams) {
 			return total, fmt.Errorf("%d streams, want %d", conv.Len(), len(m.streams))

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -102,6 +103,15 @@ func TestSamplesAreCut(t *testing.T) {
 	assert.Less(t, text.Len(), 2*(maxAttributes+2)*2*(maxText+10))
 	assert.True(t, strings.Contains(text.String(), strings.Repeat("ü", maxText/2)+"..."), text.String())
 	assert.Contains(t, text.String(), fmt.Sprintf(`"...":%d`, 100-maxAttributes))
+}
+
+func TestCutLeavesCharactersWhole(t *testing.T) {
+	for n := range 4 {
+		s := cut(strings.Repeat("a", n) + strings.Repeat("世", maxText))
+		assert.True(t, utf8.ValidString(s) && len(s) <= maxText+3 && len(s) > maxText-3, s)
+	}
+	whole := strings.Repeat("a", maxText)
+	assert.Equal(t, whole, cut(whole))
 }
 
 func TestAttributesHaveTheirTypes(t *testing.T) {

@@ -95,7 +95,10 @@ func TestSeries(t *testing.T) {
 
 func TestSet(t *testing.T) {
 	var s set
-	const n = 1_000_000
+	n := 1_000_000
+	if testing.Short() {
+		n /= 10
+	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	wrong, entries := 0, make([][2]uint64, n)
 	for i := range entries {
@@ -105,22 +108,24 @@ func TestSet(t *testing.T) {
 		}
 	}
 	if wrong > 1 {
-		t.Errorf("%d of a million series are taken for others", wrong)
+		t.Errorf("%d series are taken for others", wrong)
 	}
-	forgotten := 0
 	for _, e := range entries {
 		if s.add(e[0], uint32(e[1])) {
 			t.Fatal("a stream that was opened again is not another one")
 		}
+	}
+	forgotten := 0
+	for _, e := range entries {
 		if !s.add(e[0], uint32(e[1])+1) {
 			forgotten++
 		}
 	}
-	if forgotten > n/10_000 {
-		t.Errorf("%d of a million are forgotten", forgotten)
+	if forgotten > n/50 { // the last table is not full, but some of its buckets are
+		t.Errorf("%d are forgotten", forgotten)
 	}
-	t.Logf("%.1f bytes a series, %d forgotten", float64(s.memory())/n, forgotten)
-	for range 2 * n {
+	t.Logf("%.1f bytes a series, %d forgotten", float64(s.memory())/float64(n), forgotten)
+	for range n / 2 {
 		s.add(rng.Uint64(), rng.Uint32())
 	}
 	if m := s.memory(); m > 10<<20 {
