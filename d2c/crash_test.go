@@ -175,6 +175,15 @@ func newWorld(todo []action) world {
 	return world{values: stored{}, now: time.Unix(1_700_000_000, 0), models: []*model{newModel(cfg)}, given: newTimelines(), todo: todo}
 }
 
+// newManyWorld has manyHistory.
+func newManyWorld() world {
+	w := newWorld(manyHistory())
+	cfg := w.models[0].cfg
+	cfg.Writers = d2c.WritersMany
+	w.models = []*model{newModel(cfg)}
+	return w
+}
+
 // clone returns a model that can be changed.
 func (m *model) clone(now func() time.Time) *model {
 	c := newModel(m.cfg)
@@ -667,10 +676,7 @@ func TestCrashTwice(t *testing.T) {
 // A process ends anywhere, or any Put fails, and what many writers have sent is counted once nevertheless.
 func TestCrashManyWriters(t *testing.T) {
 	smallChunks(t)
-	world := newWorld(manyHistory())
-	cfg := world.models[0].cfg
-	cfg.Writers = d2c.WritersMany
-	world.models = []*model{newModel(cfg)}
+	world := newManyWorld()
 	rec, end, err := world.run(nil, again)
 	if err != nil {
 		t.Fatal(err)
