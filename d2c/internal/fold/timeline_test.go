@@ -108,3 +108,28 @@ func TestGapSetForgetsTheOldestForWantOfRoom(t *testing.T) {
 		t.Fatalf("horizon %d still there behind the window", g.Horizon)
 	}
 }
+
+// A delta that is missing is no repeat, though it may have the fingerprint of the one that was added last: one in 16 million has.
+func TestMissingWhateverItsFingerprint(t *testing.T) {
+	rules := &Rules{LateWindow: 100}
+	var gaps Gaps
+	var tl Timeline
+	tl.Open(Delta{Interval{10, 20}, 1}, rules)
+	next := Delta{Interval{30, 40}, 2}
+	tl.Accept(tl.Classify(next, rules), next, rules, &gaps)
+	for _, x := range []struct {
+		p    Delta
+		want Outcome
+	}{
+		{Delta{Interval{30, 40}, 2}, Repeated},
+		{Delta{Interval{22, 24}, 2}, AddedLate},
+		{Delta{Interval{22, 24}, 1}, AddedLate},
+		{Delta{Interval{20, 30}, 2}, AddedLate},
+		{Delta{Interval{12, 14}, 2}, Repeated}, // which nothing tells from one
+		{Delta{Interval{12, 14}, 1}, Covered},
+	} {
+		if got := tl.Classify(x.p, rules); got != x.want {
+			t.Errorf("%v: %v, want %v", x.p, got, x.want)
+		}
+	}
+}
