@@ -175,6 +175,15 @@ func newWorld(todo []action) world {
 	return world{values: stored{}, now: time.Unix(1_700_000_000, 0), models: []*model{newModel(cfg)}, given: newTimelines(), todo: todo}
 }
 
+// newManyWorld has manyHistory.
+func newManyWorld() world {
+	w := newWorld(manyHistory())
+	cfg := w.models[0].cfg
+	cfg.Writers = d2c.WritersMany
+	w.models = []*model{newModel(cfg)}
+	return w
+}
+
 // clone returns a model that can be changed.
 func (m *model) clone(now func() time.Time) *model {
 	c := newModel(m.cfg)
@@ -530,6 +539,25 @@ func expiring() string {
 	return lines(ofResource(batch(x.int(0, 1, 1))))[0].key
 }
 
+// manyHistory has streams of many writers, in two shards: what overlaps, what is twice in its request, and what is sent again.
+func manyHistory() []action {
+	sum := func(s series) point { return s.int(0, 1, 1) }
+	histogram := func(s series) point { return s.histogram(0, 1, hist(nil)) }
+	a, b, h := seriesIn(3, 0, sum), seriesIn(7, 1, sum), seriesIn(7, 0, histogram)
+	h1, h2 := hist([]float64{1, 2}, 1, 2, 3), hist([]float64{1, 2}, 0, 0, 5)
+	return []action{
+		{points: []point{a.int(10, 20, 1), a.int(10, 20, 1), a.int(10, 20, 2), b.int(10, 20, 4), h.histogram(10, 20, h1)}},
+		{points: []point{a.int(10, 30, 8), h.histogram(10, 20, h2), h.histogram(10, 20, h2)}},
+		{shards: []int{3}},
+		{points: []point{a.int(5, 15, 16), a.int(10, 20, 1), a.int(10, 20, 1), a.int(10, 20, 1), b.int(15, 25, 32)}},
+		{shards: []int{7}},
+		{points: []point{b.int(15, 25, 64), h.histogram(10, 30, h1), h.histogram(10, 20, h1)}},
+		{wait: 30 * time.Second, points: []point{a.int(10, 30, 8), a.int(10, 30, 8), b.int(15, 25, 32)}},
+		{shards: []int{3, 7}},
+		{points: []point{a.int(10, 30, 8), a.int(10, 30, 8), a.int(10, 40, 128), h.histogram(10, 20, h2)}},
+	}
+}
+
 // shortHistory is two streams of two shards, and checkpoints that alternate between both sets of chunks.
 func shortHistory() []action {
 	sum := func(s series) point { return s.int(0, 1, 1) }
@@ -643,6 +671,36 @@ func TestCrashTwice(t *testing.T) {
 		}
 	}
 	e.expect(3000)
+}
+
+// A process ends anywhere, or any Put fails, and what many writers have sent is counted once nevertheless.
+func TestCrashManyWriters(t *testing.T) {
+	smallChunks(t)
+	world := newManyWorld()
+	rec, end, err := world.run(nil, again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &explorer{t: t, want: end.models[0].totals()}
+	for n, p := range rec.puts {
+		for _, part := range sampled(e, 3, cuts(p.ops)) {
+			first := func() string { return fmt.Sprintf("crash in Put %d, of %v only %v", n, p.ops, part) }
+			next := e.play(p.crashed(part), nil, again, first)
+			for m, p := range next.puts {
+				for _, part := range sampled(e, 7, cuts(p.ops)) {
+					e.play(p.crashed(part), nil, again, func() string {
+						return fmt.Sprintf("%s, then in Put %d, of %v only %v", first(), m, p.ops, part)
+					})
+				}
+			}
+			for _, then := range []policy{again, meanwhile} {
+				e.play(world, only(n, part), then, func() string {
+					return fmt.Sprintf("error in Put %d, of %v only %v, policy %d", n, p.ops, part, then)
+				})
+			}
+		}
+	}
+	e.expect(1000)
 }
 
 // Any Put fails, whatever part of it happens, and the process lives on.

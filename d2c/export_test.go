@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/deltaring/deltaring/d2c/internal/fold"
@@ -29,14 +30,19 @@ func ReadSection(b []byte) (records int, err error) {
 	return records, r.Err
 }
 
-// Section is what records of a section say by stream, the latest of each, and the section written from the table they are put into.
-func Section(b []byte) (records map[streamid.ID]string, written []byte, err error) {
+// Section is what records of a section say by stream, the latest of each, to such writers, and the section written from the
+// table they are put into.
+func Section(b []byte, writers Writers) (records map[streamid.ID]string, written []byte, err error) {
 	records = map[streamid.ID]string{}
 	sh, rec, r := new(table.Shard), table.Record{}, table.ReadSection(b)
+	sh.SetLike(table.New(TestKey, &fold.Rules{LateWindow: math.MaxInt64, Writers: writers}))
 	for r.Next(&rec) {
 		t := &rec.Timeline
-		text := fmt.Sprintf("kind %d seen %d (%d, %d] emitted %d restarted %v marked %v gaps %v horizon %d print %x memory %v ",
-			rec.Kind, rec.Seen, t.Start, t.Last, t.Emitted, t.Restarted, t.Marked, t.Gaps.Gaps[:t.Gaps.N], t.Gaps.Horizon, t.Print, memoryOf(&rec))
+		text := fmt.Sprintf("kind %d seen %d (%d, %d] emitted %d restarted %v marked %v print %x ",
+			rec.Kind, rec.Seen, t.Start, t.Last, t.Emitted, t.Restarted, t.Marked, t.Print)
+		if writers == WritersOne {
+			text += fmt.Sprint("gaps ", t.Gaps.Gaps[:t.Gaps.N], " horizon ", t.Gaps.Horizon, " ")
+		}
 		switch rec.Kind {
 		case KindSum:
 			text += fmt.Sprint(rec.Number)
@@ -45,8 +51,11 @@ func Section(b []byte) (records map[streamid.ID]string, written []byte, err erro
 		case KindExponentialHistogram:
 			text += fmt.Sprint(rec.Exponential)
 		}
+		n := sh.Put(&rec)
+		if sh.Read(sh.Slot(n), &rec); writers == WritersMany { // who forges may have more of them than there is room for
+			text += fmt.Sprint(" memory ", memoryOf(&rec))
+		}
 		records[rec.ID] = text
-		sh.Put(&rec)
 	}
 	var w table.RecordWriter
 	for i := range sh.N {
@@ -107,7 +116,14 @@ type Remembered = table.Remembered
 
 // memoryOf is what a record remembers, the oldest first.
 func memoryOf(rec *table.Record) []Remembered {
-	memory := slices.Clone(rec.Memory)
+	at := map[uint64]uint32{} // one that was counted again when it had been forgotten may be there twice
+	for _, r := range rec.Memory {
+		at[r.Print] = max(at[r.Print], r.At)
+	}
+	var memory []Remembered
+	for print, at := range at {
+		memory = append(memory, Remembered{Print: print, At: at})
+	}
 	slices.SortFunc(memory, func(a, b Remembered) int { return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Print, b.Print)) })
 	return memory
 }

@@ -76,11 +76,14 @@ func (s *troubledStore) SetAside(ctx context.Context, id streamid.ID, record []b
 }
 
 // openTroubled returns a worker whose clock the caller moves.
-func openTroubled(t *testing.T, st *troubledStore, max int) *scriptWorker {
+func openTroubled(t *testing.T, st *troubledStore, max int, options ...func(*d2c.Config)) *scriptWorker {
 	t.Helper()
 	w := &scriptWorker{t: t, now: time.Unix(scriptEpoch-1, 0)}
 	cfg := d2c.DefaultConfig()
 	cfg.Now = func() time.Time { return w.now }
+	for _, option := range options {
+		option(&cfg)
+	}
 	conv, err := d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: st, Owner: "script", MaxOutstanding: max})
 	if err != nil {
 		t.Fatal(err)

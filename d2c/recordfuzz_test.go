@@ -99,6 +99,13 @@ func FuzzSection(f *testing.F) {
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		forEachSection(key, values[key], func(_ int, section []byte) { f.Add(section[sectionSize:]) })
 	}
+	rec, _, err := newManyWorld().run(nil, again)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, key := range slices.Sorted(maps.Keys(rec.values)) {
+		forEachSection(key, rec.values[key], func(_ int, section []byte) { f.Add(section[sectionSize:]) })
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 1<<16 {
 			return
@@ -112,21 +119,23 @@ func FuzzSection(f *testing.F) {
 		if n > most {
 			t.Errorf("%d bytes allocated, of %d bytes of input and %d records", n, len(data), records)
 		}
-		read, written, readErr := d2c.Section(data)
-		if !errors.Is(readErr, err) || len(read) > records {
-			t.Fatalf("error %v, %d streams, but before %v and %d", readErr, len(read), err, records)
-		}
-		again, _, err := d2c.Section(written)
-		if err != nil {
-			t.Fatalf("what was written cannot be read: %v\n%x", err, written)
-		}
-		if !maps.Equal(again, read) {
-			for id, want := range read {
-				if got := again[id]; got != want {
-					t.Errorf("%v\n got %s\nwant %s", id, got, want)
-				}
+		for _, writers := range []d2c.Writers{d2c.WritersOne, d2c.WritersMany} {
+			read, written, readErr := d2c.Section(data, writers)
+			if !errors.Is(readErr, err) || len(read) > records {
+				t.Fatalf("error %v, %d streams, but before %v and %d", readErr, len(read), err, records)
 			}
-			t.Fatalf("%d streams were written as %d", len(read), len(again))
+			again, _, err := d2c.Section(written, writers)
+			if err != nil {
+				t.Fatalf("what was written cannot be read: %v\n%x", err, written)
+			}
+			if !maps.Equal(again, read) {
+				for id, want := range read {
+					if got := again[id]; got != want {
+						t.Errorf("%v\n got %s\nwant %s", id, got, want)
+					}
+				}
+				t.Fatalf("%d streams were written as %d", len(read), len(again))
+			}
 		}
 	})
 }

@@ -163,6 +163,22 @@ func TestRowRepairOpens(t *testing.T) {
 	}
 }
 
+// TestRowRepairOfWhatIsDropped: what is dropped for another reason is not counted as repaired.
+func TestRowRepairOfWhatIsDropped(t *testing.T) {
+	const s = series("s")
+	h := func(start, end float64, counts ...uint64) point {
+		return s.histogram(start, end, hist([]float64{1, 2}, counts...))
+	}
+	cfg := d2c.DefaultConfig()
+	cfg.LateWindow, cfg.MaxStreams = 0, 1
+	inModes(t, cfg,
+		exchange{in: h(10, 20, 1), want: d2c.AddedFirst, out: h(10, 20, 1, 0, 0), repaired: d2c.RepairTrailingBuckets},
+		exchange{in: h(5, 10, 1), want: d2c.DroppedTooLate},
+		exchange{in: h(10, 20, 2), want: d2c.Covered, out: h(10, 20, 1, 0, 0), repaired: d2c.RepairTrailingBuckets},
+		exchange{in: series("other").int(21, 20, 1), want: d2c.DroppedLimit},
+	)
+}
+
 // TestRowRepairLeavesTheRest: what may mean one thing or another is dropped, whatever is repaired; and what is well-formed is
 // no other for that.
 func TestRowRepairLeavesTheRest(t *testing.T) {

@@ -172,18 +172,15 @@ func (t *Timeline) Classify(p Interval, print uint64, rules *Rules) Outcome {
 		}
 		return AddedOverlap
 	}
-	if ShortPrint(print) == t.Print {
-		return Repeated
-	}
-	if p.Time == t.Last {
-		return Covered
-	}
-
 	window := t.Last - int64(rules.LateWindow)
 	t.Gaps.forget(window)
 	switch {
-	case p.Start != 0 && t.Gaps.contains(p):
-		return AddedLate
+	case p.Start != 0 && p.Time < t.Last && t.Gaps.contains(p):
+		return AddedLate // whatever its fingerprint: what was added is not missing
+	case ShortPrint(print) == t.Print:
+		return Repeated
+	case p.Time == t.Last:
+		return Covered
 	case p.Time <= t.Start:
 		// A point of unknown start that ends where the stream starts may be the one that opened it.
 		if t.Restarted || p.Time < window || (p.Start == 0 && p.Time == t.Start) {

@@ -108,3 +108,29 @@ func TestGapSetForgetsTheOldestForWantOfRoom(t *testing.T) {
 		t.Fatalf("horizon %d still there behind the window", g.Horizon)
 	}
 }
+
+// A delta that is missing is no repeat, though it may have the fingerprint of the one that was added last: one in 16 million has.
+func TestMissingWhateverItsFingerprint(t *testing.T) {
+	rules := &Rules{LateWindow: 100}
+	var gaps Gaps
+	var tl Timeline
+	tl.Open(Interval{10, 20}, 1, rules)
+	next := Interval{30, 40}
+	tl.Accept(tl.Classify(next, 2, rules), next, 2, rules, &gaps)
+	for _, x := range []struct {
+		p     Interval
+		print uint64
+		want  Outcome
+	}{
+		{Interval{30, 40}, 2, Repeated},
+		{Interval{22, 24}, 2, AddedLate},
+		{Interval{22, 24}, 1, AddedLate},
+		{Interval{20, 30}, 2, AddedLate},
+		{Interval{12, 14}, 2, Repeated}, // which nothing tells from one
+		{Interval{12, 14}, 1, Covered},
+	} {
+		if got := tl.Classify(x.p, x.print, rules); got != x.want {
+			t.Errorf("%v: %v, want %v", x.p, got, x.want)
+		}
+	}
+}
