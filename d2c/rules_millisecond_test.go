@@ -14,7 +14,7 @@ import (
 )
 
 // micros is a point whose times are so many microseconds after 20 s.
-func micros(p func(start, end float64, n int) point, start, end, n int) point {
+func micros[N int | int64](p func(start, end float64, n N) point, start, end int, n N) point {
 	at := func(us int) pcommon.Timestamp { return sec(20) + pcommon.Timestamp(1000*us) }
 	return func(md pmetric.Metrics) {
 		p(0, 0, n)(md)
@@ -103,7 +103,7 @@ func TestRowOneSample(t *testing.T) {
 // millisecond.
 func TestRowOneSampleRestarts(t *testing.T) {
 	const s = series("s")
-	sum := func(start, end float64, n int) point { return s.int(start, end, int64(n)) }
+	sum := s.int
 	bounds := []float64{1, 2}
 	histogram := func(start, end float64, n int) point {
 		b := bounds[:2-n%2] // odd ones have other bounds
