@@ -20,12 +20,17 @@ const provider = new MeterProvider({ resource: resourceFromAttributes({ 'service
 const meter = provider.getMeter('forked');
 const hits = meter.createCounter('hits');
 const sparse = meter.createCounter('sparse'); // in a second, and not in the next
-const rare = meter.createCounter('rare');
+const rare = meter.createCounter('rare'); // at both ends, and by chance
 const took = meter.createHistogram('took', { unit: 's' });
 
 const counted = { hits: 0, sparse: 0, rare: 0, took: 0 };
 const begin = Date.now();
 const end = begin + seconds * 1000;
+const once = () => {
+  rare.add(1);
+  counted.rare++;
+};
+once();
 while (Date.now() < end) {
   const n = 1 + Math.floor(Math.random() * 5);
   hits.add(n);
@@ -36,11 +41,9 @@ while (Date.now() < end) {
     sparse.add(3);
     counted.sparse += 3;
   }
-  if (Math.random() < 0.02) {
-    rare.add(1);
-    counted.rare++;
-  }
+  if (Math.random() < 0.02) once();
   await new Promise((resolve) => setTimeout(resolve, 5 + Math.random() * 20));
 }
+once();
 await provider.shutdown();
 console.log(JSON.stringify(counted));
