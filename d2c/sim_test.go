@@ -365,7 +365,7 @@ func (s *sim) do(step simStep) {
 		if w := s.workers[int(step.a)%len(s.workers)]; w.busy == nil {
 			for _, st := range s.streams {
 				if cached, ok := w.conv.Cached(st.template.id); ok {
-					w.gone = max(w.gone, uint64(cached.Emitted))
+					w.gone = max(w.gone, uint64(cached.Emitted), uint64(cached.Start)+1)
 				}
 			}
 			s.now = s.now.Add(2 * simStale)

@@ -54,7 +54,7 @@ type simWorker struct {
 	lives []store.Life       // as it knows them
 	last  map[int]*simSample // by stream, since it has it in its cache
 	began uint64
-	gone  uint64 // latest time given out of what its cache has forgotten
+	gone  uint64 // from when on what its cache has forgotten may start
 }
 
 // simDelta is one delta, or a "no recorded value" marker, on its way.
