@@ -64,14 +64,15 @@ type target struct {
 const clockMargin = 30
 
 // moved reports whether the stream may have been elsewhere since it was last counted. Of one that was counted before this process
-// began, or longer ago than periods are told apart, what is known is when: if the gateway has used its ring since before, it
+// began, or longer ago than periods are told apart, what is known is when: if some gateway has used the ring since before, it
 // was here.
 func (to *target) moved(s *table.Slot, b *Batch) bool {
 	if s.Period != 0 {
 		return to.periods.Moved(s.Period, b.period)
 	}
 	counted := int64(to.unix) - int64(to.now) + int64(s.Seen)
-	return b.Route.Since == 0 || b.Route.Since/1000 > counted-clockMargin
+	began := to.periods.Began(b.period)
+	return began == 0 || began/1000 > counted-clockMargin
 }
 
 // sort brings the items of one shard in an order in which those of a stream follow each other as their times do, and tells

@@ -54,6 +54,8 @@ type Periods struct {
 	// links has, by number, zero if the period is not alive, and otherwise isAlive with the number of the period that it
 	// follows directly, if that is known.
 	links [numbers + 1]atomic.Uint32
+	// firsts has, by number, the earliest since that is known of a period.
+	firsts [numbers + 1]atomic.Int64
 
 	mu      sync.Mutex
 	made    uint64   // periods so far: number says which number the n-th has
@@ -110,6 +112,9 @@ func (p *Periods) Moved(then, now uint8) bool {
 	a, b := p.links[then].Load(), p.links[now].Load()
 	return a == 0 || b == 0 || then != now && uint8(a) != now && uint8(b) != then
 }
+
+// Began returns when a period did, in Unix milliseconds, as far as any gateway has said; zero of none.
+func (p *Periods) Began(n uint8) int64 { return p.firsts[n].Load() }
 
 // Due reports whether numbers are about to run out, so that Sweep is to be called at the next occasion. Sweeping costs a visit to
 // every stream: a sender that makes up rings must not decide how often that is. While there are no numbers all has moved.
@@ -225,6 +230,9 @@ func (p *Periods) link() {
 			link |= uint32(number(p.periods[i-1].nth))
 		}
 		links[number(q.nth)] = link
+	}
+	for i := range p.periods {
+		p.firsts[number(p.periods[i].nth)].Store(p.periods[i].first)
 	}
 	for n, link := range links {
 		if p.links[n].Load() != link {
