@@ -170,7 +170,7 @@ func (b *Batch) foldOne(to *target, it *points.Item) {
 	}
 	s.Meta = meta
 	to.streams.SetTimeline(s, t)
-	if added && to.remembers {
+	if fresh && added && to.remembers {
 		to.streams.Remember(s, b.Print(it), to.unix, to.window)
 	}
 	b.Note(it, o)
@@ -226,7 +226,13 @@ func (b *Batch) take(to *target, v fold.Total, it *points.Item, fresh bool) fold
 		return fold.AddedFirst
 	}
 	if to.rules.Writers == fold.WritersMany {
-		if to.remembers && to.streams.Remembers(it.Slot, b.Print(it), to.unix, to.window) {
+		if b.timeline.Before(it.Interval) {
+			if to.remembers && to.streams.Remembers(it.Slot, b.Print(it), to.unix, to.window) {
+				return b.timeline.Answer(v)
+			}
+			return fold.DroppedTooLate
+		}
+		if to.remembers && to.streams.Remember(it.Slot, b.Print(it), to.unix, to.window) {
 			return b.timeline.Answer(v)
 		}
 		return fold.FoldUnordered(&b.timeline, v, it.Interval, to.rules)

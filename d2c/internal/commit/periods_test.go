@@ -470,3 +470,19 @@ func BenchmarkPeriods(b *testing.B) {
 		}
 	})
 }
+
+// A period began when the first of its gateways says, whoever is heard first.
+func TestPeriodsBegan(t *testing.T) {
+	var p commit.Periods
+	rolled := points.Route{ID: 1, Epoch: 7, Since: 5000}
+	n := p.Of(rolled)
+	if began := p.Began(n); began != 5000 {
+		t.Fatalf("began at %d", began)
+	}
+	if again := p.Of(points.Route{ID: 1, Epoch: 7, Since: 1000}); again != n || p.Began(n) != 1000 {
+		t.Fatalf("period %d, not %d, began at %d", again, n, p.Began(n))
+	}
+	if p.Began(0) != 0 {
+		t.Fatal("the period of none has begun")
+	}
+}

@@ -394,11 +394,11 @@ func Fold(t *Timeline, v Total, p Interval, rules *Rules, gaps *Gaps) Outcome {
 	return o
 }
 
+// Before reports whether a point of many writers is from a life before, in which it may have been counted.
+func (t *Timeline) Before(p Interval) bool { return p.Time <= t.Floor || t.Restarted && p.Time <= t.Start }
+
 // FoldUnordered takes one point of many writers into a stream, whatever its interval.
 func FoldUnordered(t *Timeline, v Total, p Interval, rules *Rules) Outcome {
-	if p.Time <= t.Floor || t.Restarted && p.Time <= t.Start {
-		return DroppedTooLate // of a life before, in which it may have been counted
-	}
 	o := AddedUnordered
 	if restart, ok := v.add(rules); !ok {
 		o = restart

@@ -4,6 +4,7 @@
 package points
 
 import (
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -39,7 +40,7 @@ type Batch struct {
 	owned      []uint64       // bucket counts of points that were repaired
 	spare      int            // bucket counts that samples which are not the last of their streams may still have
 
-	twins  map[twin]uint64 // how many there were of each
+	twins  []twin // by fingerprint: open addressing, half full at most
 	staged stage
 	direct bool // what points get is written to them at once
 
@@ -217,32 +218,45 @@ func (b *Batch) Identify(md pmetric.Metrics, tenant streamid.Tenant, r *Reading,
 // tellApart gives points of the batch that are identical, of one stream, fingerprints of their own: the first has the same in
 // every batch, so has the second, and so on. So of identical points as many are new as there are more than in a batch before.
 func (b *Batch) tellApart() {
-	if b.twins == nil {
-		b.twins = map[twin]uint64{}
-	}
 	b.prints = slices.Grow(b.prints[:0], len(b.outcomes))[:len(b.outcomes)]
+	size := 16
+	for size < 2*len(b.Items) {
+		size *= 2
+	}
+	b.twins = slices.Grow(b.twins[:0], size)[:size]
+	clear(b.twins)
 	for i := range b.Items {
 		it := &b.Items[i]
-		t := twin{it.ID, b.DeltaPrint(it)}
-		n := b.twins[t]
-		b.twins[t] = n + 1
-		if n > 0 {
-			t.print = fold.MixPrint(t.print, n)
+		print := b.DeltaPrint(it)
+		b.prints[it.position] = print
+		at := fold.MixPrint(print^twinKey, it.ID.Lo^it.ID.Hi)
+		for ; ; at++ {
+			t := &b.twins[at&uint64(size-1)]
+			if t.n == 0 {
+				t.first, t.print = int32(i), print
+			} else if t.print != print || b.Items[t.first].ID != it.ID {
+				continue
+			}
+			if t.n > 0 {
+				b.prints[it.position] = fold.MixPrint(print, uint64(t.n))
+			}
+			t.n++
+			break
 		}
-		b.prints[it.position] = t.print
 	}
-	if len(b.twins) > maxScratch {
+	if size > maxScratch {
 		b.twins = nil
-		return
 	}
-	clear(b.twins)
 }
 
-// twin is what identical points of a stream have in common.
+// twin is where identical points of a stream are counted: the place of the first in Items, and how many there are.
 type twin struct {
-	id    streamid.ID
-	print uint64
+	print    uint64
+	first, n int32
 }
+
+// twinKey is secret, so that nobody can choose points that meet in one place.
+var twinKey = rand.Uint64()
 
 // pointsOf returns the number of points of a metric.
 func pointsOf(m pmetric.Metric) int {

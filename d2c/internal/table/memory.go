@@ -38,8 +38,8 @@ func (sh *Shard) Remembers(s *Slot, print uint64, now, age uint32) bool {
 		return false
 	}
 	w := sh.blocks.block(ref - 1)
-	slots := w[memorySlots]
-	for _, table := range [2][]uint32{w[headerMemory:][:slots*wordsPerSlot], w[headerMemory+slots*wordsPerSlot:][:slots*wordsPerSlot]} {
+	n := w[memorySlots] * wordsPerSlot
+	for _, table := range [2][]uint32{w[headerMemory:][:n], w[headerMemory+n:][:n]} {
 		if at, found := seek(table, print); found && within(table[at+2], now, age) {
 			return true
 		}
@@ -47,8 +47,9 @@ func (sh *Shard) Remembers(s *Slot, print uint64, now, age uint32) bool {
 	return false
 }
 
-// Remember notes that a delta was counted now. What was counted more than age seconds before may be forgotten.
-func (sh *Shard) Remember(s *Slot, print uint64, now, age uint32) {
+// Remember notes that a delta was counted now, and reports whether one with this fingerprint was, no more than age seconds before:
+// then it notes nothing. What was counted longer ago may be forgotten.
+func (sh *Shard) Remember(s *Slot, print uint64, now, age uint32) (known bool) {
 	ref := sh.memory(s)
 	if ref == 0 {
 		ref = sh.allocMemory(minMemory, now)
@@ -58,20 +59,32 @@ func (sh *Shard) Remember(s *Slot, print uint64, now, age uint32) {
 	if now > w[memorySince] && now-w[memorySince] > age {
 		turn(w, now)
 	}
-	if (w[memoryUsed]+1)*4 > w[memorySlots]*3 {
-		if w[memorySlots] < MaxMemory {
-			w = sh.growMemory(s, ref, now, age)
-		} else {
-			turn(w, now)
+	n := w[memorySlots] * wordsPerSlot
+	first := w[headerMemory:][:n]
+	at, found := seek(first, print)
+	if found && within(first[at+2], now, age) {
+		return true
+	}
+	if second := w[headerMemory+n:][:n]; w[memoryBefore] > 0 {
+		if at, found := seek(second, print); found && within(second[at+2], now, age) {
+			return true
 		}
 	}
-	first := w[headerMemory:][:w[memorySlots]*wordsPerSlot]
-	at, found := seek(first, print)
 	if !found {
+		if (w[memoryUsed]+1)*4 > w[memorySlots]*3 {
+			if w[memorySlots] < MaxMemory {
+				w = sh.growMemory(s, ref, now, age)
+			} else {
+				turn(w, now)
+			}
+			first = w[headerMemory:][:w[memorySlots]*wordsPerSlot]
+			at, _ = seek(first, print)
+		}
 		put64(first[at:], print)
 		w[memoryUsed]++
 	}
 	first[at+2] = now
+	return false
 }
 
 func within(then, now, age uint32) bool { return now <= then || now-then <= age }
