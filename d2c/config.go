@@ -113,6 +113,10 @@ type Config struct {
 	MissingTime MissingTime
 	// Repair has the kinds of malformed deltas that are repaired. Others are dropped and counted.
 	Repair Repairs
+	// EmitZero gives out one more sample of monotonic sums and of histograms where a life begins, of value zero: at its start, or
+	// just before its first sample. A backend that tells lives apart by samples alone sees the first delta so. See Zeros in the package
+	// comment. It is not for backends that make zeros themselves from start timestamps.
+	EmitZero bool
 	// LateWindow is how far behind a stream's last accepted time a missing delta is still recognised as missing and
 	// added. Zero remembers no gaps: every delta that ends before the last accepted time is dropped.
 	LateWindow time.Duration
@@ -190,6 +194,7 @@ func (c Config) apply(p *commit.Pipeline) {
 	}
 	p.Rules = fold.Rules{
 		Gap: c.Gap, Overlap: c.Overlap, LateWindow: c.LateWindow, Writers: c.Writers, Identical: c.Identical, Repair: c.Repair,
+		EmitZero: c.EmitZero,
 	}
 	p.Table = table.New(newKey(), &p.Rules)
 	p.Reading = points.Reading{

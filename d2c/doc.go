@@ -65,6 +65,17 @@
 // left out, and their points removed, where all of these together would be much larger than the batch that came in: so what a
 // batch turns into is bounded by what it holds, and one latest sample of each stream that it touches.
 //
+// # Zeros
+//
+// A backend that knows a series by its samples alone does not see what the first of them says: increase() and rate() are about what
+// comes after it. With [Config.EmitZero] each life of a monotonic sum or a histogram, after first as after a restart, begins
+// with one more sample of value zero, under the life's start and just before the first sample: at the start, if that is in a later
+// millisecond than what was given out before (or may have been, before this process began or of streams that have expired) and in an earlier one than the first sample;
+// else one millisecond before that, if that is free in the same way and not before the start; else there is none. A start that is
+// unknown is put where the zero is. A repeat of the life's only delta gives out the zero again, because the first export may have
+// failed; if it has not, a backend that takes samples only in order refuses that zero. It is off by default, and not for backends
+// that make zeros themselves from start timestamps: Prometheus with created-timestamp-zero-ingestion, Mimir.
+//
 // # Durable state
 //
 // [New] keeps the state in memory. [OpenDurable] keeps it in a store.Storage too: a batch is folded onto copies of its streams, what has

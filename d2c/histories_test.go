@@ -55,6 +55,7 @@ func newHistory(src source) *history {
 		Now:        func() time.Time { return clock },
 
 		MissingTime: pick(src, d2c.MissingTimeDrop, d2c.MissingTimeArrival),
+		EmitZero:    one(src, 2),
 		Repair:      pick(src, d2c.RepairAll, d2c.RepairAll, 0, d2c.Repairs(src.n(d2c.RepairAll+1))),
 	}
 	if one(src, 4) {

@@ -27,7 +27,10 @@ type sample struct {
 	start, time uint64
 	value       string
 	size        float64 // what must not fall; NaN if it may
+	before      string  // the sample before this one under its start, if that was the first: a retry may give both out once more
 }
+
+func (s sample) text() string { return fmt.Sprint(s.start, s.time/nudge) }
 
 func newTimelines() timelines { return timelines{} }
 
@@ -74,6 +77,8 @@ func (ts timelines) follow(md pmetric.Metrics) error {
 		last, ok := ts[g.key]
 		switch {
 		case !ok:
+		case g.size == 0 && last.before == g.text():
+			continue
 		case g.time < last.time:
 			return fmt.Errorf("%s: time falls from %d to %d", g.key, last.time, g.time)
 		case g.time/nudge == last.time/nudge && (g.value != last.value || g.start != last.start):
@@ -89,6 +94,12 @@ func (ts timelines) follow(md pmetric.Metrics) error {
 		}
 		if g.start == 0 || g.value == "marker" && !ok {
 			continue // a marker without a stream is passed on as it came
+		}
+		switch {
+		case last.size == 0 && last.start == g.start && last.time < g.time && (last.before == "" || last.before == last.text()):
+			g.before = last.text()
+		case last.time/nudge == g.time/nudge:
+			g.before = last.before
 		}
 		ts[g.key] = g.sample
 	}

@@ -22,7 +22,10 @@ type model struct {
 	began   uint64 // when the process did
 	gone    uint64 // latest time given out of any stream that was forgotten
 	streams map[string]*modelStream
-	result  d2c.Result // of the batch being converted
+
+	// In the batch being converted: the times of markers of streams that are not known.
+	forwarded map[string]uint64
+	result    d2c.Result // of the batch being converted
 }
 
 // modelStream is the state of one stream. Times are nanoseconds, intervals (start, end].
@@ -37,6 +40,8 @@ type modelStream struct {
 	seen                 int64      // Unix seconds
 	print                string     // of the delta that was added last
 	memory               map[string]int64
+
+	zero zeroPlace // where that of the life is, as long as its first sample is the latest
 
 	// In the batch being converted: the point with the latest sample, and whether the latest time was given out in it.
 	sample  *modelPoint
@@ -76,7 +81,9 @@ type modelPoint struct {
 	outcome     d2c.Outcome // set early if the point is malformed
 	repaired    d2c.Repairs
 	arrived     bool
+	mayFall     bool
 	print       string // interval and contents
+	zero        *modelZero
 }
 
 // dataPoint is what the three kinds of points have in common.
@@ -128,7 +135,7 @@ func newModel(cfg d2c.Config) *model {
 func (m *model) convert(md pmetric.Metrics) (pmetric.Metrics, d2c.Result) {
 	out := pmetric.NewMetrics()
 	md.CopyTo(out)
-	m.result = d2c.Result{}
+	m.result, m.forwarded = d2c.Result{}, map[string]uint64{}
 	for _, s := range m.streams {
 		s.sample, s.claimed = nil, false
 	}
@@ -159,7 +166,11 @@ func (m *model) convert(md pmetric.Metrics) (pmetric.Metrics, d2c.Result) {
 		if !p.outcome.Dropped() {
 			m.result.NoteRepairs(p.repaired)
 		}
+		if p.zero != nil {
+			m.result.Zeros++
+		}
 	}
+	putZeros(out, points)
 	removeDropped(out, points)
 	return out, m.result
 }
@@ -217,6 +228,7 @@ func (m *model) deltaPoints(metric pmetric.Metric) (points []*modelPoint) {
 	case pmetric.MetricTypeSum:
 		for _, dp := range metric.Sum().DataPoints().All() {
 			p := m.newPoint(dp, d2c.KindSum)
+			p.mayFall = !metric.Sum().IsMonotonic()
 			if p.outcome == d2c.Passed && !dp.Flags().NoRecordedValue() {
 				p.delta, p.outcome = readNumber(dp, metric.Sum().IsMonotonic())
 				p.print = p.text()
@@ -318,6 +330,7 @@ func (m *model) fold(p *modelPoint) d2c.Outcome {
 
 func (m *model) forward(s *modelStream, p *modelPoint) d2c.Outcome {
 	if s == nil {
+		m.forwarded[p.key] = p.time
 		return d2c.Forwarded
 	}
 	if p.time <= s.last {
@@ -346,6 +359,7 @@ func (m *model) first(p *modelPoint) d2c.Outcome {
 	s.total = p.delta.opening()
 	m.streams[p.key] = s
 	s.emit(p)
+	m.beginWithZero(s, p, m.latestBefore(p), s.start == p.time)
 	return d2c.AddedFirst
 }
 
@@ -377,6 +391,7 @@ func (m *model) unordered(s *modelStream, p *modelPoint) d2c.Outcome {
 		return m.answer(s, p, d2c.Repeated)
 	}
 	total, outcome := s.total.plus(p.delta)
+	before := s.emitted
 	if outcome == d2c.Passed {
 		outcome = d2c.AddedUnordered
 		p.noteRounding(s.total, p.delta)
@@ -387,6 +402,9 @@ func (m *model) unordered(s *modelStream, p *modelPoint) d2c.Outcome {
 	}
 	s.total, s.last, s.seen = total, max(s.last, p.time), m.now()
 	s.emit(p)
+	if outcome.Restarted() {
+		m.beginWithZero(s, p, before, false)
+	}
 	return outcome
 }
 
@@ -410,6 +428,9 @@ func (m *model) answer(s *modelStream, p *modelPoint, o d2c.Outcome) d2c.Outcome
 		p.silent = true // it is in the batch already
 	default:
 		s.sample = p
+		if o == d2c.Repeated && p.print == s.print {
+			s.giveZero(p)
+		}
 	}
 	p.dp.SetStartTimestamp(pcommon.Timestamp(s.start))
 	p.dp.SetTimestamp(pcommon.Timestamp(s.emitted))
@@ -500,7 +521,9 @@ func (m *model) add(s *modelStream, p *modelPoint, delta amount, outcome d2c.Out
 		s.gaps = left
 	}
 	if opened != nil {
-		m.result.GapOpened += time.Duration(opened.end - opened.start)
+		if m.result.GapOpened += time.Duration(opened.end - opened.start); m.result.GapOpened < 0 {
+			m.result.GapOpened = 1<<63 - 1 // several of centuries
+		}
 		s.gaps = append(s.gaps, *opened)
 		slices.SortFunc(s.gaps, func(a, b interval) int { return cmp.Compare(a.start, b.start) })
 	}
@@ -535,7 +558,9 @@ func (m *model) restart(s *modelStream, p *modelPoint, outcome d2c.Outcome) d2c.
 	s.claimed = false
 	s.gaps, s.horizon = nil, 0
 	s.seen = m.now()
+	before := s.emitted
 	s.emit(p)
+	m.beginWithZero(s, p, before, false)
 	return outcome
 }
 
@@ -560,6 +585,7 @@ func (s *modelStream) stamp(p *modelPoint) {
 // claim finds the time for p: its own if that is in a later millisecond than everything emitted so far; else that of the sample
 // of this batch whose place it takes, or the next millisecond.
 func (s *modelStream) claim(at uint64, p *modelPoint) {
+	was := s.emitted
 	switch {
 	case s.emitted == 0 || at/nudge > s.emitted/nudge:
 		s.emitted = at
@@ -570,6 +596,9 @@ func (s *modelStream) claim(at uint64, p *modelPoint) {
 		}
 	default:
 		s.emitted += nudge
+	}
+	if !s.claimed || s.emitted/nudge != was/nudge {
+		s.zero = noZero
 	}
 	s.claimed, s.sample = true, p
 }

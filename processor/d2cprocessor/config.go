@@ -45,6 +45,12 @@ type Config struct {
 	// delta that ends before its stream does is dropped. A millisecond at least. Default 5m.
 	LateWindow time.Duration `mapstructure:"late_window"`
 
+	// EmitZero begins each life of a monotonic sum or a histogram with one more sample of value zero, at its start or just before its
+	// first sample: without it a backend that goes by samples alone does not count a counter's first delta, nor the first after a
+	// restart. Not for backends that make zeros from start timestamps: Prometheus with created-timestamp-zero-ingestion, Mimir. Default
+	// false.
+	EmitZero bool `mapstructure:"emit_zero"`
+
 	// MetadataKeys are the client metadata (request headers) that tell tenants apart: their values are part of the identity of every
 	// stream in a batch, so that tenants who send the same streams never see each other's totals. Several values count in their
 	// order; a header that is missing is not an empty one. Receivers need include_metadata: true, and what comes before this processor
@@ -167,5 +173,6 @@ func (c *Config) converter() d2c.Config {
 		MaxBuckets: c.MaxBuckets,
 		MaxStale:   c.MaxStale,
 		Seed:       c.Seed,
+		EmitZero:   c.EmitZero,
 	}
 }

@@ -12,6 +12,7 @@
 //	    gap: continue            # continue | restart
 //	    overlap: add             # add | drop | interpolate
 //	    late_window: 5m
+//	    emit_zero: false         # a zero before the first sample of each life
 //	    metadata_keys: []        # headers that tell tenants apart
 //	    seed: 0                  # of the identities of streams
 //	    state:

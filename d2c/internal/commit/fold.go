@@ -21,6 +21,9 @@ type Batch struct {
 	timeline    fold.Timeline
 	wasMarked   bool          // the stream at hand, before the item
 	latest      *points.Item  // that has got a sample
+	forwarded   *table.Slot   // that is fresh, and of whose stream a marker has been passed on in this batch
+	unseen      *points.Item  // that began a life which has got a zero and no sample yet
+	zeroed      *table.Slot   // of the stream whose latest life has got a zero in this batch
 	claimed     *table.Slot   // of the stream whose latest time was given out in this batch
 	after       fold.Interval // start and latest time of what the stream at hand has lost, zero if it continues
 	sum         fold.SumTotal
@@ -96,7 +99,9 @@ func (b *Batch) foldItems(to *target, items []int32, floor int64) {
 }
 
 // begin is for the items of another shard.
-func (b *Batch) begin() { b.latest, b.claimed = nil, nil }
+func (b *Batch) begin() {
+	b.latest, b.claimed, b.forwarded, b.unseen, b.zeroed = nil, nil, nil, nil, nil
+}
 
 // foldOne takes one item into its stream and notes its outcome.
 func (b *Batch) foldOne(to *target, it *points.Item) {
@@ -130,16 +135,20 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 		if it.Interval.Time <= t.Floor {
 			return fold.DroppedTooLate
 		}
+		b.forwarded, t.Forwarded = s, it.Interval.Time
 		return fold.Forwarded // as it is: the stream has not begun, though a later point of this batch may open it
 	}
 	if !fresh {
 		to.streams.Timeline(s, t)
+	} else if b.forwarded != s {
+		t.Forwarded = 0
 	}
 	if it.Arrived() && !fresh {
 		it.Interval.Time = min(max(it.Interval.Time, t.Last+1), fold.MaxTime)
 	}
 	b.wasMarked = !fresh && t.Marked
 	t.Sampled, t.Replaces = b.claimed == s, false
+	t.Zeros = to.rules.EmitZero && (it.Kind != table.KindSum || it.Monotonic())
 	var o fold.Outcome
 	switch {
 	case it.Marker:
@@ -154,6 +163,9 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 	default:
 		o = b.foldExponential(to, s, it, fresh)
 	}
+	if t.Zeros {
+		b.giveZero(it, o)
+	}
 	if o.Added() && to.remembers() {
 		to.streams.Remember(s, it.Print, to.unix, to.window())
 	}
@@ -166,8 +178,45 @@ func (b *Batch) foldItem(to *target, it *points.Item) fold.Outcome {
 	return o
 }
 
-// take folds the item into the total at hand, which becomes the delta alone if the stream is fresh.
+// giveZero gives out the zero with which the item begins a life, or began it: of a delta that comes again, and is the only one of
+// its life, the first export may have failed. Each life gets one in a batch.
+func (b *Batch) giveZero(it *points.Item, o fold.Outcome) {
+	s, t := it.Slot, &b.timeline
+	begins := o == fold.AddedFirst || o.Restarted()
+	if begins {
+		b.zeroed = nil
+	}
+	if t.Zero == fold.NoZero || !begins && (o != fold.Repeated || it.Delta().Print != t.Print || it.Withheld() || b.zeroed == s) {
+		return
+	}
+	b.zeroed = s
+	if it.Withheld() {
+		b.unseen = it
+	}
+	z := points.Zero{Start: t.Start, Time: t.ZeroTime()}
+	switch it.Kind {
+	case table.KindSum:
+		z.Double = b.sum.Double
+	case table.KindHistogram:
+		z.HasSum = b.histogram.Has&fold.HasSum != 0
+	default:
+		z.HasSum, z.Scale, z.Threshold = b.exponential.Has&fold.HasSum != 0, b.exponential.Scale, b.exponential.ZeroThreshold
+	}
+	b.AddZero(it, z)
+}
+
+// take folds the item into the total at hand. A life that ends before any sample of it was given out needs no zero.
 func (b *Batch) take(to *target, v fold.Total, it *points.Item, fresh bool) fold.Outcome {
+	o := b.takeInto(to, v, it, fresh)
+	if b.unseen != nil && b.unseen.Slot == it.Slot && o.Restarted() {
+		b.DropZero(b.unseen)
+		b.unseen = nil
+	}
+	return o
+}
+
+// takeInto folds the item into the total at hand, which becomes the delta alone if the stream is fresh.
+func (b *Batch) takeInto(to *target, v fold.Total, it *points.Item, fresh bool) fold.Outcome {
 	if fresh {
 		v.Restart()
 		if b.after.Time != 0 {
@@ -201,6 +250,7 @@ func (b *Batch) give(it *points.Item) {
 		b.Supersede(b.latest)
 	}
 	b.latest = it
+	b.unseen = nil
 	b.Stamp(it, &b.timeline)
 }
 

@@ -119,6 +119,8 @@ type Rules struct {
 	Writers    Writers
 	Identical  Identical
 	Repair     Repairs
+	// EmitZero has a life begin with a zero.
+	EmitZero bool
 }
 
 // Gaps is the time that points have left uncovered, and the part of such time that later ones have covered after all.
@@ -141,7 +143,12 @@ type Timeline struct {
 	Print uint32
 	// Sampled says that the sample at Emitted is of this batch, so that the next may take its place; Replaces that it does.
 	Sampled, Replaces bool
-	Gaps              GapSet
+	// Zeros has lives of the stream begin with a zero; Zero is that of the life whose only sample is the one at Emitted.
+	Zeros bool
+	Zero  Zero
+	// Forwarded is the latest time of a "no recorded value" point that was passed on just before the stream opens.
+	Forwarded int64
+	Gaps      GapSet
 }
 
 // Delta is what classification knows of a point.
@@ -223,19 +230,21 @@ func (t *Timeline) Open(p Delta, rules *Rules) {
 	t.Start, t.Last, t.Emitted, t.Print = p.Start, p.Time, p.Time, p.Print
 	t.Restarted, t.Marked = false, false
 	t.Gaps.N, t.Gaps.Horizon = 0, 0
+	unknown := false
 	switch {
 	case p.Start == 0:
 		// The data model's "reset at an unknown start": start and time are the same.
-		t.Start = p.Time
+		t.Start, unknown = p.Time, true
 	case t.Lives.cut(p.Interval):
 		// So here, lest a lower value comes under a start of before.
-		if t.Start = p.Time; rules.Writers == WritersOne {
+		if t.Start, unknown = p.Time, true; rules.Writers == WritersOne {
 			t.close(p.Start, rules)
 		}
 	}
 	if t.Start < t.Floor {
 		t.Start, t.Restarted = t.Floor, true
 	}
+	t.place(max(t.Floor, t.Forwarded, t.Lives.before(p.Time)), unknown)
 }
 
 // close leaves the start where it is. What is missing from before t may still come, and is late then.
@@ -248,7 +257,7 @@ func (t *Timeline) close(before int64, rules *Rules) {
 
 // Accept moves the timeline on after p was added with outcome o, and counts gaps.
 func (t *Timeline) Accept(o Outcome, p Delta, rules *Rules, gaps *Gaps) {
-	at := p.Time
+	at, before := p.Time, t.Emitted
 	if o == AddedLate || o == AddedBeforeFirst {
 		at = 0 // behind what was given out: the next free time
 	}
@@ -284,6 +293,9 @@ func (t *Timeline) Accept(o Outcome, p Delta, rules *Rules, gaps *Gaps) {
 	}
 	t.Last = max(t.Last, p.Time)
 	t.emit(at)
+	if o.Restarted() {
+		t.place(before, false)
+	}
 	t.Gaps.forget(t.Last - int64(rules.LateWindow))
 }
 
@@ -319,6 +331,9 @@ func (t *Timeline) emit(at int64) {
 	}
 	t.Emitted = at
 	t.Marked = false
+	if !t.Replaces {
+		t.Zero = NoZero
+	}
 }
 
 // repeat returns to the latest sample. If that was a "no recorded value" point the value needs a time of its own.
@@ -391,8 +406,12 @@ func FoldUnordered(t *Timeline, v Total, p Delta, rules *Rules) Outcome {
 		t.Start = max(t.Emitted, t.Start+1)
 		t.Sampled = false
 	}
+	before := t.Emitted
 	t.Print, t.Last = p.Print, max(t.Last, p.Time)
 	t.emit(p.Time)
+	if o.Restarted() {
+		t.place(before, false)
+	}
 	return o
 }
 

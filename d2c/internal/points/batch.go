@@ -37,6 +37,8 @@ type Batch struct {
 	spare      int      // bucket counts that samples which are not the last of their streams may still have
 
 	twins  map[twin]uint64 // how many there were of each
+	zeros  []Zero
+	begun  []int32 // the items that have zeros, where there are any
 	staged stage
 	direct bool // what points get is written to them at once
 
@@ -60,6 +62,8 @@ type Result struct {
 	Gaps fold.Gaps
 	// Stored is set if the store has confirmed what the batch came to; Outstanding if the batch goes out before it has.
 	Stored, Outstanding bool
+	// Zeros is the number of samples of value zero besides those of the points.
+	Zeros uint64
 }
 
 // Item is one well-formed point on its way.
@@ -72,6 +76,7 @@ type Item struct {
 	Number   int32 // of Slot, where that is a copy
 	point    int32 // in numbers, histograms or exponentials
 	position int32 // in outcomes
+	zero     int32 // in zeros, +1
 	Kind     table.Kind
 	Double   bool
 	Marker   bool // "no recorded value"
@@ -116,6 +121,7 @@ func (b *Batch) Reset() {
 	b.deltas, b.metrics, b.outcomes = b.deltas[:0], b.metrics[:0], b.outcomes[:0]
 	b.Dropped, b.direct, b.spare, b.Route = false, true, 0, 0
 	b.Result = Result{}
+	b.zeros, b.begun = b.zeros[:0], b.begun[:0]
 	if cap(b.owned) > maxScratch {
 		b.owned = nil
 	}
@@ -233,7 +239,8 @@ func (b *Batch) Emit(md pmetric.Metrics) {
 	for _, m := range b.metrics {
 		setCumulative(m)
 	}
-	if b.Dropped {
+	b.findZeros()
+	if b.Dropped || len(b.begun) > 0 {
 		b.remove(md)
 	}
 }
@@ -450,6 +457,9 @@ func removed(o outcome) bool { return o&withheld != 0 || o.Dropped() || o == fol
 // Outcome is what was noted of an item.
 func (b *Batch) Outcome(it *Item) fold.Outcome { return b.outcomes[it.position] &^ withheld }
 
+// Withheld reports whether it is without a sample.
+func (it *Item) Withheld() bool { return it.flags&flagWithheld != 0 }
+
 // Withhold leaves the item without a sample, and removes its point: another sample of the batch says as much.
 func (b *Batch) Withhold(it *Item) { it.flags |= flagWithheld }
 
@@ -545,12 +555,12 @@ func (b *Batch) setTimes(it *Item, sample fold.Interval) {
 	}
 }
 
-// remove deletes the dropped points and what they leave empty. It meets metrics and points in the order identify met them.
+// remove deletes the dropped points and what they leave empty, and puts zeros in. It meets metrics and points in the order identify met them.
 func (b *Batch) remove(md pmetric.Metrics) {
-	metrics, points := b.deltas, b.outcomes
+	metrics, position := b.deltas, int32(0)
 	dropped := func() bool {
-		o := points[0]
-		points = points[1:]
+		o := b.outcomes[position]
+		position++
 		return removed(o)
 	}
 	md.ResourceMetrics().RemoveIf(func(rm pmetric.ResourceMetrics) bool {
@@ -562,6 +572,10 @@ func (b *Batch) remove(md pmetric.Metrics) {
 			ms.RemoveIf(func(m pmetric.Metric) bool {
 				delta := metrics[0]
 				metrics = metrics[1:]
+				if delta && b.beginning(m, position) {
+					position = b.putZeros(m, position)
+					return false
+				}
 				return delta && removePoints(m, dropped)
 			})
 			return before > 0 && ms.Len() == 0

@@ -57,6 +57,7 @@ func (b *Batch) Undo(it *Item) {
 	b.Gaps.Opened -= gaps[0]
 	b.Gaps.Filled -= gaps[1]
 	it.flags &^= flagWithheld
+	it.zero = 0
 	b.staged.samples[it.position] = fold.Interval{}
 }
 
@@ -68,7 +69,7 @@ func (b *Batch) Restart() {
 			b.Undo(it)
 			b.outcomes[it.position] = 0
 		}
-		it.Slot, it.flags = nil, it.flags&(flagMonotonic|flagArrived|flagRelaid)
+		it.Slot, it.flags, it.zero = nil, it.flags&(flagMonotonic|flagArrived|flagRelaid), 0
 	}
 }
 

@@ -18,7 +18,8 @@ import (
 // The state of streams outside the table, version 1. Numbers are little-endian or, where named so, varints; those that are
 // signed are so in zigzag.
 //
-//	record   id 16, flags 1, fingerprint of the latest delta 3, seen (Unix seconds), start and last, [aside], [memory], value
+//	record   id 16, flags 1, fingerprint of the latest delta 3, seen (Unix seconds), start and last, [zero 1: where that of the
+//	         life is], [aside], [memory], value
 //	         (the three times signed varints: by how much more than that of the record before in the section, or than zero)
 //	aside    emitted 8, horizon 8, number of gaps 1, gaps of 16 each (start, end)
 //	memory   n varint, n times the fingerprint of a delta 8, when it was counted 4 (Unix seconds)
@@ -39,7 +40,7 @@ const (
 	recordMarked    = 1 << 4
 	recordAside     = 1 << 5
 	recordMemory    = 1 << 6
-	recordKnown     = 1<<7 - 1
+	recordZero      = 1 << 7
 )
 
 // recordHeader is the size of what all records begin with, maxRecordSum more than that of any sum without an aside.
@@ -87,6 +88,10 @@ func (w *RecordWriter) Add(sh *Shard, s *Slot, epoch int64) {
 			flags |= recordMemory
 		}
 	}
+	zero := byte(s.print >> fold.PrintBits)
+	if zero != 0 {
+		flags |= recordZero
+	}
 	seen := max(epoch+int64(s.Seen), 0)
 	n := len(w.Records)
 	b := slices.Grow(w.Records, maxRecordSum)[:n+maxRecordSum]
@@ -98,12 +103,15 @@ func (w *RecordWriter) Add(sh *Shard, s *Slot, epoch int64) {
 	n += putVarint(b[n:], s.start-w.start)
 	n += putVarint(b[n:], s.last-w.last)
 	w.seen, w.start, w.last = seen, s.start, s.last
-	if flags&(flagKind|recordAside|recordDouble) == 0 { // nearly all records
+	if flags&(flagKind|recordAside|recordDouble|recordZero) == 0 { // nearly all records
 		n += putVarint(b[n:], int64(s.value))
 		w.Records = b[:n]
 		return
 	}
 	b = b[:n]
+	if zero != 0 {
+		b = append(b, zero)
+	}
 	if flags&recordAside != 0 {
 		var t fold.Timeline
 		sh.Timeline(s, &t)
@@ -284,6 +292,11 @@ func (r *RecordReader) Next(rec *Record) bool {
 	*t = fold.Timeline{
 		Start: r.start, Last: r.last, Emitted: r.last, Print: print, Restarted: flags&recordRestarted != 0, Marked: flags&recordMarked != 0,
 	}
+	if flags&recordZero != 0 {
+		if t.Zero = fold.Zero(r.byte()); t.Zero == fold.NoZero || t.Zero > fold.ZeroJustBefore {
+			r.fail()
+		}
+	}
 	if flags&recordAside != 0 {
 		r.aside(t)
 	}
@@ -302,7 +315,10 @@ func (r *RecordReader) Next(rec *Record) bool {
 		}
 	}
 	// The start of a restart may be after last, but not after what was emitted.
-	if flags&^recordKnown != 0 || t.Start < 0 || t.Start > t.Emitted || t.Last <= 0 || t.Last > fold.MaxTime || t.Emitted < t.Last {
+	if t.Start < 0 || t.Start > t.Emitted || t.Last <= 0 || t.Last > fold.MaxTime || t.Emitted < t.Last {
+		r.fail()
+	}
+	if at := t.ZeroTime(); t.Zero != fold.NoZero && (at <= 0 || at < t.Start) {
 		r.fail()
 	}
 	rec.Kind = Kind(flags & flagKind)

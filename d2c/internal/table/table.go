@@ -139,7 +139,7 @@ type Slot struct {
 	Seen uint32
 	// Meta has the flags in its low byte and above them the number of the aside, +1.
 	Meta uint32
-	// print is the fingerprint of the delta that was counted last.
+	// print is the fingerprint of the delta that was counted last, and above it where the life's zero is.
 	print uint32
 	// Period is that of the route by which the stream was counted last, zero if unknown.
 	Period uint8
@@ -156,6 +156,8 @@ const (
 	FlagChanged   = 1 << 7 // changed by this group of batches; of no meaning in memory
 
 	asideShift = 8
+
+	printMask = 1<<fold.PrintBits - 1
 )
 
 // Shard is a part of the table under one lock.
@@ -400,7 +402,8 @@ func (s *Slot) Kind() Kind { return Kind(s.Meta & flagKind) }
 
 // Timeline unpacks what classification needs.
 func (sh *Shard) Timeline(s *Slot, t *fold.Timeline) {
-	t.Start, t.Last, t.Emitted, t.Print = s.start, s.last, s.last, s.print
+	t.Start, t.Last, t.Emitted, t.Print = s.start, s.last, s.last, s.print&printMask
+	t.Zero = fold.Zero(s.print >> fold.PrintBits)
 	t.Restarted = s.Meta&FlagRestarted != 0
 	t.Marked = s.Meta&flagMarked != 0
 	if i := s.Meta >> asideShift; i != 0 {
@@ -420,7 +423,7 @@ func (sh *Shard) Emitted(s *Slot) int64 {
 
 // SetTimeline packs it again.
 func (sh *Shard) SetTimeline(s *Slot, t *fold.Timeline) {
-	s.start, s.last, s.print = t.Start, t.Last, t.Print
+	s.start, s.last, s.print = t.Start, t.Last, t.Print|uint32(t.Zero)<<fold.PrintBits
 	s.Meta &^= FlagRestarted | flagMarked
 	if t.Restarted {
 		s.Meta |= FlagRestarted
