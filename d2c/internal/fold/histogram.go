@@ -94,7 +94,7 @@ func (h *HistogramTotal) fit() Fit {
 	fit := SameBounds
 	for i, bound := range h.Bounds {
 		if bound != bounds[i] {
-			if !(math.Abs(bound-bounds[i]) <= rounding*max(math.Abs(bound), math.Abs(bounds[i]))) {
+			if off := math.Abs(bound - bounds[i]); !Finite(off) || !(off <= rounding*max(math.Abs(bound), math.Abs(bounds[i]))) {
 				return OtherBounds
 			}
 			fit = RoundedBounds
