@@ -117,6 +117,9 @@ type Config struct {
 	// just before its first sample. A backend that tells lives apart by samples alone sees the first delta so. See Zeros in the package
 	// comment. It is not for backends that make zeros themselves from start timestamps.
 	EmitZero bool
+	// ReemitInterval lets Reemit give out streams again of which nothing has come for that long. It costs memory for who the streams are:
+	// at most 160 bytes for a stream with five attributes of 12 bytes. Zero is off, a second the least.
+	ReemitInterval time.Duration
 	// LateWindow is how far behind a stream's last accepted time a missing delta is still recognised as missing and
 	// added. Zero remembers no gaps: every delta that ends before the last accepted time is dropped.
 	LateWindow time.Duration
@@ -169,6 +172,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("d2c: MissingTime: unknown policy %d", c.MissingTime)
 	case c.Repair&^RepairAll != 0:
 		return fmt.Errorf("d2c: Repair: unknown kinds %b", c.Repair&^RepairAll)
+	case c.ReemitInterval != 0 && c.ReemitInterval < time.Second:
+		return fmt.Errorf("d2c: ReemitInterval: must be 0 or a second at least, got %v", c.ReemitInterval)
 	case c.LateWindow < 0:
 		return fmt.Errorf("d2c: LateWindow: must not be negative, got %v", c.LateWindow)
 	case c.MaxStreams < 0:
@@ -204,4 +209,7 @@ func (c Config) apply(p *commit.Pipeline) {
 	p.MaxStreams, p.MaxStale = c.MaxStreams, c.MaxStale
 	p.Time, p.Began = c.Now, c.Now()
 	p.Epoch = p.Began
+	if c.ReemitInterval > 0 {
+		p.NameStreams()
+	}
 }

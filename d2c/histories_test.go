@@ -56,7 +56,9 @@ func newHistory(src source) *history {
 
 		MissingTime: pick(src, d2c.MissingTimeDrop, d2c.MissingTimeArrival),
 		EmitZero:    one(src, 2),
-		Repair:      pick(src, d2c.RepairAll, d2c.RepairAll, 0, d2c.Repairs(src.n(d2c.RepairAll+1))),
+
+		ReemitInterval: pick(src, 0, time.Second, 2*time.Second),
+		Repair:         pick(src, d2c.RepairAll, d2c.RepairAll, 0, d2c.Repairs(src.n(d2c.RepairAll+1))),
 	}
 	if one(src, 4) {
 		g.cfg.Writers, g.cfg.Gap, g.cfg.Overlap = d2c.WritersMany, d2c.GapContinue, d2c.OverlapAdd

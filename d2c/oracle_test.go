@@ -41,7 +41,8 @@ type modelStream struct {
 	print                string     // of the delta that was added last
 	memory               map[string]int64
 
-	zero zeroPlace // where that of the life is, as long as its first sample is the latest
+	named bool      // who it is, is known, since this process has counted it
+	zero  zeroPlace // where that of the life is, as long as its first sample is the latest
 
 	// In the batch being converted: the point with the latest sample, and whether the latest time was given out in it.
 	sample  *modelPoint
@@ -154,6 +155,9 @@ func (m *model) convert(md pmetric.Metrics) (pmetric.Metrics, d2c.Result) {
 	for _, p := range inTime {
 		if p.outcome == d2c.Passed {
 			p.outcome = m.fold(p)
+			if s := m.streams[p.key]; s != nil && !p.outcome.Dropped() {
+				s.named = true
+			}
 			if s := m.streams[p.key]; s != nil && p.outcome.Added() {
 				s.print = p.print
 				if s.memory == nil {

@@ -11,12 +11,15 @@ import (
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/points"
 	"github.com/deltaring/deltaring/d2c/internal/table"
+	"github.com/deltaring/deltaring/streamid"
 )
 
 // Batch is the working memory of one Convert: the points of a batch, and the totals of the stream at hand.
 type Batch struct {
 	points.Batch
 	ticket ticket
+	tenant []streamid.TenantKey // whose the batch is
+	naming table.Naming
 
 	timeline    fold.Timeline
 	wasMarked   bool          // the stream at hand, before the item
@@ -37,6 +40,7 @@ const maxScratch = 1 << 12
 // Reset lets go of the batch's data.
 func (b *Batch) Reset() {
 	b.Batch.Reset()
+	b.tenant = nil
 	counts := b.histogram.Counts
 	if cap(counts) > maxScratch {
 		counts = nil
@@ -105,6 +109,10 @@ func (b *Batch) begin() {
 
 // foldOne takes one item into its stream and notes its outcome.
 func (b *Batch) foldOne(to *target, it *points.Item) {
+	if it.Again() {
+		b.foldAgain(to, it)
+		return
+	}
 	o := b.foldItem(to, it)
 	if s := it.Slot; s != nil {
 		s.Meta &^= table.FlagTouched

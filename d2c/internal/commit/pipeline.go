@@ -81,7 +81,7 @@ func (p *Pipeline) put(b *Batch) {
 // the batch came, zero if none; tenant is whose it is.
 func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route uint64, tenant []streamid.TenantKey) (points.Result, error) {
 	b := p.get()
-	b.Route = route
+	b.Route, b.tenant = route, tenant
 	at := p.Time()
 	b.Identify(md, p.Reading.Seed.Tenant(tenant...), &p.Reading, at)
 	b.GroupBy(p.Table)
@@ -120,7 +120,7 @@ func (p *Pipeline) foldShard(b *Batch, shard int, items []int32, now uint32) {
 			markers = true // may follow the point that opens its stream
 			continue
 		}
-		if it.Slot = sh.Find(it.ID); it.Slot == nil && it.Interval.Time > sh.Floor && p.reserve() {
+		if it.Slot = sh.Find(it.ID); it.Slot == nil && !it.Again() && it.Interval.Time > sh.Floor && p.reserve() {
 			if it.Slot = sh.Add(it.ID, it.Kind); it.Slot == nil {
 				p.Live.Add(-1)
 			}
@@ -139,6 +139,9 @@ func (p *Pipeline) foldShard(b *Batch, shard int, items []int32, now uint32) {
 		sort(b, items)
 	}
 	b.foldItems(p.target(sh, now, p.lives()), items, sh.Floor)
+	if sh.Names() {
+		b.nameItems(p.Table, sh, items)
+	}
 }
 
 func (p *Pipeline) target(sh *table.Shard, now uint32, lives fold.Lives) *target {

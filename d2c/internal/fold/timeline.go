@@ -343,6 +343,12 @@ func (t *Timeline) repeat() {
 	}
 }
 
+// Again has the latest sample given out once more, at a time, or just after the latest.
+func (t *Timeline) Again(at int64) {
+	t.Sampled = false
+	t.emit(min(at, MaxTime))
+}
+
 // Mark forwards a "no recorded value" point at the given time, or says that the stream has spoken since.
 func (t *Timeline) Mark(at int64) Outcome {
 	if at <= t.Last {

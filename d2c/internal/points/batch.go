@@ -36,9 +36,16 @@ type Batch struct {
 	owned      []uint64 // bucket counts of points that were repaired
 	spare      int      // bucket counts that samples which are not the last of their streams may still have
 
-	twins  map[twin]uint64 // how many there were of each
-	zeros  []Zero
-	begun  []int32 // the items that have zeros, where there are any
+	twins map[twin]uint64 // how many there were of each
+	zeros []Zero
+	begun []int32 // the items that have zeros, where there are any
+
+	// Where the points are from, for who names streams: see Reading.Names.
+	sources []table.Source
+	from    []int32 // by item, in sources
+	names   bool
+
+	again  []Again // by item, of a batch without points
 	staged stage
 	direct bool // what points get is written to them at once
 
@@ -98,6 +105,7 @@ const (
 	flagBounds  // the sample has other bounds than the point
 	flagArrived // its time is that of its arrival
 	flagRelaid  // its bounds are not those of the point as it came
+	flagAgain   // there is no point: the stream's latest sample is to be given out once more
 )
 
 // Monotonic reports whether the point is of a stream that must not fall.
@@ -122,6 +130,9 @@ func (b *Batch) Reset() {
 	b.Dropped, b.direct, b.spare, b.Route = false, true, 0, 0
 	b.Result = Result{}
 	b.zeros, b.begun = b.zeros[:0], b.begun[:0]
+	clear(b.sources)
+	clear(b.again)
+	b.sources, b.from, b.again = b.sources[:0], b.from[:0], b.again[:0]
 	if cap(b.owned) > maxScratch {
 		b.owned = nil
 	}
@@ -138,12 +149,14 @@ type Reading struct {
 	Arrival bool
 	// Multiset has identical points of a batch told apart.
 	Multiset bool
+	// Names has batches say where points are from.
+	Names bool
 }
 
 // Identify finds the tenant's stream of every delta point and sets malformed points aside. It changes nothing in md. now is the time.
 func (b *Batch) Identify(md pmetric.Metrics, tenant streamid.Tenant, r *Reading, now time.Time) {
 	b.maxBuckets, b.repair, b.direct, b.spare = r.MaxBuckets, r.Repair, true, spareAtFirst
-	b.arrival = 0
+	b.arrival, b.names = 0, r.Names
 	if r.Arrival {
 		b.arrival = now.UnixNano()
 	}
@@ -173,6 +186,9 @@ func (b *Batch) Identify(md pmetric.Metrics, tenant streamid.Tenant, r *Reading,
 					}
 					if !scopeKnown {
 						scope, scopeKnown = resource.Scope(sm.Scope()), true
+					}
+					if b.names {
+						b.sources = append(b.sources, table.Source{Resource: rm, Scope: sm, Metric: m})
 					}
 					b.identifyMetric(m, scope.Metric(m))
 				}
@@ -393,6 +409,9 @@ func (b *Batch) identified(it *Item, id streamid.ID) {
 	to.position = int32(len(b.outcomes))
 	to.Kind, to.Double, to.Marker, to.Repaired, to.flags = it.Kind, it.Double, it.Marker, it.Repaired, it.flags
 	b.outcomes = append(b.outcomes, 0)
+	if b.names {
+		b.from = append(b.from, int32(len(b.sources)-1))
+	}
 }
 
 // GroupBy sorts the items by the shards of t, keeping their order otherwise.

@@ -69,7 +69,7 @@ func (b *Batch) Restart() {
 			b.Undo(it)
 			b.outcomes[it.position] = 0
 		}
-		it.Slot, it.flags, it.zero = nil, it.flags&(flagMonotonic|flagArrived|flagRelaid), 0
+		it.Slot, it.flags, it.zero = nil, it.flags&(flagMonotonic|flagArrived|flagRelaid|flagAgain), 0
 	}
 }
 
