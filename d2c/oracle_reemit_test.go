@@ -44,7 +44,7 @@ func (m *model) reemit() (given []string) {
 
 // reemitted is reemit of the real thing; it also shows each batch to see.
 func reemitted(conv *d2c.Converter, see func(pmetric.Metrics) error) (given []string, err error) {
-	n, err := conv.Reemit(context.Background(), time.Time{}, func(_ context.Context, md pmetric.Metrics) error {
+	n, err := conv.Reemit(context.Background(), nil, func(_ context.Context, md pmetric.Metrics) error {
 		forEachMetric(md, func(rm pmetric.ResourceMetrics, sm pmetric.ScopeMetrics, m pmetric.Metric) {
 			prefix := metricKey(rm.Resource(), sm.Scope(), m)
 			for _, p := range deltaPoints(m) {

@@ -19,17 +19,21 @@ import (
 //
 // A sample is given out when its time is stored, as those of Convert are; so what Convert gives out next of the stream is later.
 // It is for the caller to keep the order: what Convert has given out of a stream must be where give brings samples to before they
-// are, and the other way round. No call of Convert may be under way, and where its batches are on their way since some
-// time, since leaves out the streams that were counted since. It may be zero.
+// are, and the other way round. So Reemit calls hold before each batch, and release once give has returned: in between no call of Convert
+// may be under way. Where what earlier ones have given out is still on its way, hold returns when the oldest of these calls
+// began, and streams that were counted since are left out; else a time of zero. hold may be nil.
 //
 // Who a stream is, is known from its latest delta, and not stored: after a restart a stream waits for its next delta. With shared
 // state each worker gives out what it has counted; of those that have counted a stream the first gives it out, the
 // others learn so from the store and leave it to whoever counts it next. While the store fails no stream is given out again.
 // A stream whose latest sample is a "no recorded value" point is not.
 func (c *Converter) Reemit(
-	ctx context.Context, since time.Time, give func(ctx context.Context, md pmetric.Metrics) error,
+	ctx context.Context, hold func() (since time.Time, release func()), give func(ctx context.Context, md pmetric.Metrics) error,
 ) (n int, err error) {
-	return c.pipeline.Reemit(ctx, c.reemit, since, func(tenant []streamid.TenantKey, md pmetric.Metrics) error {
+	if hold == nil {
+		hold = func() (time.Time, func()) { return time.Time{}, func() {} }
+	}
+	return c.pipeline.Reemit(ctx, c.reemit, hold, func(tenant []streamid.TenantKey, md pmetric.Metrics) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

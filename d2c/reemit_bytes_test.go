@@ -53,7 +53,7 @@ func TestBytesPerStreamGivenOutAgain(t *testing.T) {
 		}
 		if interval > 0 {
 			now = now.Add(time.Minute)
-			n, err := conv.Reemit(context.Background(), time.Time{}, func(context.Context, pmetric.Metrics) error { return nil })
+			n, err := conv.Reemit(context.Background(), nil, func(context.Context, pmetric.Metrics) error { return nil })
 			if n != streams || err != nil {
 				t.Fatal(n, err)
 			}
@@ -121,7 +121,7 @@ func TestNamesAreGivenBack(t *testing.T) {
 	}
 	now += 20
 	seen := map[string]bool{}
-	n, err := conv.Reemit(context.Background(), time.Time{}, func(_ context.Context, md pmetric.Metrics) error {
+	n, err := conv.Reemit(context.Background(), nil, func(_ context.Context, md pmetric.Metrics) error {
 		for _, l := range lines(md) {
 			seen[l.key] = true
 		}
@@ -156,7 +156,7 @@ func TestReemitInBatches(t *testing.T) {
 		}
 		now = 1020
 		refused, calls := errors.New("refused"), 0
-		n, err := conv.Reemit(context.Background(), time.Time{}, func(_ context.Context, md pmetric.Metrics) error {
+		n, err := conv.Reemit(context.Background(), nil, func(_ context.Context, md pmetric.Metrics) error {
 			if calls++; md.DataPointCount() > 1000 {
 				t.Errorf("%s: %d points in a batch", mode, md.DataPointCount())
 			}

@@ -39,7 +39,7 @@ func giveOut(t *testing.T, conv *d2c.Converter, md pmetric.Metrics) []line {
 func givenAgain(t *testing.T, conv *d2c.Converter, since time.Time) (md pmetric.Metrics) {
 	t.Helper()
 	md = pmetric.NewMetrics()
-	n, err := conv.Reemit(context.Background(), since, func(_ context.Context, some pmetric.Metrics) error {
+	n, err := conv.Reemit(context.Background(), func() (time.Time, func()) { return since, func() {} }, func(_ context.Context, some pmetric.Metrics) error {
 		some.ResourceMetrics().MoveAndAppendTo(md.ResourceMetrics())
 		return nil
 	})
@@ -151,7 +151,7 @@ func TestReemitIdentity(t *testing.T) {
 		}
 		now = 1040
 		seen := map[string]string{}
-		n, err := conv.Reemit(context.Background(), time.Time{}, func(ctx context.Context, md pmetric.Metrics) error {
+		n, err := conv.Reemit(context.Background(), nil, func(ctx context.Context, md pmetric.Metrics) error {
 			who := fmt.Sprint(d2c.TenantOf(ctx))
 			if seen[who] != "" {
 				return errors.New("a tenant twice")
@@ -247,7 +247,7 @@ func TestReemitLeavesAloneWhatIsCounted(t *testing.T) {
 	<-storage.arrived
 	again, done := pmetric.NewMetrics(), make(chan error, 1)
 	go func() {
-		_, err := conv.Reemit(context.Background(), time.Time{}, func(_ context.Context, md pmetric.Metrics) error {
+		_, err := conv.Reemit(context.Background(), nil, func(_ context.Context, md pmetric.Metrics) error {
 			md.MoveTo(again)
 			return nil
 		})

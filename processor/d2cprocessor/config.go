@@ -51,6 +51,11 @@ type Config struct {
 	// false.
 	EmitZero bool `mapstructure:"emit_zero"`
 
+	// ReemitInterval gives out again the latest sample of a stream of which nothing has come for that long, and so on until max_stale, so
+	// that rate() of a counter that is seldom counted has its points: choose a fourth of the shortest range of such queries. A second at
+	// least; zero is off. It costs up to 160 bytes for a stream with five attributes of 12 bytes. Default 0.
+	ReemitInterval time.Duration `mapstructure:"reemit_interval"`
+
 	// MetadataKeys are the client metadata (request headers) that tell tenants apart: their values are part of the identity of every
 	// stream in a batch, so that tenants who send the same streams never see each other's totals. Several values count in their
 	// order; a header that is missing is not an empty one. Receivers need include_metadata: true, and what comes before this processor
@@ -139,6 +144,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("gap: unknown %v", c.Gap)
 	case c.Overlap > d2c.OverlapInterpolate:
 		return fmt.Errorf("overlap: unknown %v", c.Overlap)
+	case c.ReemitInterval != 0 && c.ReemitInterval < time.Second:
+		return fmt.Errorf("reemit_interval: must be 0 or a second at least, got %v; is there a unit missing?", c.ReemitInterval)
 	case c.LateWindow < 0:
 		return fmt.Errorf("late_window: must not be negative, got %v", c.LateWindow)
 	case c.LateWindow != 0 && c.LateWindow < time.Millisecond:
@@ -174,5 +181,7 @@ func (c *Config) converter() d2c.Config {
 		MaxStale:   c.MaxStale,
 		Seed:       c.Seed,
 		EmitZero:   c.EmitZero,
+
+		ReemitInterval: c.ReemitInterval,
 	}
 }

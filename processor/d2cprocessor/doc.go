@@ -13,6 +13,7 @@
 //	    overlap: add             # add | drop | interpolate
 //	    late_window: 5m
 //	    emit_zero: false         # a zero before the first sample of each life
+//	    reemit_interval: 0s      # give quiet streams out again
 //	    metadata_keys: []        # headers that tell tenants apart
 //	    seed: 0                  # of the identities of streams
 //	    state:

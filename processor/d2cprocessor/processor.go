@@ -34,6 +34,8 @@ type d2cProcessor struct {
 	logger    *zap.Logger
 	sweeper   *sweeper // nil until started, and if streams are kept for ever
 
+	reemitter *reemitter // nil unless quiet streams are given out again
+
 	closeExtension func(context.Context) error // nil unless it is open
 	missed         atomic.Uint64               // of Stats, as far as it was told
 }
@@ -62,6 +64,15 @@ func newProcessor(set processor.Settings, cfg *Config) (*d2cProcessor, error) {
 	return p, err
 }
 
+// convert has no stream given out again meanwhile.
+func (p *d2cProcessor) convert(ctx context.Context, md pmetric.Metrics) (d2c.Result, error) {
+	if p.reemitter != nil {
+		p.reemitter.converting.RLock()
+		defer p.reemitter.converting.RUnlock()
+	}
+	return p.conv.Convert(ctx, md)
+}
+
 // process is the one path a batch takes.
 func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric.Metrics, error) {
 	hadSome := md.ResourceMetrics().Len() > 0
@@ -75,7 +86,7 @@ func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric
 	} else if len(p.tenants) > 0 {
 		p.events.nobodys()
 	}
-	result, err := p.conv.Convert(ctx, md)
+	result, err := p.convert(ctx, md)
 	if err != nil {
 		// Not permanent: whoever sent the batch is to try again. The batch has not changed.
 		p.telemetry.recordRefused(ctx, md.DataPointCount())
@@ -114,6 +125,9 @@ func (p *d2cProcessor) start(ctx context.Context, host component.Host) error {
 	if p.cfg.MaxStale > 0 {
 		p.sweeper = startSweeper(sweepInterval(p.cfg.MaxStale), p.sweep)
 	}
+	if p.reemitter != nil {
+		p.reemitter.start()
+	}
 	p.logger.Info("converting delta metrics to cumulative",
 		zap.String("state", where),
 		zap.Stringer("gap", p.cfg.Gap),
@@ -131,8 +145,11 @@ func (p *d2cProcessor) start(ctx context.Context, host component.Host) error {
 func (p *d2cProcessor) shutdown(ctx context.Context) error {
 	p.telemetry.shutdown()
 	var err error
+	if p.reemitter != nil {
+		err = p.reemitter.shutdown(ctx)
+	}
 	if p.sweeper != nil {
-		err = p.sweeper.shutdown(ctx)
+		err = errors.Join(err, p.sweeper.shutdown(ctx))
 	}
 	return errors.Join(err, p.closeState(ctx))
 }

@@ -28,15 +28,19 @@ func (p *Pipeline) NameStreams() {
 	p.Reading.Names = true
 }
 
-// Reemit gives out again what has been quiet for an interval, but for streams that were counted since a time unless that is zero. It
+// Reemit gives out again what has been quiet for an interval, but for streams that were counted since the time that hold returns,
+// unless that is zero. It calls hold before it looks for a batch of them, and release once that is given out. It
 // stops at an error of give, or of the Keeper, and returns how many samples give has taken.
 func (p *Pipeline) Reemit(
-	ctx context.Context, interval time.Duration, since time.Time, give func(tenant []streamid.TenantKey, md pmetric.Metrics) error,
+	ctx context.Context, interval time.Duration, hold func() (since time.Time, release func()), give func(tenant []streamid.TenantKey, md pmetric.Metrics) error,
 ) (n int, err error) {
 	if !p.Reading.Names {
 		return 0, nil
 	}
-	for shard, number := 0, 0; shard < table.ShardCount; {
+	shard, number := 0, 0
+	some := func() (int, error) {
+		since, release := hold()
+		defer release()
 		b := p.get()
 		at := p.Time()
 		for shard < table.ShardCount && len(b.Items) < maxAgain {
@@ -46,13 +50,17 @@ func (p *Pipeline) Reemit(
 		}
 		if len(b.Items) == 0 {
 			p.put(b)
-			break
+			return 0, nil
 		}
 		given, mine, err := p.again(ctx, b, p.seconds(at), give)
-		if n += given; mine {
+		if mine {
 			p.put(b)
 		}
-		if err != nil {
+		return given, err
+	}
+	for shard < table.ShardCount {
+		given, err := some()
+		if n += given; err != nil {
 			return n, err
 		}
 	}
