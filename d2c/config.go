@@ -114,8 +114,8 @@ type Config struct {
 	// Repair has the kinds of malformed deltas that are repaired. Others are dropped and counted.
 	Repair Repairs
 	// EmitZero gives out one more sample of monotonic sums and of histograms where a life begins, of value zero: at its start, or
-	// just before its first sample. A backend that tells lives apart by samples alone sees the first delta so. See Zeros in the package
-	// comment. It is not for backends that make zeros themselves from start timestamps.
+	// just before its first sample. A backend that tells lives apart by samples alone sees the first delta so. See Zeros and re-emission in
+	// the package comment. It is not for backends that make zeros themselves from start timestamps.
 	EmitZero bool
 	// ReemitInterval lets Reemit give out streams again of which nothing has come for that long. It costs memory for who the streams are:
 	// at most 160 bytes for a stream with five attributes of 12 bytes. Zero is off, a second the least.

@@ -65,7 +65,7 @@
 // left out, and their points removed, where all of these together would be much larger than the batch that came in: so what a
 // batch turns into is bounded by what it holds, and one latest sample of each stream that it touches.
 //
-// # Zeros
+// # Zeros and re-emission
 //
 // A backend that knows a series by its samples alone does not see what the first of them says: increase() and rate() are about what
 // comes after it. With [Config.EmitZero] each life of a monotonic sum or a histogram, after first as after a restart, begins
@@ -75,6 +75,10 @@
 // unknown is put where the zero is. A repeat of the life's only delta gives out the zero again, because the first export may have
 // failed; if it has not, a backend that takes samples only in order refuses that zero. It is off by default, and not for backends
 // that make zeros themselves from start timestamps: Prometheus with created-timestamp-zero-ingestion, Mimir.
+//
+// Nor has rate() any points of a counter that is counted seldom. With [Config.ReemitInterval], [Converter.Reemit] gives out the
+// latest sample of quiet streams again: same start and total, at the time of now. So emitted moves on, in all modes before the sample is
+// given out, and what comes next of the stream is later. It does not keep a stream from expiring.
 //
 // # Durable state
 //

@@ -39,6 +39,15 @@
 // A batch whose state cannot be stored is refused, to be sent again, and the component's status is recoverable until one can
 // be. A processor with state may be in one pipeline only, as the Collector makes an instance for each.
 //
+// # Prometheus and counters that are counted seldom
+//
+// Prometheus goes by samples: increase() does not count what the first sample of a counter says, and rate() needs two in its range.
+// emit_zero gives it a zero before the first sample, and reemit_interval the latest sample of a quiet stream again and
+// again, until it expires. Samples stay in order through restarts (with state) and retries, but for one case: where the next component
+// has taken a counter's first sample and its sender did not hear of it, the retry gives out the zero once more, and a backend that
+// takes samples only in order refuses it. With shared state one worker gives out a stream, the last that counted it; what a worker
+// knew that has ended, or that has restarted, waits for its next delta. While state cannot be stored, nothing is given out again.
+//
 // # Tenants
 //
 // With metadata_keys: [x-tenant] the streams of each value of that header are streams of their own, whatever their attributes, in

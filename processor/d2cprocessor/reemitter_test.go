@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -153,9 +154,9 @@ func TestBatchesDoNotPassReemission(t *testing.T) {
 func TestReemissionIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &arrivals{}
-		refuse := false
+		var refuse atomic.Bool
 		a.gate = func(pmetric.Metrics) error {
-			if refuse {
+			if refuse.Load() {
 				return errors.New("no")
 			}
 			return nil
@@ -163,11 +164,11 @@ func TestReemissionIsRefused(t *testing.T) {
 		set, logs := observed(zapcore.WarnLevel)
 		p := create(t, set, reemitting(), a.consumer(t))
 		require.NoError(t, p.ConsumeMetrics(t.Context(), counted("a", 5)))
-		refuse = true
+		refuse.Store(true)
 		time.Sleep(45 * time.Second)
 		synctest.Wait()
 		assert.Equal(t, 1, logs.Len())
-		refuse = false
+		refuse.Store(false)
 		a.take()
 		time.Sleep(10 * time.Second)
 		assert.Equal(t, []string{"a 5 at 50s"}, a.take())
