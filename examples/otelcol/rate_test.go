@@ -115,6 +115,15 @@ func TestRates(t *testing.T) {
 	}
 	coll.stop(t)
 	checkOrder(t, coll)
+	refused, err := scrape(prom.url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"prometheus_tsdb_out_of_order_samples_total", "prometheus_tsdb_out_of_bound_samples_total"} {
+		if n := refused.sum(name); n != 0 {
+			t.Errorf("%s is %v", name, n)
+		}
+	}
 }
 
 // checkOrder looks for samples that Prometheus has refused.
