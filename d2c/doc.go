@@ -78,7 +78,8 @@
 //
 // Nor has rate() any points of a counter that is counted seldom. With [Config.ReemitInterval], [Converter.Reemit] gives out the
 // latest sample of quiet streams again: same start and total, at the time of now. So emitted moves on, in all modes before the sample is
-// given out, and what comes next of the stream is later. It does not keep a stream from expiring.
+// given out, and what comes next of the stream is later. It does not keep a stream from expiring; [Converter.MarkStale] gives out
+// a "no recorded value" point of those that are about to.
 //
 // # Durable state
 //

@@ -30,10 +30,27 @@ import (
 func (c *Converter) Reemit(
 	ctx context.Context, hold func() (since time.Time, release func()), give func(ctx context.Context, md pmetric.Metrics) error,
 ) (n int, err error) {
-	if hold == nil {
-		hold = func() (time.Time, func()) { return time.Time{}, func() {} }
+	return c.pipeline.Reemit(ctx, c.reemit, holding(hold), byTenant(ctx, give))
+}
+
+// MarkStale gives out a "no recorded value" point of each stream that Expire is about to forget, at the time of now: what is not
+// measured any more ends there, for a backend that would show its last value for minutes. It is like Reemit in all else, and of no effect
+// without Config.ReemitInterval. Of a stream that another worker has changed meanwhile nothing is given out.
+func (c *Converter) MarkStale(
+	ctx context.Context, hold func() (since time.Time, release func()), give func(ctx context.Context, md pmetric.Metrics) error,
+) (n int, err error) {
+	return c.pipeline.MarkStale(ctx, holding(hold), byTenant(ctx, give))
+}
+
+func holding(hold func() (time.Time, func())) func() (time.Time, func()) {
+	if hold != nil {
+		return hold
 	}
-	return c.pipeline.Reemit(ctx, c.reemit, hold, func(tenant []streamid.TenantKey, md pmetric.Metrics) error {
+	return func() (time.Time, func()) { return time.Time{}, func() {} }
+}
+
+func byTenant(ctx context.Context, give func(context.Context, pmetric.Metrics) error) func([]streamid.TenantKey, pmetric.Metrics) error {
+	return func(tenant []streamid.TenantKey, md pmetric.Metrics) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -41,5 +58,5 @@ func (c *Converter) Reemit(
 			return give(ctx, md)
 		}
 		return give(WithTenant(ctx, tenant...), md)
-	})
+	}
 }

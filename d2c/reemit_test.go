@@ -261,3 +261,34 @@ func TestReemitLeavesAloneWhatIsCounted(t *testing.T) {
 	}
 	closeTest(t, conv)
 }
+
+// What expires ends with a marker, given out once, and stored before it is.
+func TestMarkStale(t *testing.T) {
+	for _, shape := range shapes {
+		now := int64(1000)
+		for mode, conv := range converters(t, reemitting(&now)) {
+			now = 1000
+			name := shape.name + ", " + mode
+			marks := func() []line {
+				md := pmetric.NewMetrics()
+				if _, err := conv.MarkStale(context.Background(), nil, func(_ context.Context, some pmetric.Metrics) error {
+					some.MoveTo(md)
+					return nil
+				}); err != nil {
+					t.Fatal(err)
+				}
+				return lines(md)
+			}
+			same(t, name, giveOut(t, conv, batch(shape.point(1005, 1010, 1))), shape.point(1005, 1010, 1))
+			now = 1000 + 3600
+			same(t, name+", not yet", marks())
+			now++
+			same(t, name+", now", marks(), shape.point(1005, float64(now), marker))
+			same(t, name+", once", marks())
+			same(t, name+", no more", lines(givenAgain(t, conv, time.Time{})))
+			if n := conv.Expire(); n != 1 {
+				t.Errorf("%s: %d streams expired, want 1", name, n)
+			}
+		}
+	}
+}

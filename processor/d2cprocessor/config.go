@@ -56,6 +56,10 @@ type Config struct {
 	// least; zero is off. It costs up to 160 bytes for a stream with five attributes of 12 bytes. Default 0.
 	ReemitInterval time.Duration `mapstructure:"reemit_interval"`
 
+	// StaleMarkers gives out a "no recorded value" point of each stream that expires (see MaxStale), as far as ReemitInterval, which it
+	// needs, would give it out again: Prometheus ends the series there. Default false.
+	StaleMarkers bool `mapstructure:"stale_markers"`
+
 	// MetadataKeys are the client metadata (request headers) that tell tenants apart: their values are part of the identity of every
 	// stream in a batch, so that tenants who send the same streams never see each other's totals. Several values count in their
 	// order; a header that is missing is not an empty one. Receivers need include_metadata: true, and what comes before this processor
@@ -146,6 +150,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("overlap: unknown %v", c.Overlap)
 	case c.ReemitInterval != 0 && c.ReemitInterval < time.Second:
 		return fmt.Errorf("reemit_interval: must be 0 or a second at least, got %v; is there a unit missing?", c.ReemitInterval)
+	case c.StaleMarkers && (c.ReemitInterval == 0 || c.MaxStale == 0):
+		return errors.New("stale_markers: needs reemit_interval, for who the streams are, and max_stale, when they expire")
 	case c.LateWindow < 0:
 		return fmt.Errorf("late_window: must not be negative, got %v", c.LateWindow)
 	case c.LateWindow != 0 && c.LateWindow < time.Millisecond:

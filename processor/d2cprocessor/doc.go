@@ -14,6 +14,7 @@
 //	    late_window: 5m
 //	    emit_zero: false         # a zero before the first sample of each life
 //	    reemit_interval: 0s      # give quiet streams out again
+//	    stale_markers: false     # and end those that expire; needs reemit_interval
 //	    metadata_keys: []        # headers that tell tenants apart
 //	    seed: 0                  # of the identities of streams
 //	    state:

@@ -122,11 +122,11 @@ func (p *d2cProcessor) start(ctx context.Context, host component.Host) error {
 	if err := p.telemetry.observe(p.conv, p.cfg.MaxStreams); err != nil {
 		return err
 	}
-	if p.cfg.MaxStale > 0 {
-		p.sweeper = startSweeper(sweepInterval(p.cfg.MaxStale), p.sweep)
-	}
 	if p.reemitter != nil {
 		p.reemitter.start()
+	}
+	if p.cfg.MaxStale > 0 {
+		p.sweeper = startSweeper(sweepInterval(p.cfg.MaxStale), p.sweep)
 	}
 	p.logger.Info("converting delta metrics to cumulative",
 		zap.String("state", where),
@@ -156,6 +156,9 @@ func (p *d2cProcessor) shutdown(ctx context.Context) error {
 
 // sweep forgets idle streams.
 func (p *d2cProcessor) sweep() {
+	if p.cfg.StaleMarkers {
+		p.reemitter.markStale()
+	}
 	expired := p.conv.Expire()
 	p.telemetry.recordExpired(context.Background(), expired)
 	p.events.swept(expired, p.conv.Len())

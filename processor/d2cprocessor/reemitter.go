@@ -27,14 +27,15 @@ import (
 type reemitter struct {
 	p          *d2cProcessor
 	next       consumer.Metrics
-	converting sync.RWMutex // read by batches while they are converted
-	cancel     context.CancelFunc
-	ticker     *sweeper // nil until started
+	converting sync.RWMutex       // read by batches while they are converted
+	ctx        context.Context    // until shutdown, as is
+	cancel     context.CancelFunc // nil until started
+	ticker     *sweeper           // nil until started
 	interval   time.Duration
 	timeout    time.Duration
-	told       time.Time // when an error was last logged
 
 	mu       sync.Mutex
+	told     time.Time               // when an error was last logged
 	onTheWay map[*time.Time]struct{} // when batches came that have not returned
 }
 
@@ -85,10 +86,9 @@ func (r *reemitter) oldest() (t time.Time) {
 }
 
 func (r *reemitter) start() {
-	ctx, cancel := context.WithCancel(context.Background())
-	r.cancel = cancel
+	r.ctx, r.cancel = context.WithCancel(context.Background())
 	// Four times an interval, so that it is kept within a fourth.
-	r.ticker = startSweeper(max(r.interval/4, time.Second/4), func() { r.tick(ctx) })
+	r.ticker = startSweeper(max(r.interval/4, time.Second/4), func() { r.tick(r.ctx) })
 }
 
 func (r *reemitter) shutdown(ctx context.Context) error {
@@ -101,21 +101,33 @@ func (r *reemitter) shutdown(ctx context.Context) error {
 
 // tick gives out what is quiet. What the next component refuses is lost and comes again.
 func (r *reemitter) tick(ctx context.Context) {
-	err := r.reemit(ctx)
-	if err == nil || ctx.Err() != nil || time.Since(r.told) < reemitErrors {
-		return
-	}
-	r.told = time.Now()
-	r.p.logger.Warn("quiet streams could not be given out again; they are after the next reemit_interval", zap.Error(err))
+	_, err := r.p.conv.Reemit(ctx, r.hold, r.give)
+	r.tell(ctx, err)
 }
 
-func (r *reemitter) reemit(ctx context.Context) error {
-	_, err := r.p.conv.Reemit(ctx, r.hold, func(ctx context.Context, md pmetric.Metrics) error {
-		ctx, cancel := context.WithTimeout(ofTenant(ctx), r.timeout)
-		defer cancel()
-		return r.next.ConsumeMetrics(ctx, md)
-	})
-	return err
+// markStale gives out marks of what is about to expire.
+func (r *reemitter) markStale() {
+	_, err := r.p.conv.MarkStale(r.ctx, r.hold, r.give)
+	r.tell(r.ctx, err)
+}
+
+// tell logs an error, now and then.
+func (r *reemitter) tell(ctx context.Context, err error) {
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.told) >= reemitErrors {
+		r.told = time.Now()
+		r.p.logger.Warn("quiet streams could not be given out again; they are after the next reemit_interval", zap.Error(err))
+	}
+}
+
+func (r *reemitter) give(ctx context.Context, md pmetric.Metrics) error {
+	ctx, cancel := context.WithTimeout(ofTenant(ctx), r.timeout)
+	defer cancel()
+	return r.next.ConsumeMetrics(ctx, md)
 }
 
 // hold keeps batches waiting for one batch that is given out again.

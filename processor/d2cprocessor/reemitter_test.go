@@ -175,6 +175,30 @@ func TestReemissionIsRefused(t *testing.T) {
 	})
 }
 
+// A stream that expires ends with a marker.
+func TestStaleMarkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		next, err := consumer.NewMetrics(func(_ context.Context, md pmetric.Metrics) error {
+			dp := md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0)
+			got = append(got, fmt.Sprint(dp.Flags().NoRecordedValue(), " ", time.Duration(dp.Timestamp())-time.Duration(epoch())))
+			return nil
+		})
+		require.NoError(t, err)
+		cfg := reemitting()
+		cfg.MaxStale, cfg.StaleMarkers = 15*time.Second, true
+		p := create(t, nop(), cfg, next)
+		time.Sleep(time.Second)
+		require.NoError(t, p.ConsumeMetrics(t.Context(), counted("a", 5)))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Equal(t, []string{"false 1s", "false 12.5s", "true 18s"}, got)
+
+		cfg.ReemitInterval = 0
+		require.ErrorContains(t, cfg.Validate(), "stale_markers: ")
+	})
+}
+
 func TestReemissionOfTenants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &arrivals{}

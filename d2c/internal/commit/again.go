@@ -34,6 +34,38 @@ func (p *Pipeline) NameStreams() {
 func (p *Pipeline) Reemit(
 	ctx context.Context, interval time.Duration, hold func() (since time.Time, release func()), give func(tenant []streamid.TenantKey, md pmetric.Metrics) error,
 ) (n int, err error) {
+	return p.ask(ctx, request{interval: interval}, hold, give)
+}
+
+// MarkStale gives out "no recorded value" points of the streams that Expire would forget, in the same way.
+func (p *Pipeline) MarkStale(
+	ctx context.Context, hold func() (since time.Time, release func()), give func(tenant []streamid.TenantKey, md pmetric.Metrics) error,
+) (n int, err error) {
+	if p.MaxStale == 0 {
+		return 0, nil
+	}
+	return p.ask(ctx, request{marks: true, age: p.MaxAge()}, hold, give)
+}
+
+// request says what is asked for: what has been quiet for an interval, or marks of what nothing was counted of for more than age
+// seconds.
+type request struct {
+	interval time.Duration
+	marks    bool
+	age      uint32
+}
+
+func (r *request) wants(sh *table.Shard, s *table.Slot, now int64, clock uint32) bool {
+	quiet := max(clock, s.Seen) - s.Seen
+	if r.marks {
+		return quiet > r.age
+	}
+	return time.Duration(quiet)*time.Second >= r.interval && now-sh.Emitted(s) >= int64(r.interval)
+}
+
+func (p *Pipeline) ask(
+	ctx context.Context, r request, hold func() (since time.Time, release func()), give func(tenant []streamid.TenantKey, md pmetric.Metrics) error,
+) (n int, err error) {
 	if !p.Reading.Names {
 		return 0, nil
 	}
@@ -44,7 +76,7 @@ func (p *Pipeline) Reemit(
 		b := p.get()
 		at := p.Time()
 		for shard < table.ShardCount && len(b.Items) < maxAgain {
-			if number = p.quiet(b, shard, number, at, interval, since); number == 0 {
+			if number = p.quiet(b, shard, number, at, &r, since); number == 0 {
 				shard++
 			}
 		}
@@ -90,7 +122,7 @@ func (p *Pipeline) again(
 
 // quiet adds the quiet streams of a shard to a batch, from one on, until it is full. It returns the number of the next stream to look at,
 // zero if there is none.
-func (p *Pipeline) quiet(b *Batch, shard, from int, at time.Time, interval time.Duration, since time.Time) (next int) {
+func (p *Pipeline) quiet(b *Batch, shard, from int, at time.Time, r *request, since time.Time) (next int) {
 	sh := &p.Table.Shards[shard]
 	now, clock, before := at.UnixNano(), p.seconds(at), uint32(1<<32-1)
 	if !since.IsZero() {
@@ -100,18 +132,14 @@ func (p *Pipeline) quiet(b *Batch, shard, from int, at time.Time, interval time.
 	defer sh.Unlock()
 	for number := from; number < sh.N; number++ {
 		s := sh.Slot(number)
-		if s.Seen >= before || time.Duration(max(clock, s.Seen)-s.Seen)*time.Second < interval || s.Marked() || !sh.Named(number) {
-			continue
-		}
-		emitted := sh.Emitted(s)
-		if now-emitted < int64(interval) {
+		if s.Seen >= before || s.Marked() || !r.wants(sh, s, now, clock) || !sh.Named(number) {
 			continue
 		}
 		if len(b.Items) >= maxAgain {
 			return number
 		}
 		family, values := sh.NameOf(number, nil)
-		b.AddAgain(s.ID, s.Kind(), now, points.Again{Family: family, Values: values, Emitted: emitted})
+		b.AddAgain(s.ID, s.Kind(), now, r.marks, points.Again{Family: family, Values: values, Emitted: sh.Emitted(s)})
 	}
 	return 0
 }
@@ -132,10 +160,12 @@ func (b *Batch) foldAgain(to *target, it *points.Item) {
 		return
 	}
 	t.Again(it.Interval.Time)
-	switch it.Kind {
-	case table.KindSum:
+	switch {
+	case it.Marker:
+		t.Marked = true
+	case it.Kind == table.KindSum:
 		b.PutNumber(it, s.Number())
-	case table.KindHistogram:
+	case it.Kind == table.KindHistogram:
 		to.streams.Histogram(s, &b.histogram)
 		b.histogram.Complete()
 		b.PutHistogram(it, &b.histogram.Histogram, true)

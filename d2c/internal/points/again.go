@@ -22,9 +22,9 @@ type Again struct {
 	Emitted int64
 }
 
-// AddAgain adds an item for a stream, whose sample is to be of a time.
-func (b *Batch) AddAgain(id streamid.ID, kind table.Kind, at int64, a Again) {
-	it := Item{ID: id, Kind: kind, Interval: fold.Interval{Time: at}, position: int32(len(b.outcomes)), flags: flagAgain}
+// AddAgain adds an item for a stream, whose sample is to be of a time, or a "no recorded value" point in its place.
+func (b *Batch) AddAgain(id streamid.ID, kind table.Kind, at int64, mark bool, a Again) {
+	it := Item{ID: id, Kind: kind, Marker: mark, Interval: fold.Interval{Time: at}, position: int32(len(b.outcomes)), flags: flagAgain}
 	if a.Family.Monotonic {
 		it.flags |= flagMonotonic
 	}
@@ -43,6 +43,8 @@ func (b *Batch) AddAgain(id streamid.ID, kind table.Kind, at int64, a Again) {
 	b.outcomes = append(b.outcomes, 0)
 	b.again = append(b.again, a)
 }
+
+var noValue = pmetric.DefaultDataPointFlags.WithNoRecordedValue(true)
 
 // Again reports whether the item asks for the latest sample of its stream.
 func (it *Item) Again() bool { return it.flags&flagAgain != 0 }
@@ -87,17 +89,29 @@ func (b *Batch) Named(f func(tenant []streamid.TenantKey, md pmetric.Metrics) er
 		case table.KindSum:
 			dp := m.Sum().DataPoints().AppendEmpty()
 			b.numbers[it.point], attributes = dp, dp.Attributes()
-			setNumber(dp, b.staged.numbers[it.point])
+			if it.Marker {
+				dp.SetFlags(noValue)
+			} else {
+				setNumber(dp, b.staged.numbers[it.point])
+			}
 		case table.KindHistogram:
 			p := &b.histograms[it.point]
 			p.HistogramDataPoint = m.Histogram().DataPoints().AppendEmpty()
 			attributes = p.Attributes()
-			p.write(&b.staged.histograms[it.point], true)
+			if it.Marker {
+				p.SetFlags(noValue)
+			} else {
+				p.write(&b.staged.histograms[it.point], true)
+			}
 		default:
 			p := &b.exponentials[it.point]
 			p.ExponentialHistogramDataPoint = m.ExponentialHistogram().DataPoints().AppendEmpty()
 			attributes = p.Attributes()
-			p.write(&b.staged.exponentials[it.point])
+			if it.Marker {
+				p.SetFlags(noValue)
+			} else {
+				p.write(&b.staged.exponentials[it.point])
+			}
 		}
 		b.setTimes(it, sample)
 		a.Family.Attributes(a.Values, attributes)
