@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -291,4 +292,27 @@ func TestMarkStale(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A store that hangs holds up who gives out again for a few seconds, not for ever.
+func TestReemitDoesNotHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now, storage := int64(1000), newGated()
+		conv, _ := openTest(t, reemitting(&now), storage)
+		first := start(context.Background(), conv, series("s").int(1001, 1002, 5))
+		storage.let(nil)
+		first.gives(t, d2c.AddedFirst, 5)
+		now = 1020
+		released := false
+		n, err := conv.Reemit(context.Background(), func() (time.Time, func()) { return time.Time{}, func() { released = true } },
+			func(context.Context, pmetric.Metrics) error {
+				t.Error("gave out what is not stored")
+				return nil
+			})
+		if n != 0 || !errors.Is(err, context.DeadlineExceeded) || !released {
+			t.Errorf("%d, %v, released %v", n, err, released)
+		}
+		storage.let(nil)
+		closeTest(t, conv)
+	})
 }

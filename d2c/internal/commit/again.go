@@ -22,6 +22,9 @@ import (
 // maxAgain bounds the samples of such a batch.
 const maxAgain = 1000
 
+// maxHold bounds how long the store may take for one: whoever holds back other batches meanwhile must not hang with it.
+const maxHold = 5 * time.Second
+
 // NameStreams has the pipeline know who its streams are, to give them out again. It is called before the first batch.
 func (p *Pipeline) NameStreams() {
 	p.Table.NameStreams()
@@ -106,7 +109,9 @@ func (p *Pipeline) again(
 	b.GroupBy(p.Table)
 	b.Prepare()
 	if p.keeper != nil {
-		if mine, err := p.commit(ctx, b); err != nil {
+		wait, cancel := context.WithTimeout(ctx, maxHold)
+		defer cancel()
+		if mine, err := p.commit(wait, b); err != nil {
 			return 0, mine, err
 		}
 	} else {
