@@ -209,5 +209,5 @@ func describeResult(r d2c.Result) (s string) {
 			s += fmt.Sprintf("%v %d, ", d2c.Outcome(o), n)
 		}
 	}
-	return s + fmt.Sprintf("opened %v, filled %v", r.GapOpened, r.GapFilled)
+	return s + fmt.Sprintf("zeros %d, opened %v, filled %v", r.Zeros, r.GapOpened, r.GapFilled)
 }

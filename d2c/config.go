@@ -115,6 +115,13 @@ type Config struct {
 	MissingTime MissingTime
 	// Repair has the kinds of malformed deltas that are repaired. Others are dropped and counted.
 	Repair Repairs
+	// EmitZero gives out one more sample of monotonic sums and of histograms where a life begins, of value zero: at its start, or
+	// just before its first sample. A backend that tells lives apart by samples alone sees the first delta so. See Zeros and re-emission in
+	// the package comment. It is not for backends that make zeros themselves from start timestamps.
+	EmitZero bool
+	// ReemitInterval lets Reemit give out streams again of which nothing has come for that long. It costs memory for who the streams are:
+	// at most 160 bytes for a stream with five attributes of 12 bytes. Zero is off, a second the least.
+	ReemitInterval time.Duration
 	// LateWindow is how far behind a stream's last accepted time a missing delta is still recognised as missing and
 	// added. Zero remembers no gaps: every delta that ends before the last accepted time is dropped.
 	LateWindow time.Duration
@@ -181,6 +188,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("d2c: Duplicates: unknown %v", c.Duplicates)
 	case slices.Contains(c.Summaries, ""):
 		return errors.New("d2c: Summaries: no metric has an empty name")
+	case c.ReemitInterval != 0 && c.ReemitInterval < time.Second:
+		return fmt.Errorf("d2c: ReemitInterval: must be 0 or a second at least, got %v", c.ReemitInterval)
 	case c.LateWindow < 0:
 		return fmt.Errorf("d2c: LateWindow: must not be negative, got %v", c.LateWindow)
 	case c.MaxStreams < 0:
@@ -206,6 +215,7 @@ func (c Config) apply(p *commit.Pipeline) {
 	}
 	p.Rules = fold.Rules{
 		Gap: c.Gap, Overlap: c.Overlap, LateWindow: c.LateWindow, Writers: c.Writers, Identical: c.Identical, Repair: c.Repair,
+		EmitZero: c.EmitZero,
 	}
 	p.Table = table.New(newKey(), &p.Rules)
 	p.Reading = points.Reading{
@@ -219,4 +229,7 @@ func (c Config) apply(p *commit.Pipeline) {
 	p.MaxStreams, p.MaxStale = c.MaxStreams, c.MaxStale
 	p.Time, p.Began = c.Now, c.Now()
 	p.Epoch = p.Began
+	if c.ReemitInterval > 0 {
+		p.NameStreams()
+	}
 }

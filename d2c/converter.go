@@ -6,6 +6,7 @@ package d2c
 import (
 	"context"
 	"iter"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
@@ -21,6 +22,7 @@ type Converter struct {
 	pipeline commit.Pipeline
 	journal  *journal.Journal // nil unless state is durable
 	shared   *shared.Keeper   // nil unless it is shared
+	reemit   time.Duration    // Config.ReemitInterval
 	outage   *shared.Outage   // nil unless batches are given out while the shared store fails
 }
 
@@ -32,6 +34,7 @@ func New(cfg Config) (*Converter, error) {
 	}
 	c := new(Converter)
 	cfg.apply(&c.pipeline)
+	c.reemit = cfg.ReemitInterval
 	return c, nil
 }
 

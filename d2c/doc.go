@@ -100,6 +100,22 @@
 // their times as above, and start is that of the first point: the total is of all that was accepted since, whatever its
 // interval.
 //
+// # Zeros and re-emission
+//
+// A backend that knows a series by its samples alone does not see what the first of them says: increase() and rate() are about what
+// comes after it. With [Config.EmitZero] each life of a monotonic sum or a histogram, after first as after a restart, begins
+// with one more sample of value zero, under the life's start and just before the first sample: at the start, if that is in a later
+// millisecond than what was given out before (or may have been, before this process began or of streams that have expired) and in an earlier one than the first sample;
+// else one millisecond before that, if that is free in the same way and not before the start; else there is none. A start that is
+// unknown is put where the zero is. A zero comes once: a delta that comes again brings none, because the first sample may be at
+// the backend, and nothing older is to follow it. Zeros are off by default, and not for backends
+// that make zeros themselves from start timestamps: Prometheus with created-timestamp-zero-ingestion, Mimir.
+//
+// Nor has rate() any points of a counter that is counted seldom. With [Config.ReemitInterval], [Converter.Reemit] gives out the
+// latest sample of quiet streams again: same start and total, at the time of now. So emitted moves on, in all modes before the sample is
+// given out, and what comes next of the stream is later. It does not keep a stream from expiring; [Converter.MarkStale] gives out
+// a "no recorded value" point of those that are about to.
+//
 // # Durable state
 //
 // [New] keeps the state in memory. [OpenDurable] keeps it in a store.Storage too: a batch is folded onto copies of its streams, what has

@@ -57,7 +57,10 @@ func newHistory(src source) *history {
 		Now:        func() time.Time { return clock },
 
 		MissingTime: pick(src, d2c.MissingTimeDrop, d2c.MissingTimeArrival),
-		Repair:      pick(src, d2c.RepairAll, d2c.RepairAll, 0, d2c.Repairs(src.n(d2c.RepairAll+1))),
+		EmitZero:    one(src, 2),
+
+		ReemitInterval: pick(src, 0, time.Second, 2*time.Second),
+		Repair:         pick(src, d2c.RepairAll, d2c.RepairAll, 0, d2c.Repairs(src.n(d2c.RepairAll+1))),
 	}
 	if one(src, 4) {
 		g.cfg.Writers, g.cfg.Gap, g.cfg.Overlap = d2c.WritersMany, d2c.GapContinue, d2c.OverlapAdd

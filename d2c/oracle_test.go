@@ -24,7 +24,10 @@ type model struct {
 	gone    uint64 // after what was given out of streams that were forgotten
 	ever    uint64 // the same, before the process, too
 	streams map[string]*modelStream
-	result  d2c.Result // of the batch being converted
+
+	// In the batch being converted: the times of markers of streams that are not known.
+	forwarded map[string]uint64
+	result    d2c.Result // of the batch being converted
 }
 
 // modelStream is the state of one stream. Times are nanoseconds, intervals (start, end].
@@ -40,6 +43,9 @@ type modelStream struct {
 	seen                 int64      // Unix seconds
 	print                string     // of the delta that was added last
 	memory               map[string]int64
+
+	named bool      // who it is, is known, since this process has counted it
+	zero  zeroPlace // where that of the life is, as long as its first sample is the latest
 
 	// In the batch being converted: the point with the latest sample, and whether the latest time was given out in it.
 	sample  *modelPoint
@@ -82,7 +88,9 @@ type modelPoint struct {
 	came        uint64 // time, before anything was made of it
 	malformed   bool
 	metric      pmetric.Metric
+	mayFall     bool
 	print       string // interval and contents
+	zero        *modelZero
 }
 
 // dataPoint is what the kinds of points have in common.
@@ -125,7 +133,7 @@ func (p *modelPoint) text() string {
 func (p *modelPoint) unknownStart() bool { return p.start == 0 || p.start >= p.time }
 
 func newModel(cfg d2c.Config) *model {
-	m := &model{cfg: cfg, streams: map[string]*modelStream{}}
+	m := &model{cfg: cfg, streams: map[string]*modelStream{}, forwarded: map[string]uint64{}}
 	m.began = m.nanos()
 	return m
 }
@@ -134,7 +142,7 @@ func newModel(cfg d2c.Config) *model {
 func (m *model) convert(md pmetric.Metrics) (pmetric.Metrics, d2c.Result) {
 	out := pmetric.NewMetrics()
 	md.CopyTo(out)
-	m.result = d2c.Result{}
+	m.result, m.forwarded = d2c.Result{}, map[string]uint64{}
 	for _, s := range m.streams {
 		s.sample, s.claimed = nil, false
 	}
@@ -153,6 +161,9 @@ func (m *model) convert(md pmetric.Metrics) (pmetric.Metrics, d2c.Result) {
 	for _, p := range inTime {
 		if p.outcome == d2c.Passed {
 			p.outcome = m.fold(p)
+			if s := m.streams[p.key]; s != nil && !p.outcome.Dropped() {
+				s.named = true
+			}
 			if s := m.streams[p.key]; s != nil && p.outcome.Added() {
 				s.print = p.print
 				if s.memory == nil {
@@ -165,7 +176,11 @@ func (m *model) convert(md pmetric.Metrics) (pmetric.Metrics, d2c.Result) {
 		if !p.outcome.Dropped() {
 			m.result.NoteRepairs(p.repaired)
 		}
+		if p.zero != nil {
+			m.result.Zeros++
+		}
 	}
+	putZeros(out, points)
 	removeDropped(out, points)
 	if m.outOfOrder(points) {
 		forEachMetric(out, func(_ pmetric.ResourceMetrics, _ pmetric.ScopeMetrics, metric pmetric.Metric) {
@@ -262,6 +277,7 @@ func (m *model) deltaPoints(metric pmetric.Metric) (points []*modelPoint) {
 	case pmetric.MetricTypeSum:
 		for _, dp := range metric.Sum().DataPoints().All() {
 			p := m.newPoint(dp, d2c.KindSum)
+			p.mayFall = !metric.Sum().IsMonotonic()
 			if p.outcome == d2c.Passed && !dp.Flags().NoRecordedValue() {
 				p.delta, p.outcome = readNumber(dp, metric.Sum().IsMonotonic())
 				p.print = p.text()
@@ -374,6 +390,7 @@ func (m *model) fold(p *modelPoint) d2c.Outcome {
 
 func (m *model) forward(s *modelStream, p *modelPoint) d2c.Outcome {
 	if s == nil {
+		m.forwarded[p.key] = p.time
 		return d2c.Forwarded
 	}
 	if p.time <= s.last {
@@ -402,6 +419,7 @@ func (m *model) first(p *modelPoint) d2c.Outcome {
 	s.total = p.delta.opening()
 	m.streams[p.key] = s
 	s.emit(p)
+	m.beginWithZero(s, p, m.latestBefore(p), s.start == p.time)
 	return d2c.AddedFirst
 }
 
@@ -433,6 +451,7 @@ func (m *model) unordered(s *modelStream, p *modelPoint) d2c.Outcome {
 		return m.answer(s, p, d2c.Repeated)
 	}
 	total, outcome := s.total.plus(p.delta)
+	before := s.emitted
 	if outcome == d2c.Passed {
 		outcome = d2c.AddedUnordered
 		p.noteRounding(s.total, p.delta)
@@ -443,6 +462,9 @@ func (m *model) unordered(s *modelStream, p *modelPoint) d2c.Outcome {
 	}
 	s.total, s.last, s.seen = total, max(s.last, p.time), m.now()
 	s.emit(p)
+	if outcome.Restarted() {
+		m.beginWithZero(s, p, before, false)
+	}
 	return outcome
 }
 
@@ -560,7 +582,9 @@ func (m *model) add(s *modelStream, p *modelPoint, delta amount, outcome d2c.Out
 		s.gaps = left
 	}
 	if opened != nil {
-		m.result.GapOpened += time.Duration(opened.end - opened.start)
+		if m.result.GapOpened += time.Duration(opened.end - opened.start); m.result.GapOpened < 0 {
+			m.result.GapOpened = 1<<63 - 1 // several of centuries
+		}
 		s.gaps = append(s.gaps, *opened)
 		slices.SortFunc(s.gaps, func(a, b interval) int { return cmp.Compare(a.start, b.start) })
 	}
@@ -595,7 +619,9 @@ func (m *model) restart(s *modelStream, p *modelPoint, outcome d2c.Outcome) d2c.
 	s.claimed = false
 	s.gaps, s.horizon = nil, 0
 	s.seen = m.now()
+	before := s.emitted
 	s.emit(p)
+	m.beginWithZero(s, p, before, false)
 	return outcome
 }
 

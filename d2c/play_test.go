@@ -168,6 +168,9 @@ func playHistory(src source, open func(d2c.Config) (subject, error)) (total d2c.
 		}
 		if _, again := s.(*restarting); again && conv != before {
 			m.began, m.gone = m.nanos(), 0
+			for _, s := range m.streams {
+				s.named = false
+			}
 		}
 		in := g.batch(m)
 		inputs = append(inputs, in)
@@ -202,6 +205,12 @@ func playHistory(src source, open func(d2c.Config) (subject, error)) (total d2c.
 			scramble(got)
 		}
 		earlier, earlierBytes = got, marshal(got)
+
+		if g.cfg.ReemitInterval > 0 && !isShared && one(src, 6) {
+			if err := g.again(conv, m, p2); err != nil {
+				return total, fmt.Errorf("%w\n%v", err, g.explain(inputs, got, want, result, wantResult))
+			}
+		}
 
 		if one(src, 4) {
 			*g.clock = g.clock.Add(time.Duration(src.n(4)) * time.Second)

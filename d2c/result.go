@@ -28,6 +28,9 @@ type Result struct {
 	// Outstanding is set if the batch was given out though the store does not have it: see SharedConfig.MaxOutstanding.
 	Outstanding bool
 
+	// Zeros is the number of samples that lives began with, besides those of the batch's points: see Config.EmitZero.
+	Zeros uint64
+
 	counts   [fold.NumOutcomes]uint64
 	repaired [fold.NumRepairs]uint64
 }
@@ -36,7 +39,7 @@ func resultOf(r *points.Result) Result {
 	return Result{
 		Unspecified: r.Unspecified, Duplicates: r.Duplicates,
 		GapOpened: r.Gaps.Opened, GapFilled: r.Gaps.Filled, Stored: r.Stored, Outstanding: r.Outstanding,
-		counts: r.Counts, repaired: r.Repaired,
+		Zeros: r.Zeros, counts: r.Counts, repaired: r.Repaired,
 	}
 }
 

@@ -26,6 +26,9 @@ func WithTenant(ctx context.Context, keys ...streamid.TenantKey) context.Context
 	return context.WithValue(ctx, tenantKey{}, keys)
 }
 
+// TenantOf returns whose a batch is that Reemit gives out, as WithTenant was told of its streams; nil if nobody's in particular.
+func TenantOf(ctx context.Context) []streamid.TenantKey { return tenantOf(ctx) }
+
 // tenantOf returns what WithTenant was given, or nil.
 func tenantOf(ctx context.Context) []streamid.TenantKey {
 	keys, _ := ctx.Value(tenantKey{}).([]streamid.TenantKey)

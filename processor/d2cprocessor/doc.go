@@ -14,6 +14,9 @@
 //	    late_window: 5m
 //	    summaries: []            # names of metrics, with * and ?, whose summaries carry deltas
 //	    warn_duplicates: service # service | resource | none: what the backend makes labels of
+//	    emit_zero: false         # a zero before the first sample of each life
+//	    reemit_interval: 0s      # give quiet streams out again
+//	    stale_markers: false     # and end those that expire; needs reemit_interval
 //	    metadata_keys: []        # headers that tell tenants apart
 //	    seed: 0                  # of the identities of streams
 //	    state:
@@ -50,6 +53,14 @@
 //
 // Not with each other: max_stale above the record_ttl of shared state, and state::shared with gap: restart_if_moved, are refused;
 // state::shared with gap: restart works, and is warned of.
+//
+// # Prometheus and counters that are counted seldom
+//
+// Prometheus goes by samples: increase() does not count what the first sample of a counter says, and rate() needs two in its range.
+// emit_zero gives it a zero before the first sample, and reemit_interval the latest sample of a quiet stream again and
+// again, until it expires. Samples stay in order through restarts (with state) and retries. A zero comes once: where the next component has
+// refused the batch that it was in, the retry brings the first sample without it. Summaries have no zeros, and are not given out again. With shared state one worker gives out a stream, the last that counted it; what a worker
+// knew that has ended, or that has restarted, waits for its next delta. While state cannot be stored, nothing is given out again.
 //
 // # Tenants
 //

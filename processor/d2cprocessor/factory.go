@@ -33,9 +33,14 @@ func createMetrics(
 	if err != nil {
 		return nil, err
 	}
-	return processorhelper.NewMetrics(ctx, set, cfg, next, p.process,
+	m, err := processorhelper.NewMetrics(ctx, set, cfg, next, p.process,
 		processorhelper.WithCapabilities(consumer.Capabilities{MutatesData: true}),
 		processorhelper.WithStart(p.start),
 		processorhelper.WithShutdown(p.shutdown),
 	)
+	if err != nil || p.cfg.ReemitInterval == 0 {
+		return m, err
+	}
+	p.reemitter = newReemitter(p, next)
+	return p.reemitter.following(m), nil
 }

@@ -36,6 +36,8 @@ type d2cProcessor struct {
 	logger    *zap.Logger
 	sweeper   *sweeper // nil until started, and if streams are kept for ever
 
+	reemitter *reemitter // nil unless quiet streams are given out again
+
 	closeExtension func(context.Context) error // nil unless it is open
 	missed         atomic.Uint64               // of Stats, as far as it was told
 }
@@ -73,6 +75,15 @@ func (p *d2cProcessor) converter() d2c.Config {
 	return cfg
 }
 
+// convert has no stream given out again meanwhile.
+func (p *d2cProcessor) convert(ctx context.Context, md pmetric.Metrics) (d2c.Result, error) {
+	if p.reemitter != nil {
+		p.reemitter.converting.RLock()
+		defer p.reemitter.converting.RUnlock()
+	}
+	return p.conv.Convert(ctx, md)
+}
+
 // process is the one path a batch takes.
 func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric.Metrics, error) {
 	hadSome := md.ResourceMetrics().Len() > 0
@@ -88,7 +99,7 @@ func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric
 	} else if len(p.tenants) > 0 {
 		p.events.nobodys()
 	}
-	result, err := p.conv.Convert(ctx, md)
+	result, err := p.convert(ctx, md)
 	if err != nil {
 		// Not permanent: whoever sent the batch is to try again. The batch has not changed.
 		p.telemetry.recordRefused(ctx, md.DataPointCount())
@@ -125,6 +136,9 @@ func (p *d2cProcessor) start(ctx context.Context, host component.Host) error {
 	if err := p.telemetry.observe(p.conv, p.cfg.MaxStreams); err != nil {
 		return err
 	}
+	if p.reemitter != nil {
+		p.reemitter.start()
+	}
 	if p.cfg.MaxStale > 0 {
 		p.sweeper = startSweeper(sweepInterval(p.cfg.MaxStale), p.sweep)
 	}
@@ -145,14 +159,20 @@ func (p *d2cProcessor) start(ctx context.Context, host component.Host) error {
 func (p *d2cProcessor) shutdown(ctx context.Context) error {
 	p.telemetry.shutdown()
 	var err error
+	if p.reemitter != nil {
+		err = p.reemitter.shutdown(ctx)
+	}
 	if p.sweeper != nil {
-		err = p.sweeper.shutdown(ctx)
+		err = errors.Join(err, p.sweeper.shutdown(ctx))
 	}
 	return errors.Join(err, p.closeState(ctx))
 }
 
 // sweep forgets idle streams.
 func (p *d2cProcessor) sweep() {
+	if p.cfg.StaleMarkers {
+		p.reemitter.markStale()
+	}
 	expired := p.conv.Expire()
 	p.telemetry.recordExpired(context.Background(), expired)
 	p.events.swept(expired, p.conv.Len())

@@ -11,6 +11,7 @@ import (
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/points"
 	"github.com/deltaring/deltaring/d2c/internal/table"
+	"github.com/deltaring/deltaring/streamid"
 )
 
 // Batch is the working memory of one Convert: the points of a batch, and the totals of the stream at hand.
@@ -18,12 +19,16 @@ type Batch struct {
 	points.Batch
 	ticket ticket
 	hasher alike.Hasher
-	period uint8 // of the batch's route
+	period uint8                // of the batch's route
+	tenant []streamid.TenantKey // whose the batch is
+	naming table.Naming
 
 	timeline    fold.Timeline
 	wasMarked   bool          // the stream at hand, before the item
 	several     bool          // some stream has several points, and what follows is about those of one
 	latest      *points.Item  // that has got a sample
+	forwarded   *table.Slot   // that is fresh, and of whose stream a marker has been passed on in this batch
+	unseen      *points.Item  // that began a life which has got a zero and no sample yet
 	claimed     *table.Slot   // of the stream whose latest time was given out in this batch
 	after       fold.Interval // start and latest time of what the stream at hand has lost, zero if it continues
 	sum         fold.SumTotal
@@ -38,6 +43,7 @@ const maxScratch = 1 << 12
 func (b *Batch) Reset() {
 	b.Batch.Reset()
 	b.several = false
+	b.tenant = nil
 	counts := b.histogram.Counts
 	if cap(counts) > maxScratch {
 		counts = nil
@@ -115,12 +121,16 @@ func (b *Batch) foldItems(to *target, items []int32, floor int64) {
 
 // begin is for the items of another shard.
 func (b *Batch) begin(to *target) {
-	b.latest, b.claimed = nil, nil
+	b.latest, b.claimed, b.forwarded, b.unseen = nil, nil, nil, nil
 	b.timeline.Lives, b.timeline.Sampled, b.timeline.Replaces = to.lives, false, false
 }
 
 // foldOne takes one item into its stream and notes its outcome.
 func (b *Batch) foldOne(to *target, it *points.Item) {
+	if it.Again() {
+		b.foldAgain(to, it)
+		return
+	}
 	s, t := it.Slot, &b.timeline
 	fresh := false
 	if s == nil || it.Marker || s.Opens(it.Kind) {
@@ -141,6 +151,12 @@ func (b *Batch) foldOne(to *target, it *points.Item) {
 	if b.several {
 		t.Sampled, t.Replaces = b.claimed == s, false
 	}
+	if to.rules.EmitZero {
+		t.Zeros, t.Zero = (it.Kind != table.KindSum || it.Monotonic()) && !it.Summary(), fold.NoZero
+		if fresh && b.forwarded != s {
+			t.Forwarded = 0
+		}
+	}
 	var o fold.Outcome
 	switch {
 	case it.Marker:
@@ -153,6 +169,9 @@ func (b *Batch) foldOne(to *target, it *points.Item) {
 		o = b.foldHistogram(to, s, it, fresh)
 	default:
 		o = b.foldExponential(to, s, it, fresh)
+	}
+	if t.Zeros {
+		b.giveZero(it, o)
 	}
 	added := o.Added()
 	switch {
@@ -196,6 +215,7 @@ func (b *Batch) foldOdd(it *points.Item) (o fold.Outcome, done bool) {
 	case it.Marker && (s == nil || fresh) && it.Interval.Time <= t.Floor:
 		return fold.DroppedTooLate, true
 	case it.Marker && (s == nil || fresh):
+		b.forwarded, t.Forwarded = s, it.Interval.Time
 		return fold.Forwarded, true // as it is: the stream has not begun, though a later point of this batch may open it
 	}
 	return 0, false
@@ -212,8 +232,39 @@ func (b *Batch) arrive(to *target, it *points.Item) {
 	}
 }
 
-// take folds the item into the total at hand, which becomes the delta alone if the stream is fresh.
+// giveZero gives out the zero with which the item begins a life.
+func (b *Batch) giveZero(it *points.Item, o fold.Outcome) {
+	t := &b.timeline
+	if t.Zero == fold.NoZero || o != fold.AddedFirst && !o.Restarted() {
+		return
+	}
+	if it.Withheld() {
+		b.unseen = it
+	}
+	z := points.Zero{Start: t.Start, Time: t.ZeroTime()}
+	switch it.Kind {
+	case table.KindSum:
+		z.Double = b.sum.Double
+	case table.KindHistogram:
+		z.HasSum = b.histogram.Has&fold.HasSum != 0
+	default:
+		z.HasSum, z.Scale, z.Threshold = b.exponential.Has&fold.HasSum != 0, b.exponential.Scale, b.exponential.ZeroThreshold
+	}
+	b.AddZero(it, z)
+}
+
+// take folds the item into the total at hand. A life that ends before any sample of it was given out needs no zero.
 func (b *Batch) take(to *target, v fold.Total, it *points.Item, fresh bool) fold.Outcome {
+	o := b.takeInto(to, v, it, fresh)
+	if b.unseen != nil && b.unseen.Slot == it.Slot && o.Restarted() {
+		b.DropZero(b.unseen)
+		b.unseen = nil
+	}
+	return o
+}
+
+// takeInto folds the item into the total at hand, which becomes the delta alone if the stream is fresh.
+func (b *Batch) takeInto(to *target, v fold.Total, it *points.Item, fresh bool) fold.Outcome {
 	if fresh {
 		v.Restart()
 		if b.after.Time != 0 {
@@ -255,6 +306,7 @@ func (b *Batch) give(it *points.Item) {
 		}
 		b.latest = it
 	}
+	b.unseen = nil
 	b.Stamp(it, &b.timeline)
 }
 

@@ -27,6 +27,7 @@ func (tx *Tx) Unfold() {
 		})
 	}
 	tx.cancel()
+	tx.dropNames()
 	tx.of, tx.fates, tx.opened, tx.refold = tx.of[:0], tx.fates[:0], 0, false
 	tx.copies.Clear()
 }
@@ -109,4 +110,7 @@ func (tx *Tx) Missed() (n int) {
 }
 
 // Publish puts the copies in the place of their originals.
-func (tx *Tx) Publish() { tx.publish() }
+func (tx *Tx) Publish() {
+	tx.publish()
+	tx.dropNames()
+}

@@ -88,7 +88,7 @@ func (p *Pipeline) put(b *Batch) {
 // the batch came, zero if none; tenant is whose it is.
 func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route points.Route, tenant []streamid.TenantKey) (points.Result, error) {
 	b := p.get()
-	b.Route, b.period = route, 0
+	b.Route, b.tenant, b.period = route, tenant, 0
 	if p.Rules.Gap == fold.GapRestartIfMoved {
 		b.period = p.periods.Of(route)
 	}
@@ -132,7 +132,7 @@ func (p *Pipeline) foldShard(b *Batch, shard int, items []int32, now uint32) {
 			markers = true // may follow the point that opens its stream
 			continue
 		}
-		if it.Slot = sh.Find(it.ID); it.Slot == nil && it.Interval.Time > sh.Floor && p.reserve() {
+		if it.Slot = sh.Find(it.ID); it.Slot == nil && !it.Again() && it.Interval.Time > sh.Floor && p.reserve() {
 			if it.Slot = sh.Add(it.ID, it.Kind); it.Slot == nil {
 				p.Live.Add(-1)
 			}
@@ -152,6 +152,9 @@ func (p *Pipeline) foldShard(b *Batch, shard int, items []int32, now uint32) {
 	}
 	to := p.target(sh, now, p.lives())
 	b.foldItems(&to, items, sh.Floor)
+	if sh.Names() {
+		b.nameItems(p.Table, sh, items)
+	}
 }
 
 func (p *Pipeline) target(sh *table.Shard, now uint32, lives fold.Lives) target {

@@ -38,6 +38,8 @@ type Tx struct {
 	refold      bool            // some copy is to be folded again
 	subset      []int32
 
+	names map[int32]table.Name // of copies whose originals have none
+
 	// held transactions outlive their batches: see Hold.
 	held  bool
 	began int64
@@ -51,6 +53,7 @@ type origin struct {
 	monotonic bool
 	tag       uint64 // of the stream's record in shared state
 	seen      uint32 // when the stream was last counted
+	left      bool   // to others, who have changed it since this worker last did
 }
 
 // fate says how a copy goes on.
@@ -183,6 +186,9 @@ func (tx *Tx) foldBatch(b *Batch, sh *table.Shard, shard int, items []int32) {
 	}
 	tx.lives[shard] = tx.p.lives()
 	tx.foldItems(b, items, shard, sh.Floor)
+	if sh.Names() {
+		tx.nameCopies(b, sh, items)
+	}
 }
 
 // locate finds the copy of the item's stream, or makes one. Until then slot and number are the original's. There is no copy if
@@ -226,7 +232,7 @@ func (tx *Tx) locate(it *points.Item, sh *table.Shard, shard int) {
 // mayOpen reports whether the item may open its stream. Where state is shared another worker may have opened it already: the
 // store decides.
 func (tx *Tx) mayOpen(it *points.Item, sh *table.Shard) bool {
-	return tx.conditional || !it.Marker && it.Interval.Time > sh.Floor
+	return !it.Again() && (tx.conditional || !it.Marker && it.Interval.Time > sh.Floor)
 }
 
 // foldItems takes items into their copies.
@@ -251,14 +257,27 @@ func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
 		if unknown {
 			b.timeline.Floor = max(b.timeline.Floor, tx.began)
 		}
-		if unknown && !it.Marker && it.Interval.Time <= tx.began {
+		switch {
+		case it.Again() && it.Slot != nil && tx.fates[it.Number].renewed:
+			tx.leave(b, it)
+		case unknown && !it.Marker && it.Interval.Time <= tx.began:
 			b.Note(it, fold.Kept)
-		} else {
+		default:
 			b.foldOne(&to, it)
 		}
 		b.NoteGaps(it, b.Gaps.Opened-opened, b.Gaps.Filled-filled)
 		b.after = fold.Interval{}
 	}
+}
+
+// leave leaves a stream to others: it was to be given out again, but they have given out something of it. So it is learned, and
+// not given out again by this worker before it has counted a point of it. That nobody has counted it here makes it no younger.
+func (tx *Tx) leave(b *Batch, it *points.Item) {
+	of := &tx.of[it.Number]
+	if of.left = true; it.Slot.Meta&table.FlagFresh == 0 {
+		it.Slot.Seen = of.seen
+	}
+	b.Note(it, fold.Passed)
 }
 
 // Renew makes a copy what a record says, or a stream that is yet to be opened if rec is nil, and has it folded again by Refold.
@@ -381,6 +400,9 @@ func (tx *Tx) publishShard(from, to int) {
 		}
 		sh.CopyFrom(dst, &tx.copies, s)
 		sh.SetTag(int(number), of.tag)
+		if sh.Names() {
+			tx.publishName(sh, int(number), n)
+		}
 	}
 }
 
@@ -390,6 +412,7 @@ func (tx *Tx) cancel() { tx.p.Live.Add(-int64(tx.opened)) }
 // reset forgets batches and copies, and keeps room for the next.
 func (tx *Tx) reset() {
 	clear(tx.batches)
+	tx.dropNames()
 	tx.batches, tx.of, tx.fates = tx.batches[:0], tx.of[:0], tx.fates[:0]
 	tx.opened, tx.conditional, tx.floors, tx.refold = 0, false, nil, false
 	tx.Stored, tx.Outstanding = false, false

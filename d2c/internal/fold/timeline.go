@@ -119,6 +119,8 @@ type Rules struct {
 	Writers    Writers
 	Identical  Identical
 	Repair     Repairs
+	// EmitZero has a life begin with a zero.
+	EmitZero bool
 }
 
 // Gaps is the time that points have left uncovered, and the part of such time that later ones have covered after all.
@@ -143,7 +145,12 @@ type Timeline struct {
 	Print uint32
 	// Sampled says that the sample at Emitted is of this batch, so that the next may take its place; Replaces that it does.
 	Sampled, Replaces bool
-	Gaps              GapSet
+	// Zeros has lives of the stream begin with a zero; Zero is that of the life that begins with the sample at Emitted.
+	Zeros bool
+	Zero  Zero
+	// Forwarded is the latest time of a "no recorded value" point that was passed on just before the stream opens.
+	Forwarded int64
+	Gaps      GapSet
 }
 
 // ShortPrint is a fingerprint as a stream keeps that of the delta which was added last. Two deltas of one interval that are not the
@@ -217,19 +224,21 @@ func (t *Timeline) Open(p Interval, print uint64, rules *Rules) {
 	t.Start, t.Last, t.Emitted, t.Print = p.Start, p.Time, p.Time, ShortPrint(print)
 	t.Restarted, t.Marked = false, false
 	t.Gaps.N, t.Gaps.Horizon = 0, 0
+	unknown := false
 	switch {
 	case p.Start == 0:
 		// The data model's "reset at an unknown start": start and time are the same.
-		t.Start = p.Time
+		t.Start, unknown = p.Time, true
 	case t.Lives.cut(p):
 		// So here, lest a lower value comes under a start of before.
-		if t.Start = p.Time; rules.Writers == WritersOne {
+		if t.Start, unknown = p.Time, true; rules.Writers == WritersOne {
 			t.close(p.Start, rules)
 		}
 	}
 	if t.Start < t.Floor {
 		t.Start, t.Restarted = t.Floor, true
 	}
+	t.place(max(t.Floor, t.Forwarded, t.Lives.before(p.Time)), unknown)
 }
 
 // close leaves the start where it is. What is missing from before may still come, and is late then; but not what ends at the
@@ -243,7 +252,7 @@ func (t *Timeline) close(before int64, rules *Rules) {
 
 // Accept moves the timeline on after p was added with outcome o, and counts gaps.
 func (t *Timeline) Accept(o Outcome, p Interval, print uint64, rules *Rules, gaps *Gaps) {
-	at := p.Time
+	at, before := p.Time, t.Emitted
 	if o == AddedLate || o == AddedBeforeFirst {
 		at = 0 // behind what was given out: the next free time
 	}
@@ -279,6 +288,9 @@ func (t *Timeline) Accept(o Outcome, p Interval, print uint64, rules *Rules, gap
 	}
 	t.Last = max(t.Last, p.Time)
 	t.emit(at)
+	if o.Restarted() {
+		t.place(before, false)
+	}
 	t.Gaps.forget(t.Last - int64(rules.LateWindow))
 }
 
@@ -321,6 +333,12 @@ func (t *Timeline) repeat() {
 	if t.Marked {
 		t.emit(0)
 	}
+}
+
+// Again has the latest sample given out once more, at a time, or just after the latest.
+func (t *Timeline) Again(at int64) {
+	t.Sampled = false
+	t.emit(min(at, MaxTime))
 }
 
 // Mark forwards a "no recorded value" point at the given time, or says that the stream has spoken since.
@@ -395,7 +413,9 @@ func Fold(t *Timeline, v Total, p Interval, rules *Rules, gaps *Gaps) Outcome {
 }
 
 // Before reports whether a point of many writers is from a life before, in which it may have been counted.
-func (t *Timeline) Before(p Interval) bool { return p.Time <= t.Floor || t.Restarted && p.Time <= t.Start }
+func (t *Timeline) Before(p Interval) bool {
+	return p.Time <= t.Floor || t.Restarted && p.Time <= t.Start
+}
 
 // FoldUnordered takes one point of many writers into a stream, whatever its interval.
 func FoldUnordered(t *Timeline, v Total, p Interval, rules *Rules) Outcome {
@@ -406,8 +426,12 @@ func FoldUnordered(t *Timeline, v Total, p Interval, rules *Rules) Outcome {
 		t.Start = max(t.Emitted, t.Start+1)
 		t.Sampled = false
 	}
+	before := t.Emitted
 	t.Print, t.Last = ShortPrint(v.Print(p)), max(t.Last, p.Time)
 	t.emit(p.Time)
+	if o.Restarted() {
+		t.place(before, false)
+	}
 	return o
 }
 

@@ -41,6 +41,16 @@ type Batch struct {
 	spare      int            // bucket counts that samples which are not the last of their streams may still have
 
 	twins  []twin // by fingerprint: open addressing, half full at most
+	zeros  []Zero
+	zeroOf []int32 // that of an item, by position, +1; empty unless there are some
+	begun  []int32 // the items that have zeros, where there are any
+
+	// Where the points are from, for who names streams: see Reading.Names.
+	sources []table.Source
+	from    []int32 // by item, in sources
+	names   bool
+
+	again  []Again // by item, of a batch without points
 	staged stage
 	direct bool // what points get is written to them at once
 
@@ -81,6 +91,8 @@ type Result struct {
 	Gaps fold.Gaps
 	// Stored is set if the store has confirmed what the batch came to; Outstanding if the batch goes out before it has.
 	Stored, Outstanding bool
+	// Zeros is the number of samples of value zero besides those of the points.
+	Zeros uint64
 }
 
 // Item is one well-formed point on its way.
@@ -118,7 +130,7 @@ const (
 	flagMonotonic = 1 << iota // a sum that must not fall
 	flagMore                  // of the stream there are later items in the batch
 	flagWithheld
-	flagBounds  // the sample has other bounds, or quantiles, than the point
+	flagAgain   // there is no point: the stream's latest sample is to be given out once more
 	flagArrived // its time is that of its arrival
 	flagRelaid  // its bounds are not those of the point as it came
 	flagRepaired
@@ -147,6 +159,10 @@ func (b *Batch) Reset() {
 	b.deltas, b.metrics, b.outcomes = b.deltas[:0], b.metrics[:0], b.outcomes[:0]
 	b.Dropped, b.Unsorted, b.direct, b.spare, b.Route = false, false, true, 0, Route{}
 	b.Result = Result{}
+	b.zeros, b.zeroOf, b.begun = b.zeros[:0], b.zeroOf[:0], b.begun[:0]
+	clear(b.sources)
+	clear(b.again)
+	b.sources, b.from, b.again = b.sources[:0], b.from[:0], b.again[:0]
 	if cap(b.owned) > maxScratch {
 		b.owned = nil
 	}
@@ -165,12 +181,14 @@ type Reading struct {
 	Multiset bool
 	// Summaries are the patterns of metrics whose summaries carry deltas.
 	Summaries []string
+	// Names has batches say where points are from.
+	Names bool
 }
 
 // Identify finds the tenant's stream of every delta point and sets malformed points aside. It changes nothing in md. now is the time.
 func (b *Batch) Identify(md pmetric.Metrics, tenant streamid.Tenant, r *Reading, now time.Time) {
 	b.maxBuckets, b.repair, b.direct, b.spare = r.MaxBuckets, r.Repair, true, spareAtFirst
-	b.arrival = 0
+	b.arrival, b.names = 0, r.Names
 	if r.Arrival {
 		b.arrival = now.UnixNano()
 	}
@@ -203,6 +221,9 @@ func (b *Batch) Identify(md pmetric.Metrics, tenant streamid.Tenant, r *Reading,
 					}
 					if !scopeKnown {
 						scope, scopeKnown = resource.Scope(sm.Scope()), true
+					}
+					if b.names {
+						b.sources = append(b.sources, table.Source{Resource: rm, Scope: sm, Metric: m})
 					}
 					b.identifyMetric(m, scope.Metric(m))
 				}
@@ -298,7 +319,8 @@ func (b *Batch) Emit(md pmetric.Metrics) {
 	for _, m := range b.metrics {
 		setCumulative(m)
 	}
-	if b.Dropped {
+	b.findZeros()
+	if b.Dropped || len(b.begun) > 0 {
 		b.remove(md)
 	}
 	if b.Unsorted {
@@ -479,6 +501,9 @@ func (b *Batch) identified(it *Item, id streamid.ID) {
 		b.Repair(to, b.repairing)
 		b.repairing = 0
 	}
+	if b.names {
+		b.from = append(b.from, int32(len(b.sources)-1))
+	}
 }
 
 // Repair notes what was repaired of an item.
@@ -552,6 +577,9 @@ func removed(o outcome) bool { return o&withheld != 0 || o.Dropped() || o == fol
 // Outcome is what was noted of an item.
 func (b *Batch) Outcome(it *Item) fold.Outcome { return b.outcomes[it.position] &^ withheld }
 
+// Withheld reports whether it is without a sample.
+func (it *Item) Withheld() bool { return it.flags&flagWithheld != 0 }
+
 // Withhold leaves the item without a sample, and removes its point: another sample of the batch says as much.
 func (b *Batch) Withhold(it *Item) { it.flags |= flagWithheld }
 
@@ -615,10 +643,7 @@ func (b *Batch) PutHistogram(it *Item, h *fold.Histogram, others bool) {
 		b.writeHistogram(it, h, others)
 		return
 	}
-	if it.flags &^= flagBounds; others {
-		it.flags |= flagBounds
-	}
-	b.staged.histogram(it.point, h)
+	b.staged.histogram(it.point, h, others)
 }
 
 // PutExponential gives the point a total.
@@ -654,12 +679,12 @@ func (b *Batch) setTimes(it *Item, sample fold.Interval) {
 	}
 }
 
-// remove deletes the dropped points and what they leave empty. It meets metrics and points in the order identify met them.
+// remove deletes the dropped points and what they leave empty, and puts zeros in. It meets metrics and points in the order identify met them.
 func (b *Batch) remove(md pmetric.Metrics) {
-	metrics, points := b.deltas, b.outcomes
+	metrics, position := b.deltas, int32(0)
 	dropped := func() bool {
-		o := points[0]
-		points = points[1:]
+		o := b.outcomes[position]
+		position++
 		return removed(o)
 	}
 	md.ResourceMetrics().RemoveIf(func(rm pmetric.ResourceMetrics) bool {
@@ -671,6 +696,10 @@ func (b *Batch) remove(md pmetric.Metrics) {
 			ms.RemoveIf(func(m pmetric.Metric) bool {
 				delta := metrics[0]
 				metrics = metrics[1:]
+				if delta && b.beginning(m, position) {
+					position = b.putZeros(m, position)
+					return false
+				}
 				return delta && removePoints(m, dropped)
 			})
 			return before > 0 && ms.Len() == 0

@@ -21,6 +21,7 @@ type stage struct {
 	samples      []fold.Interval  // start and time, by position; a zero time leaves the point as it is
 	numbers      []fold.Number    // by point, as are the next two
 	histograms   []fold.Histogram // their counts, and those of exponentials, are in counts
+	others       []bool           // by histogram: the sample has other bounds, or quantiles, than the point
 	exponentials []fold.Exponential
 	counts       []uint64
 
@@ -35,6 +36,7 @@ func (b *Batch) Prepare() {
 	clear(s.samples)
 	s.numbers = slices.Grow(s.numbers[:0], len(b.numbers))[:len(b.numbers)]
 	s.histograms = slices.Grow(s.histograms[:0], len(b.histograms))[:len(b.histograms)]
+	s.others = slices.Grow(s.others[:0], len(b.histograms))[:len(b.histograms)]
 	s.exponentials = slices.Grow(s.exponentials[:0], len(b.exponentials))[:len(b.exponentials)]
 	s.gaps = slices.Grow(s.gaps[:0], len(b.outcomes))[:len(b.outcomes)]
 	s.counts = s.counts[:0]
@@ -59,6 +61,7 @@ func (b *Batch) Undo(it *Item) {
 	b.Gaps.Opened -= gaps[0]
 	b.Gaps.Filled -= gaps[1]
 	it.flags &^= flagWithheld
+	b.DropZero(it)
 	b.staged.samples[it.position] = fold.Interval{}
 }
 
@@ -70,7 +73,7 @@ func (b *Batch) Restart() {
 			b.Undo(it)
 			b.outcomes[it.position] = 0
 		}
-		it.Slot, it.flags = nil, it.flags&(flagMonotonic|flagArrived|flagRelaid|flagRepaired|flagSummary)
+		it.Slot, it.flags = nil, it.flags&(flagMonotonic|flagArrived|flagRelaid|flagRepaired|flagSummary|flagAgain)
 	}
 }
 
@@ -113,7 +116,8 @@ func (s *stage) reset() {
 }
 
 // histogram keeps a total for a point. Bounds are never written to and need no copy.
-func (s *stage) histogram(point int32, h *fold.Histogram) {
+func (s *stage) histogram(point int32, h *fold.Histogram, others bool) {
+	s.others[point] = others
 	kept := *h
 	kept.Counts = s.keep(h.Counts)
 	s.histograms[point] = kept
@@ -149,7 +153,7 @@ func (b *Batch) unstage() {
 		case it.Kind == table.KindSum:
 			setNumber(b.numbers[it.point], s.numbers[it.point])
 		case it.Kind == table.KindHistogram:
-			b.writeHistogram(it, &s.histograms[it.point], it.flags&flagBounds != 0)
+			b.writeHistogram(it, &s.histograms[it.point], s.others[it.point])
 		default:
 			b.exponentials[it.point].write(&s.exponentials[it.point])
 		}

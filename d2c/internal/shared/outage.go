@@ -21,6 +21,9 @@ import (
 // ErrOutstanding is the error of batches that come while the store fails and no more points can be kept for it.
 var ErrOutstanding = errors.New("d2c: shared state fails and no more points can be kept back for it")
 
+// errWait is the error of batches that ask for samples of quiet streams while the store fails: nobody knows who else gives them out.
+var errWait = commit.StoreError{Err: errors.New("d2c: shared state fails: quiet streams wait")}
+
 // probeInterval is how often a store that failed is tried again.
 const probeInterval = time.Second
 
@@ -80,6 +83,10 @@ func (o *Outage) Keep(ctx context.Context, tx *commit.Tx) error {
 	}
 	for _, b := range tx.Batches() {
 		n := len(b.Items)
+		if b.Asks() {
+			tx.RefuseBatch(b, errWait)
+			continue
+		}
 		if int(o.outstanding.Load())+n > o.max {
 			tx.RefuseBatch(b, ErrOutstanding)
 			continue

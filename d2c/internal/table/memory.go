@@ -87,6 +87,17 @@ func (sh *Shard) Remember(s *Slot, print uint64, now, age uint32) (known bool) {
 	return false
 }
 
+// renew sets when a delta was counted that is remembered.
+func (sh *Shard) renew(s *Slot, print uint64, at uint32) {
+	w := sh.blocks.block(sh.memory(s) - 1)
+	n := w[memorySlots] * wordsPerSlot
+	for _, table := range [2][]uint32{w[headerMemory:][:n], w[headerMemory+n:][:n]} {
+		if i, found := seek(table, print); found {
+			table[i+2] = max(table[i+2], at)
+		}
+	}
+}
+
 func within(then, now, age uint32) bool { return now <= then || now-then <= age }
 
 // seek returns where in a table a fingerprint is, or would be. A table is never full.
@@ -203,7 +214,9 @@ func (sh *Shard) recall(s *Slot, all []Remembered) {
 		sh.setMemory(s, 0)
 	}
 	const ever = 1<<32 - 1
-	for _, r := range all {
-		sh.Remember(s, r.Print, r.At, ever)
+	for _, r := range all { // the later of two last
+		if sh.Remember(s, r.Print, r.At, ever) {
+			sh.renew(s, r.Print, r.At)
+		}
 	}
 }

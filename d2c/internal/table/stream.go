@@ -35,6 +35,9 @@ func (sh *Shard) Streams(dst []Stream) []Stream {
 	return dst
 }
 
+// Marked reports whether what was given out last of the stream is a "no recorded value" point.
+func (s *Slot) Marked() bool { return s.Meta&flagMarked != 0 }
+
 // Stream describes the stream in slot s.
 func (sh *Shard) Stream(s *Slot) Stream {
 	var t fold.Timeline

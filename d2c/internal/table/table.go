@@ -38,6 +38,8 @@ const (
 type Table struct {
 	Shards [ShardCount]Shard
 	key    Key
+
+	families *Families // nil unless streams have names
 }
 
 // Key says where in a table a stream is. It is secret: who chooses the attributes of streams must not choose that two of them
@@ -99,6 +101,9 @@ func (t *Table) Memory() (n int64) {
 		n += sh.Memory()
 		sh.Unlock()
 	}
+	if t.families != nil {
+		n += t.families.memory()
+	}
 	return n
 }
 
@@ -150,7 +155,7 @@ const (
 	flagKind      = 0b11 // a Kind
 	flagDouble    = 1 << 2
 	FlagRestarted = 1 << 3 // takes nothing from before its start
-	flagMarked    = 1 << 4
+	flagMarked    = 1 << 4 // what was given out last is a "no recorded value" point
 	FlagFresh     = 1 << 5 // allotted in this batch, nothing added yet
 	FlagTouched   = 1 << 6 // met in this batch
 	FlagChanged   = 1 << 7 // changed by this group of batches; of no meaning in memory
@@ -172,6 +177,9 @@ type Shard struct {
 	// Tags has those of shared records, by slot; empty unless tagged.
 	Tags   []uint64
 	Tagged bool // state is shared
+	// Names of streams, by slot and chunk; empty unless streams have names.
+	names    [][]name
+	families *Families
 	// Floor is the time up to which streams of this shard may have been lost: none opens at or before it.
 	Floor int64
 	// Moves counts the removals that gave streams other numbers.
@@ -257,6 +265,9 @@ func (sh *Shard) Append(id streamid.ID, kind Kind) *Slot {
 		_, _, size := chunkOf(sh.N)
 		sh.chunks = append(sh.chunks, make([]Slot, size))
 		sh.room += size
+		if sh.families != nil {
+			sh.names = append(sh.names, make([]name, size))
+		}
 	}
 	s := sh.Slot(sh.N)
 	sh.N++
@@ -321,7 +332,14 @@ func (sh *Shard) Remove(gone func(number int, s *Slot) bool) (removed int) {
 		}
 		sh.dropValue(s)
 		sh.dropAside(s)
+		if sh.families != nil {
+			sh.Unname(i)
+		}
 		sh.N--
+		if sh.families != nil {
+			*sh.nameAt(i) = *sh.nameAt(sh.N)
+			*sh.nameAt(sh.N) = name{}
+		}
 		*s = *sh.Slot(sh.N)
 		if sh.Tagged {
 			sh.Tags[i] = sh.Tags[sh.N]
@@ -339,6 +357,10 @@ func (sh *Shard) Remove(gone func(number int, s *Slot) bool) (removed int) {
 			break
 		} else {
 			sh.chunks[last] = nil
+			if sh.families != nil {
+				sh.names[last] = nil
+				sh.names = sh.names[:last]
+			}
 			sh.chunks, sh.room = sh.chunks[:last], rest
 		}
 	}
@@ -380,6 +402,13 @@ func (sh *Shard) compact() {
 				copy(blocks.block(ref), from)
 				sh.setMemory(s, ref+1)
 			}
+			if sh.families != nil && sh.Named(i) {
+				n := sh.nameAt(i)
+				from := sh.blocks.block(n.ref())
+				ref := blocks.alloc(len(from))
+				copy(blocks.block(ref), from)
+				n.class, n.place = uint32(ref>>32), uint32(ref)
+			}
 		}
 		sh.blocks = blocks
 	}
@@ -403,7 +432,15 @@ func (sh *Shard) Clear() {
 func (sh *Shard) Memory() int64 {
 	return 4*int64(cap(sh.index)) +
 		int64(unsafe.Sizeof(Slot{}))*int64(sh.room) + int64(unsafe.Sizeof([]Slot{}))*int64(cap(sh.chunks)) +
-		sh.asides.memory() + 8*int64(cap(sh.Tags)) + sh.blocks.bytes + sh.bounds.bytes
+		int64(unsafe.Sizeof(name{}))*int64(sh.room)*sh.naming() + sh.asides.memory() + 8*int64(cap(sh.Tags)) + sh.blocks.bytes + sh.bounds.bytes
+}
+
+// naming is one if streams have names, else zero.
+func (sh *Shard) naming() int64 {
+	if sh.families != nil {
+		return 1
+	}
+	return 0
 }
 
 // Kind returns the kind of the stream.
