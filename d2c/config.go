@@ -155,6 +155,9 @@ type Config struct {
 
 const defaultMaxBuckets = 4096
 
+// MaxBuckets is the largest Config.MaxBuckets.
+const MaxBuckets = table.MaxHistogramBuckets
+
 // DefaultConfig returns: one writer, continue over gaps, add overlaps, repair what may be, a late window of 5 minutes, at most
 // ten million streams, expiry after one hour.
 func DefaultConfig() Config {
@@ -194,8 +197,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("d2c: LateWindow: must not be negative, got %v", c.LateWindow)
 	case c.MaxStreams < 0:
 		return fmt.Errorf("d2c: MaxStreams: must not be negative, got %d", c.MaxStreams)
-	case c.MaxBuckets < 0 || c.MaxBuckets > table.MaxHistogramBuckets:
-		return fmt.Errorf("d2c: MaxBuckets: must be 0 to %d, got %d", table.MaxHistogramBuckets, c.MaxBuckets)
+	case c.MaxBuckets < 0 || c.MaxBuckets > MaxBuckets:
+		return fmt.Errorf("d2c: MaxBuckets: must be 0 to %d, got %d", MaxBuckets, c.MaxBuckets)
 	case c.MaxStale < 0:
 		return fmt.Errorf("d2c: MaxStale: must not be negative, got %v", c.MaxStale)
 	}

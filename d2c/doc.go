@@ -63,11 +63,12 @@
 // # Lives
 //
 // A stream that is forgotten, or was with a process before this one, is opened anew by its next point. If its producer's start
-// never moves that would be the start of before, under a lower value. So a stream whose first point reaches back to before the
-// latest time given out of any stream that has expired, or from before this process to after it began, opens with start :=
-// p.time and is not new. What is missing from before the point may still come, as from a gap, and is late then; a before-first
-// point that reaches back so leaves the start where it is. A first point that ends before the process began is taken for a
-// replay, and opens its stream as any other does.
+// never moves that would be the start of before, under a lower value. So a stream whose first point starts before the latest time
+// given out of any stream that has expired, or reaches from before this process to after it began, opens with start := p.time and
+// is not new. What is missing from before the point may still come, as from a gap, and is late then; a before-first point that
+// reaches back so leaves the start where it is. A first point that ends before the process began is taken for a replay, and
+// opens its stream as any other does: what a producer kept back while a process without state restarted may come under the
+// start of before.
 //
 // # Values
 //
@@ -96,7 +97,7 @@
 // With [WritersMany] intervals order nothing. A delta whose fingerprint is that of one which was counted no more than W ago, by
 // the clock, is a repeat, or added with [IdenticalAdd]; any other is added (unordered). Identical points of one batch are a
 // multiset: of those in a later batch as many are new as there are more. A stream remembers its latest 768 to 1536 deltas, with
-// 16 to 32 bytes each, 24 KiB at most; where it has more within W, an older one that comes again is added again. Samples get
+// 16 to 48 bytes each, 24 KiB at most; where it has more within W, an older one that comes again is added again. Samples get
 // their times as above, and start is that of the first point: the total is of all that was accepted since, whatever its
 // interval.
 //

@@ -191,7 +191,7 @@ func TestConcurrent(t *testing.T) {
 	const workers, rounds, streams = 8, 40, 20
 	conv := newConverter(t, d2c.DefaultConfig())
 	// An interval is one second; worker w of round r delivers second r*workers+w with a value of its own. Within a round
-	// the order is anyone's guess: at most workers/2 gaps open at once, and eight are remembered.
+	// the order is anyone's guess: at most workers/2 gaps open at once, and four are remembered.
 	value := func(second int) int { return 1 + second%7 }
 	deliver := func(second int) pmetric.Metrics {
 		md := pmetric.NewMetrics()

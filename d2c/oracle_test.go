@@ -169,7 +169,9 @@ func (m *model) convert(md pmetric.Metrics) (pmetric.Metrics, d2c.Result) {
 				if s.memory == nil {
 					s.memory = map[string]int64{}
 				}
-				s.memory[p.print] = m.now()
+				if !p.arrived {
+					s.memory[p.print] = m.now()
+				}
 			}
 		}
 		m.result.Note(p.outcome, 1)
@@ -447,7 +449,7 @@ func (s *modelStream) oldest(cfg d2c.Config) uint64 {
 // unordered is for many writers.
 func (m *model) unordered(s *modelStream, p *modelPoint) d2c.Outcome {
 	window := int64((m.cfg.LateWindow + time.Second - 1) / time.Second)
-	if at, known := s.memory[p.print]; known && m.now()-at <= window && m.cfg.Identical == d2c.IdenticalRepeat {
+	if at, known := s.memory[p.print]; known && !p.arrived && m.now()-at <= window && m.cfg.Identical == d2c.IdenticalRepeat {
 		return m.answer(s, p, d2c.Repeated)
 	}
 	total, outcome := s.total.plus(p.delta)

@@ -31,7 +31,7 @@ type SharedConfig struct {
 	// A stream that this Converter does not know when the outage begins is a life of its own: it restarts, visibly, and what
 	// comes of it from before the outage is kept and not given out. It is for streams of which one Converter sees all. Where
 	// several see a stream, values under one start may fall while it lasts, and deltas that came by turns are missed: to whoever
-	// commits first each turn of another is a gap, of which a stream keeps eight. Stats.Missed counts these.
+	// commits first each turn of another is a gap, of which a stream keeps four. Stats.Missed counts these.
 	MaxOutstanding int
 	// OnDamaged, if not nil, is told of a record that could not be read and was set aside.
 	OnDamaged func(id streamid.ID, err error)

@@ -31,6 +31,8 @@ func ParseKeys(names []string) (Keys, error) {
 		switch {
 		case key == "":
 			return nil, fmt.Errorf("%d: must not be empty", i)
+		case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }):
+			return nil, fmt.Errorf("%d: %q: no header has such a name", i, name)
 		case strings.HasPrefix(key, ReservedPrefix):
 			return nil, fmt.Errorf("%d: %q: what begins with %s is about the way that a batch came", i, name, ReservedPrefix)
 		case slices.Contains(keys, key):

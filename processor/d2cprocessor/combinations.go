@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 
 	"github.com/deltaring/deltaring/d2c"
+	"go.uber.org/zap"
 )
 
 // What is wrong only together with something else, as far as Validate, which sees this configuration alone, cannot tell.
@@ -33,6 +34,10 @@ func (p *d2cProcessor) outlived(ext component.Component) error {
 
 // warnOfCombinations logs what works, and not as who wrote it may think.
 func (p *d2cProcessor) warnOfCombinations() {
+	if p.cfg.MaxStale > 0 && p.cfg.MaxStale < p.cfg.LateWindow {
+		p.logger.Warn("max_stale is shorter than late_window: a delta that is sent again after its stream was forgotten counts again; "+
+			"set max_stale to late_window at least", zap.Duration("max_stale", p.cfg.MaxStale), zap.Duration("late_window", p.cfg.LateWindow))
+	}
 	if p.cfg.Gap == d2c.GapRestart && p.cfg.State.Shared != nil {
 		p.logger.Warn("gap: restart is of no use with state::shared, which knows what other workers have counted, " +
 			"and restarts every stream whose producer was quiet for an interval: leave it at continue")

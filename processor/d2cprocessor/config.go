@@ -215,8 +215,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("max_stale: must be a second at least, got %v; is there a unit missing?", c.MaxStale)
 	case c.MaxStreams < 0:
 		return fmt.Errorf("max_streams: must not be negative, got %d", c.MaxStreams)
-	case c.MaxBuckets < 0:
-		return fmt.Errorf("max_buckets: must not be negative, got %d", c.MaxBuckets)
+	case c.MaxBuckets < 0 || c.MaxBuckets > d2c.MaxBuckets:
+		return fmt.Errorf("max_buckets: must be 0 to %d, got %d", d2c.MaxBuckets, c.MaxBuckets)
 	case c.Gap > d2c.GapRestartIfMoved:
 		return fmt.Errorf("gap: unknown %v", c.Gap)
 	case c.Gap == d2c.GapRestartIfMoved && c.State.Shared != nil:

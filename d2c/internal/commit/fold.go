@@ -189,7 +189,7 @@ func (b *Batch) foldOne(to *target, it *points.Item) {
 	}
 	s.Meta = meta
 	to.streams.SetTimeline(s, t)
-	if fresh && added && to.remembers {
+	if fresh && added && to.remembers && !it.Arrived() {
 		to.streams.Remember(s, b.Print(it), to.unix, to.window)
 	}
 	b.Note(it, o)
@@ -283,7 +283,7 @@ func (b *Batch) takeInto(to *target, v fold.Total, it *points.Item, fresh bool) 
 			}
 			return fold.DroppedTooLate
 		}
-		if to.remembers && to.streams.Remember(it.Slot, b.Print(it), to.unix, to.window) {
+		if to.remembers && !it.Arrived() && to.streams.Remember(it.Slot, b.Print(it), to.unix, to.window) {
 			return b.timeline.Answer(v)
 		}
 		return fold.FoldUnordered(&b.timeline, v, it.Interval, to.rules)

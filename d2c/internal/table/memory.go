@@ -150,6 +150,10 @@ func (sh *Shard) growMemory(s *Slot, ref blockRef, now, age uint32) []uint32 {
 	}
 	sh.blocks.release(ref - 1)
 	sh.setMemory(s, bigger)
+	if sh.blocks.sparse() { // many streams have outgrown one size
+		sh.compactBlocks()
+		w = sh.blocks.block(sh.memory(s) - 1)
+	}
 	return w
 }
 

@@ -387,31 +387,34 @@ func (sh *Shard) compact() {
 		sh.asides = kept
 	}
 	if sh.blocks.sparse() {
-		var blocks slab
-		for i := range sh.N {
-			s := sh.Slot(i)
-			if s.Kind() != KindSum {
-				from := sh.blocks.block(blockRef(s.value))
-				ref := blocks.alloc(len(from))
-				copy(blocks.block(ref), from)
-				s.value = uint64(ref)
-			}
-			if ref := sh.memory(s); ref != 0 {
-				from := sh.blocks.block(ref - 1)
-				ref = blocks.alloc(len(from))
-				copy(blocks.block(ref), from)
-				sh.setMemory(s, ref+1)
-			}
-			if sh.families != nil && sh.Named(i) {
-				n := sh.nameAt(i)
-				from := sh.blocks.block(n.ref())
-				ref := blocks.alloc(len(from))
-				copy(blocks.block(ref), from)
-				n.class, n.place = uint32(ref>>32), uint32(ref)
-			}
-		}
-		sh.blocks = blocks
+		sh.compactBlocks()
 	}
+}
+
+// compactBlocks copies blocks together. Those that were looked at keep their contents, and are not the streams' any more.
+func (sh *Shard) compactBlocks() {
+	var blocks slab
+	move := func(ref blockRef) blockRef {
+		from := sh.blocks.block(ref)
+		ref = blocks.alloc(len(from))
+		copy(blocks.block(ref), from)
+		return ref
+	}
+	for i := range sh.N {
+		s := sh.Slot(i)
+		if s.Kind() != KindSum && s.Meta&FlagFresh == 0 {
+			s.value = uint64(move(blockRef(s.value)))
+		}
+		if ref := sh.memory(s); ref != 0 {
+			sh.setMemory(s, move(ref-1)+1)
+		}
+		if sh.families != nil && sh.Named(i) {
+			n := sh.nameAt(i)
+			ref := move(n.ref())
+			n.class, n.place = uint32(ref>>32), uint32(ref)
+		}
+	}
+	sh.blocks = blocks
 }
 
 // Clear forgets all streams and keeps the memory, unless that is a lot.
