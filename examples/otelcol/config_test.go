@@ -52,9 +52,8 @@ func TestBadConfigsAreRefusedByName(t *testing.T) {
 		{"gap: forget", "gap"},
 		{"overlap: subtract", "overlap"},
 		{"late_windows: 5m", "late_windows"},
-		// Not there yet: must not be accepted and then do nothing.
-		{"emit_zero: true", "emit_zero"},
-		{"reemit_interval: 1m", "reemit_interval"},
+		{"reemit_interval: 1ms", "reemit_interval"},
+		{"stale_markers: true", "stale_markers"},
 	} {
 		t.Run(tc.setting, func(t *testing.T) {
 			out, err := validate(t, "--config", "one-node.yaml", "--config", "yaml:processors: {d2c: {"+tc.setting+"}}")
