@@ -15,7 +15,7 @@ import (
 
 // micros is a point whose times are so many microseconds after 20 s.
 func micros[N int | int64](p func(start, end float64, n N) point, start, end int, n N) point {
-	at := func(us int) pcommon.Timestamp { return sec(20) + pcommon.Timestamp(1000*us) }
+	at := func(us int) pcommon.Timestamp { return sec(20) + pcommon.Timestamp(1000*int64(us)) }
 	return func(md pmetric.Metrics) {
 		p(0, 0, n)(md)
 		last := lastPoint(md)
