@@ -21,7 +21,7 @@ const (
 
 	minMemory = 4 // slots of a table
 	// MaxMemory is the number of slots of a table at most; three in four are used. So the latest 768 to 1536 deltas of a stream are
-	// remembered, in 24 KiB, where the late window has as many.
+	// remembered, in 26 KiB, where the late window has as many.
 	MaxMemory = 1024
 )
 
@@ -150,7 +150,7 @@ func (sh *Shard) growMemory(s *Slot, ref blockRef, now, age uint32) []uint32 {
 	}
 	sh.blocks.release(ref - 1)
 	sh.setMemory(s, bigger)
-	if sh.blocks.sparse() { // many streams have outgrown one size
+	if sh.blocks.outgrown() {
 		sh.compactBlocks()
 		w = sh.blocks.block(sh.memory(s) - 1)
 	}

@@ -103,13 +103,24 @@ func (s *slab) fits(ref blockRef, n int) bool {
 
 // sparse reports whether so many blocks are free that copying the live ones to a new slab is worth it.
 func (s *slab) sparse() bool {
-	var used, live int64
+	used, live := s.words()
+	return used > chunkWords && live < used/2
+}
+
+// outgrown reports whether a third of the words is in free blocks: where all streams need larger ones, nobody needs these.
+func (s *slab) outgrown() bool {
+	used, live := s.words()
+	return used > chunkWords && live < used/3*2
+}
+
+// words returns how many there are in blocks, and in those that are not free.
+func (s *slab) words() (used, live int64) {
 	for i := range s.classes {
 		c := &s.classes[i]
 		used += int64(c.used) * int64(c.words)
 		live += int64(c.live) * int64(c.words)
 	}
-	return used > chunkWords && live < used/2
+	return used, live
 }
 
 func (c *class) block(i uint32) []uint32 {
