@@ -43,7 +43,7 @@
 //	    last-W, touches no gap
 //	  otherwise                         too late      dropped
 //
-// A fingerprint has 24 bits: of 16 million covered points one is told to be a repeat. It decides no total.
+// A fingerprint has 24 bits (64 where there are many writers, see below): of 16 million covered points one is told to be a repeat.
 //
 // A point with an unknown start and p.time < last is a repeat, before first, or too late: it has no interval to compare.
 //
