@@ -3,7 +3,10 @@
 
 package table
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // slab keeps blocks of words of many sizes in few large pointer-free allocations: the garbage collector sees the chunks,
 // never the blocks. It is not safe for concurrent use.
@@ -66,8 +69,9 @@ func (s *slab) alloc(n int) blockRef {
 		if c.per > 1 {
 			size = chunkWords // whole, though the last words are no block: the allocator would keep them anyway
 		}
-		c.chunks = append(c.chunks, make([]uint32, size))
-		s.bytes += 4 * int64(size)
+		chunk := slices.Grow([]uint32(nil), int(size)) // its capacity is all that the allocator keeps
+		c.chunks = append(c.chunks, chunk[:size])
+		s.bytes += 4 * int64(cap(chunk))
 	}
 	place := c.used/c.per<<placeBits | c.used%c.per
 	c.used++
