@@ -8,6 +8,7 @@
 package d2c_test
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"runtime"
@@ -88,6 +89,45 @@ func TestBytesPerQuietStream(t *testing.T) {
 		}
 	}
 	keepAlive(conv, md)
+}
+
+// Streams of many writers outgrow what they remember in, here all at the same deltas: what nobody needs any more is given back on
+// the way, so that it is never more than half of what is needed.
+func TestBytesOfManyWriters(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	const most, perDelta = 40 << 10, 120
+	for _, c := range []struct {
+		streams, deltas int
+		limit           float64 // in the end
+	}{
+		{100_000, 50, 50 * perDelta},
+		{3000, 1600, most},
+	} {
+		t.Run(fmt.Sprintf("%d deltas", c.deltas), func(t *testing.T) {
+			md := loadBatch(loadInt)
+			before := liveHeap()
+			conv := newConverter(t, manyWriters(d2c.DefaultConfig()))
+			peak := 0.0
+			for n := range c.deltas {
+				for i := range c.streams / loadPoints {
+					reload(md, loadInt, i, n)
+					r := convert(conv, md)
+					if want := [...]d2c.Outcome{d2c.AddedFirst, d2c.AddedUnordered}[min(n, 1)]; r.Count(want) != loadPoints {
+						t.Fatalf("outcomes %v, want %d %v", describeResult(r), loadPoints, want)
+					}
+					peak = max(peak, float64(conv.Stats().MemoryBytes)/float64(c.streams))
+				}
+				if peak > most || n > 2 && c.streams > 10_000 && peak > perDelta*float64(n+1) {
+					t.Fatalf("%.1f bytes per stream of %d deltas, want at most %d, and %d for each delta", peak, n+1, most, perDelta)
+				}
+			}
+			checkBytes(t, conv, liveHeap()-before, c.streams, c.limit)
+			t.Logf("%.1f bytes per stream at most", peak)
+			keepAlive(conv, md)
+		})
+	}
 }
 
 func checkBytes(t *testing.T, conv *d2c.Converter, heap int64, streams int, limit float64) {

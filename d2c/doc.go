@@ -99,10 +99,9 @@
 // With [WritersMany] intervals order nothing. A delta whose fingerprint is that of one which was counted no more than W ago, by
 // the clock, is a repeat, or added with [IdenticalAdd]; any other is added (unordered). Identical points of one batch are a
 // multiset: the first, the second and so on are remembered each for itself, so of those in a later batch as many are new as there
-// are more. A stream remembers its latest 768 to 1536 deltas, with 18 to 90 bytes each, 28 KiB in all and a third more while it
-// grows; where it has more within W, an older one that comes again is added again, and so is a whole batch that has more of one
-// stream. Samples get their times as above, and start is that of the first point: the total is of all that was accepted since,
-// whatever its interval.
+// are more. A stream remembers its latest 768 to 1536 deltas, with 18 to 120 bytes each and at most 40 KiB in all; where it has
+// more within W, an older one that comes again is added again, and so is a whole batch that has more of one stream. Samples get
+// their times as above, and start is that of the first point: the total is of all that was accepted since, whatever its interval.
 //
 // # Zeros and re-emission
 //

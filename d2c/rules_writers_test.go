@@ -413,3 +413,40 @@ func TestManyWritersByHand(t *testing.T) {
 		t.Errorf("read\n     %s\nwant %s", got, want)
 	}
 }
+
+// TestRowManyGrowWhileOthersOpen: what streams have outgrown is given back in the middle of batches that open others, whose totals
+// are nowhere yet.
+func TestRowManyGrowWhileOthersOpen(t *testing.T) {
+	const old, opened, deltas = 2000, 20, 50
+	conv := newConverter(t, manyWriters(d2c.DefaultConfig()))
+	for n := range deltas {
+		// Of each stream a delta; the last ones are new.
+		var in, out []point
+		for i := range old + n*opened {
+			s, end := series(fmt.Sprint(i)), float64(20+n)
+			since := max(i-old+opened, 0) / opened // the batch that opened it
+			k := uint64(n + 1 - since)
+			start := float64(10 + since)
+			if i%2 == 0 {
+				bounds := []float64{1, 2}
+				in = append(in, s.histogram(start, end, hist(bounds, 1, 0, 2)))
+				out = append(out, s.histogram(start, end, hist(bounds, k, 0, 2*k)))
+			} else {
+				in = append(in, s.exponential(start, end, expo(0, 0, 0, buckets{3, []uint64{1, 2}}, buckets{})))
+				out = append(out, s.exponential(start, end, expo(0, 0, 0, buckets{3, []uint64{k, 2 * k}}, buckets{})))
+			}
+		}
+		md := batch(in...)
+		r := convert(conv, md)
+		first := opened
+		if n == 0 {
+			first = old
+		}
+		if r.Count(d2c.AddedFirst) != uint64(first) || r.Count(d2c.AddedUnordered) != uint64(len(in)-first) {
+			t.Fatalf("batch %d: %s", n, describeResult(r))
+		}
+		if !sameMetrics(md, cumulative(out...)) {
+			t.Fatalf("batch %d: other totals than the sums of what was sent", n)
+		}
+	}
+}
