@@ -37,9 +37,7 @@ func (sh *Shard) Remembers(s *Slot, print uint64, now, age uint32) bool {
 	if ref == 0 {
 		return false
 	}
-	w := sh.blocks.block(ref - 1)
-	n := w[memorySlots] * wordsPerSlot
-	for _, table := range [2][]uint32{w[headerMemory:][:n], w[headerMemory+n:][:n]} {
+	for _, table := range tablesOf(sh.blocks.block(ref - 1)) {
 		if at, found := seek(table, print); found && within(table[at+2], now, age) {
 			return true
 		}
@@ -59,13 +57,13 @@ func (sh *Shard) Remember(s *Slot, print uint64, now, age uint32) (known bool) {
 	if now > w[memorySince] && now-w[memorySince] > age {
 		turn(w, now)
 	}
-	n := w[memorySlots] * wordsPerSlot
-	first := w[headerMemory:][:n]
+	tables := tablesOf(w)
+	first, second := tables[0], tables[1]
 	at, found := seek(first, print)
 	if found && within(first[at+2], now, age) {
 		return true
 	}
-	if second := w[headerMemory+n:][:n]; w[memoryBefore] > 0 {
+	if w[memoryBefore] > 0 {
 		if at, found := seek(second, print); found && within(second[at+2], now, age) {
 			return true
 		}
@@ -77,7 +75,7 @@ func (sh *Shard) Remember(s *Slot, print uint64, now, age uint32) (known bool) {
 			} else {
 				turn(w, now)
 			}
-			first = w[headerMemory:][:w[memorySlots]*wordsPerSlot]
+			first = tablesOf(w)[0]
 			at, _ = seek(first, print)
 		}
 		put64(first[at:], print)
@@ -89,13 +87,17 @@ func (sh *Shard) Remember(s *Slot, print uint64, now, age uint32) (known bool) {
 
 // renew sets when a delta was counted that is remembered.
 func (sh *Shard) renew(s *Slot, print uint64, at uint32) {
-	w := sh.blocks.block(sh.memory(s) - 1)
-	n := w[memorySlots] * wordsPerSlot
-	for _, table := range [2][]uint32{w[headerMemory:][:n], w[headerMemory+n:][:n]} {
+	for _, table := range tablesOf(sh.blocks.block(sh.memory(s) - 1)) {
 		if i, found := seek(table, print); found {
 			table[i+2] = max(table[i+2], at)
 		}
 	}
+}
+
+// tablesOf returns the tables of a block, the newer one first.
+func tablesOf(w []uint32) [2][]uint32 {
+	n := w[memorySlots] * wordsPerSlot
+	return [2][]uint32{w[headerMemory:][:n], w[headerMemory+n:][:n]}
 }
 
 func within(then, now, age uint32) bool { return now <= then || now-then <= age }
@@ -116,9 +118,9 @@ func seek(table []uint32, print uint64) (at int, found bool) {
 
 // turn forgets the second table and makes the first the second.
 func turn(w []uint32, now uint32) {
-	n := w[memorySlots] * wordsPerSlot
-	copy(w[headerMemory+n:][:n], w[headerMemory:])
-	clear(w[headerMemory:][:n])
+	tables := tablesOf(w)
+	copy(tables[1], tables[0])
+	clear(tables[0])
 	w[memoryBefore], w[memoryUsed], w[memorySince] = w[memoryUsed], 0, now
 }
 
@@ -136,10 +138,10 @@ func (sh *Shard) growMemory(s *Slot, ref blockRef, now, age uint32) []uint32 {
 	old := sh.blocks.block(ref - 1)
 	bigger := sh.allocMemory(2*old[memorySlots], old[memorySince])
 	old, w := sh.blocks.block(ref-1), sh.blocks.block(bigger-1)
-	for i := range int(2) {
-		n := int(old[memorySlots]) * wordsPerSlot
-		from, to := old[headerMemory+i*n:][:n], w[headerMemory+i*2*n:][:2*n]
-		for at := 0; at < n; at += wordsPerSlot {
+	tables := tablesOf(w)
+	for i, from := range tablesOf(old) {
+		to := tables[i]
+		for at := 0; at < len(from); at += wordsPerSlot {
 			if print, then := get64(from[at:]), from[at+2]; print != 0 && within(then, now, age) {
 				free, _ := seek(to, print)
 				put64(to[free:], print)
@@ -198,11 +200,10 @@ func (sh *Shard) appendMemory(dst []Remembered, s *Slot) []Remembered {
 	if ref == 0 {
 		return dst
 	}
-	w := sh.blocks.block(ref - 1)
-	n := int(w[memorySlots]) * wordsPerSlot
+	tables := tablesOf(sh.blocks.block(ref - 1))
 	// The older ones first, so that they are the older ones where they are remembered again.
-	for _, table := range [2][]uint32{w[headerMemory+n:][:n], w[headerMemory:][:n]} {
-		for at := 0; at < n; at += wordsPerSlot {
+	for _, table := range [2][]uint32{tables[1], tables[0]} {
+		for at := 0; at < len(table); at += wordsPerSlot {
 			if print := get64(table[at:]); print != 0 {
 				dst = append(dst, Remembered{print, table[at+2]})
 			}
