@@ -55,7 +55,7 @@ func (h *HistogramTotal) add(rules *Rules) (Outcome, bool) {
 	}
 	switch {
 	case h.Fit != OtherBounds:
-	case h.Delta.nothing():
+	case h.Delta.Nothing():
 		h.Complete()
 		return 0, true
 	case h.empty():
@@ -74,15 +74,15 @@ func (h *HistogramTotal) add(rules *Rules) (Outcome, bool) {
 	return 0, true
 }
 
-// nothing reports whether the delta counts nothing.
-func (h *Histogram) nothing() bool { return h.Count == 0 && allZero(h.Counts) }
+// Nothing reports whether nothing is counted.
+func (h *Histogram) Nothing() bool { return h.Count == 0 && allZero(h.Counts) }
 
 // empty reports whether the total counts nothing.
 func (h *HistogramTotal) empty() bool {
 	if h.Narrow != nil {
 		return h.Count == 0 && allZero(h.Narrow)
 	}
-	return h.nothing()
+	return h.Nothing()
 }
 
 func allZero[T uint32 | uint64](counts []T) bool {

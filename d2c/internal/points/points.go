@@ -28,7 +28,7 @@ type exponentialPoint struct {
 	value fold.Exponential
 }
 
-// inspect reads the point and repairs what may be, or returns its outcome if it is malformed. A point that counts nothing is
+// inspectHistogram reads the point and repairs what may be, or returns its outcome if it is malformed. A point that counts nothing is
 // well-formed, whatever else it says: an SDK may say that the least of no values is infinite.
 func (b *Batch) inspectHistogram(p *histogramPoint, it *Item) (o fold.Outcome, malformed bool) {
 	v := &p.value
@@ -39,7 +39,7 @@ func (b *Batch) inspectHistogram(p *histogramPoint, it *Item) (o fold.Outcome, m
 		return 0, false // nearly all
 	}
 	if !b.repairBuckets(v) {
-		if v.Count != 0 || !allZero(v.Counts) {
+		if !v.Nothing() {
 			return fold.DroppedBuckets, true
 		}
 		v.Bounds, v.Counts = nil, nil
@@ -47,7 +47,7 @@ func (b *Batch) inspectHistogram(p *histogramPoint, it *Item) (o fold.Outcome, m
 	if len(v.Bounds) != p.ExplicitBounds().Len() {
 		it.flags |= flagRelaid
 	}
-	if v.Count == 0 && allZero(v.Counts) {
+	if v.Nothing() {
 		v.Calm()
 	}
 	if !v.Finite() {
@@ -64,15 +64,6 @@ func rise(bounds []float64) bool {
 			return false
 		}
 		previous = bound
-	}
-	return true
-}
-
-func allZero(counts []uint64) bool {
-	for _, v := range counts {
-		if v != 0 {
-			return false
-		}
 	}
 	return true
 }
