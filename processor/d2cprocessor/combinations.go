@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.uber.org/zap"
 
 	"github.com/deltaring/deltaring/d2c"
-	"go.uber.org/zap"
 )
 
 // What is wrong only together with something else, as far as Validate, which sees this configuration alone, cannot tell.

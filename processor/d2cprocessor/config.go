@@ -77,6 +77,7 @@ type Config struct {
 	// exporters that are told to (promote_all_resource_attributes, resource_constant_labels). "none" does not look. Looked at
 	// are streams when they are opened, which takes 0.4 µs, and the latest million is remembered, in 10 bytes each. Default service.
 	WarnDuplicates d2c.Duplicates `mapstructure:"warn_duplicates"`
+
 	// EmitZero begins each life of a monotonic sum or a histogram with one more sample of value zero, at its start or just before its
 	// first sample: without it a backend that goes by samples alone does not count a counter's first delta, nor the first after a
 	// restart. Not for backends that make zeros from start timestamps: Prometheus with created-timestamp-zero-ingestion, Mimir. Default

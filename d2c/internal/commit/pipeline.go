@@ -84,7 +84,7 @@ func (p *Pipeline) put(b *Batch) {
 	p.pool.Put(b)
 }
 
-// Convert makes the delta points of md cumulative, in place, and calls done with what became of them. Route is that by which
+// Convert makes the delta points of md cumulative, in place, and returns what became of them. Route is that by which
 // the batch came, zero if none; tenant is whose it is.
 func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route points.Route, tenant []streamid.TenantKey) (points.Result, error) {
 	b := p.get()
