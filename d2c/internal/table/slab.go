@@ -65,12 +65,13 @@ func (s *slab) alloc(n int) blockRef {
 		c.words, c.per = words, max(chunkWords/words, 1)
 	}
 	if c.used == c.per*uint32(len(c.chunks)) {
-		size := c.words
+		var chunk []uint32
 		if c.per > 1 {
-			size = chunkWords // whole, though the last words are no block: the allocator would keep them anyway
+			chunk = make([]uint32, chunkWords) // whole, though the last words are no block: the allocator would keep them anyway
+		} else {
+			chunk = slices.Grow([]uint32(nil), int(c.words))[:c.words] // its capacity is all that the allocator keeps
 		}
-		chunk := slices.Grow([]uint32(nil), int(size)) // its capacity is all that the allocator keeps
-		c.chunks = append(c.chunks, chunk[:size])
+		c.chunks = append(c.chunks, chunk)
 		s.bytes += 4 * int64(cap(chunk))
 	}
 	place := c.used/c.per<<placeBits | c.used%c.per
