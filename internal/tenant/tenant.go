@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package tenant has what the processor d2c and the exporter ring must do alike, so that a stream has one owner and one total:
-// make a tenant of the metadata that came with a request.
+// make a tenant of the metadata that came with a request. It also names the metadata of our own.
 package tenant
 
 import (
@@ -18,6 +18,14 @@ import (
 
 // ReservedPrefix is what the names of our own metadata begin with. It says which way a batch came, not whose it is.
 const ReservedPrefix = "x-deltaring-"
+
+// The metadata in which the exporter ring says how it has routed a request, and in which the processor d2c reads it.
+const (
+	EpochKey    = ReservedPrefix + "epoch"
+	SinceKey    = ReservedPrefix + "since"
+	PreviousKey = ReservedPrefix + "previous"
+	MemberKey   = ReservedPrefix + "member"
+)
 
 // Keys are the names of client metadata that tell tenants apart, in lower case.
 type Keys []string

@@ -178,26 +178,18 @@ func (p *d2cProcessor) sweep() {
 	p.events.swept(expired, p.conv.Len())
 }
 
-// The metadata in which a gateway says how it has routed a request: see the exporter ring.
-const (
-	epochKey    = tenant.ReservedPrefix + "epoch"
-	sinceKey    = tenant.ReservedPrefix + "since"
-	previousKey = tenant.ReservedPrefix + "previous"
-	memberKey   = tenant.ReservedPrefix + "member"
-)
-
 // routed returns a context that tells the converter what a gateway has said of the batch's route. What makes no sense was not
 // said: no sender can have its batches refused by that.
 func routed(ctx context.Context) context.Context {
 	md := client.FromContext(ctx).Metadata
-	members := md.Get(memberKey)
-	epoch, ok := parseEpoch(only(md.Get(epochKey)))
+	members := md.Get(tenant.MemberKey)
+	epoch, ok := parseEpoch(only(md.Get(tenant.EpochKey)))
 	if !ok || len(members) != 1 {
 		return ctx
 	}
 	route := d2c.Route{Epoch: epoch, Member: members[0]}
-	route.Since, _ = parseSince(only(md.Get(sinceKey)))
-	previous, since, _ := strings.Cut(only(md.Get(previousKey)), "@")
+	route.Since, _ = parseSince(only(md.Get(tenant.SinceKey)))
+	previous, since, _ := strings.Cut(only(md.Get(tenant.PreviousKey)), "@")
 	if epoch, ok := parseEpoch(previous); ok {
 		if began, ok := parseSince(since); ok {
 			route.Previous, route.PreviousSince = epoch, began

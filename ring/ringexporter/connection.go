@@ -68,7 +68,7 @@ func (c *connection[B]) send(ctx context.Context, data B) (partialSuccess, error
 		ctx, cancel = context.WithTimeout(ctx, c.cfg.TimeoutConfig.Timeout)
 		defer cancel()
 	}
-	ctx = metadata.AppendToOutgoingContext(ctx, append(termOf(ctx), memberKey, c.member)...)
+	ctx = metadata.AppendToOutgoingContext(ctx, append(termOf(ctx), tenant.MemberKey, c.member)...)
 	ctx = withTenant(ctx, c.tenants)
 	partial, err := c.export(ctx, data, grpc.WaitForReady(c.cfg.ClientConfig.WaitForReady))
 	return partial, classify(err)

@@ -21,14 +21,6 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// The request metadata that members get. Others rely on it; see README.md.
-const (
-	epochKey    = tenant.ReservedPrefix + "epoch"
-	sinceKey    = tenant.ReservedPrefix + "since"
-	previousKey = tenant.ReservedPrefix + "previous"
-	memberKey   = tenant.ReservedPrefix + "member"
-)
-
 // notMetadata are keys that gRPC, or HTTP/2 below it, has for itself: it leaves them out or fails the request.
 var notMetadata = []string{
 	"connection", "content-length", "content-type", "host", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade",
@@ -96,7 +88,7 @@ func withTenant(ctx context.Context, keys tenant.Keys) context.Context {
 }
 
 // termKeys are those that say by which ring a batch was split.
-var termKeys = []string{epochKey, sinceKey, previousKey}
+var termKeys = []string{tenant.EpochKey, tenant.SinceKey, tenant.PreviousKey}
 
 // term is the time in which this gateway uses one ring. The epoch alone does not tell a ring from one that was the same before
 // others came in between.
@@ -130,9 +122,9 @@ func newTerm(epoch uint64, began int64, previous string) term {
 // and queues that batch can tell it apart. Metadata of the same names, from a gateway before this one, is replaced.
 func withTerm(ctx context.Context, t term) context.Context {
 	info := client.FromContext(ctx)
-	all := map[string][]string{epochKey: {t.epoch}, sinceKey: {t.since}}
+	all := map[string][]string{tenant.EpochKey: {t.epoch}, tenant.SinceKey: {t.since}}
 	if t.previous != "" {
-		all[previousKey] = []string{t.previous}
+		all[tenant.PreviousKey] = []string{t.previous}
 	}
 	for key := range info.Metadata.Keys() {
 		if !isTermKey(key) {

@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
 
+	"github.com/deltaring/deltaring/internal/tenant"
 	"github.com/deltaring/deltaring/ring"
 )
 
@@ -79,14 +80,14 @@ func testRequestMetadata[B batch](
 		for name, w := range workers {
 			for _, r := range w.gotRequests() {
 				requests++
-				assert.Equal(t, []string{epoch}, r.metadata.Get(epochKey))
-				require.Len(t, r.metadata.Get(sinceKey), 1)
-				since, err := strconv.ParseInt(r.metadata.Get(sinceKey)[0], 10, 64)
+				assert.Equal(t, []string{epoch}, r.metadata.Get(tenant.EpochKey))
+				require.Len(t, r.metadata.Get(tenant.SinceKey), 1)
+				since, err := strconv.ParseInt(r.metadata.Get(tenant.SinceKey)[0], 10, 64)
 				require.NoError(t, err)
 				assert.GreaterOrEqual(t, since, started)
 				assert.LessOrEqual(t, since, running)
-				assert.Empty(t, r.metadata.Get(previousKey), "there was none")
-				assert.Equal(t, []string{map[string]string{"a": "a", "b": "b", "c d/é%": "c%20d/%C3%A9%25"}[name]}, r.metadata.Get(memberKey))
+				assert.Empty(t, r.metadata.Get(tenant.PreviousKey), "there was none")
+				assert.Equal(t, []string{map[string]string{"a": "a", "b": "b", "c d/é%": "c%20d/%C3%A9%25"}[name]}, r.metadata.Get(tenant.MemberKey))
 				assert.Equal(t, []string{"1"}, r.metadata.Get("x-own"))
 				assert.Empty(t, r.metadata.Get("x-tenant"), "client metadata is not sent by itself")
 			}
@@ -138,9 +139,9 @@ func TestReroutedDataSaysTheNewRing(t *testing.T) {
 
 			got := map[string]map[item]bool{}
 			for _, r := range workers["a"].gotRequests() {
-				require.Equal(t, []string{"a.workers.test"}, r.metadata.Get(memberKey))
-				require.Len(t, r.metadata.Get(epochKey), 1)
-				epoch := r.metadata.Get(epochKey)[0]
+				require.Equal(t, []string{"a.workers.test"}, r.metadata.Get(tenant.MemberKey))
+				require.Len(t, r.metadata.Get(tenant.EpochKey), 1)
+				epoch := r.metadata.Get(tenant.EpochKey)[0]
 				if got[epoch] == nil {
 					got[epoch] = map[item]bool{}
 				}
@@ -179,8 +180,8 @@ func TestRetriedDataSaysTheNewRing(t *testing.T) {
 	require.NoError(t, <-sent)
 	requests := workers["a"].gotRequests()
 	require.Len(t, requests, 2)
-	assert.Equal(t, []string{epochAmong(t, "a.workers.test", "b.workers.test")}, requests[0].metadata.Get(epochKey))
-	assert.Equal(t, []string{epochAmong(t, "a.workers.test")}, requests[1].metadata.Get(epochKey))
+	assert.Equal(t, []string{epochAmong(t, "a.workers.test", "b.workers.test")}, requests[0].metadata.Get(tenant.EpochKey))
+	assert.Equal(t, []string{epochAmong(t, "a.workers.test")}, requests[1].metadata.Get(tenant.EpochKey))
 	assert.Len(t, requests[1].items, len(owned["b.workers.test"]))
 }
 
@@ -240,10 +241,10 @@ func TestRingThatComesBack(t *testing.T) {
 			type told struct{ epoch, since, previous string }
 			got := make([]told, sent)
 			for _, r := range workers["a"].gotRequests() {
-				require.Len(t, r.metadata.Get(epochKey), 1)
-				require.Len(t, r.metadata.Get(sinceKey), 1)
+				require.Len(t, r.metadata.Get(tenant.EpochKey), 1)
+				require.Len(t, r.metadata.Get(tenant.SinceKey), 1)
 				for _, i := range r.items {
-					told := told{r.metadata.Get(epochKey)[0], r.metadata.Get(sinceKey)[0], strings.Join(r.metadata.Get(previousKey), " and ")}
+					told := told{r.metadata.Get(tenant.EpochKey)[0], r.metadata.Get(tenant.SinceKey)[0], strings.Join(r.metadata.Get(tenant.PreviousKey), " and ")}
 					if got[i.n].epoch != "" {
 						require.Equal(t, got[i.n], told)
 					}

@@ -208,7 +208,7 @@ func TestEpochsTellHowDataIsRouted(t *testing.T) {
 		m, err := g.tel.GetMetric("otelcol_ring_epoch")
 		require.NoError(t, err)
 		require.NoError(t, g.stop())
-		got := workers["a"].gotRequests()[before].metadata.Get(epochKey)[0]
+		got := workers["a"].gotRequests()[before].metadata.Get(tenant.EpochKey)[0]
 		n, err := strconv.ParseUint(got, 16, 64)
 		require.NoError(t, err)
 		assert.EqualValues(t, n>>11, m.Data.(metricdata.Gauge[int64]).DataPoints[0].Value)
