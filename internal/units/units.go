@@ -1,7 +1,8 @@
 // Copyright The deltaring Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package ringexporter
+// Package units finds durations in configurations that lack their unit.
+package units
 
 import (
 	"fmt"
@@ -14,9 +15,11 @@ import (
 // "timeout: 5" is shorter.
 const shortestDuration = time.Millisecond
 
-// checkUnits returns an error for the first duration in a configuration that must lack its unit. It goes by the types of
-// the Collector's configuration, so that it knows all durations there are, and those of its next version.
-func checkUnits(path string, v reflect.Value) error {
+// Check returns an error for the first duration in a configuration, which is a pointer to a struct, that must lack its unit. It
+// goes by the types of the Collector's configuration, so that it knows all durations there are, and those of its next version.
+func Check(cfg any) error { return check("", reflect.ValueOf(cfg)) }
+
+func check(path string, v reflect.Value) error {
 	if d, ok := v.Interface().(time.Duration); ok {
 		if d > 0 && d < shortestDuration {
 			return fmt.Errorf("%s: must be a millisecond at least, got %v; is there a unit missing?", path, d)
@@ -28,7 +31,7 @@ func checkUnits(path string, v reflect.Value) error {
 		if v.IsNil() {
 			return nil
 		}
-		return checkUnits(path, v.Elem())
+		return check(path, v.Elem())
 	case reflect.Struct:
 	default:
 		return nil
@@ -36,7 +39,7 @@ func checkUnits(path string, v reflect.Value) error {
 	// A configoptional.Optional.
 	if o, ok := v.Addr().Interface().(interface{ HasValue() bool }); ok {
 		if get := v.Addr().MethodByName("Get"); o.HasValue() && get.IsValid() {
-			return checkUnits(path, get.Call(nil)[0])
+			return check(path, get.Call(nil)[0])
 		}
 		return nil
 	}
@@ -50,7 +53,7 @@ func checkUnits(path string, v reflect.Value) error {
 		if name != "" && path != "" {
 			sub += "::"
 		}
-		if err := checkUnits(sub+name, v.Field(i)); err != nil {
+		if err := check(sub+name, v.Field(i)); err != nil {
 			return err
 		}
 	}

@@ -6,7 +6,6 @@ package ringexporter
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/exporter/otlpexporter"
 
 	"github.com/deltaring/deltaring/internal/tenant"
+	"github.com/deltaring/deltaring/internal/units"
 	"github.com/deltaring/deltaring/ring"
 	"github.com/deltaring/deltaring/streamid"
 )
@@ -168,7 +168,7 @@ func createDefaultConfig() component.Config {
 
 // Validate reports the first setting that cannot be, by its key.
 func (c *Config) Validate() error {
-	if err := checkUnits("", reflect.ValueOf(c)); err != nil {
+	if err := units.Check(c); err != nil {
 		return err
 	}
 	if _, err := streamid.ParseKey(c.RoutingKey, c.RoutingAttributes); err != nil {
