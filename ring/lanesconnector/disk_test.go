@@ -1,0 +1,275 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package lanesconnector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+)
+
+// disk is a storage extension that outlives Collectors.
+type disk struct {
+	component.StartFunc
+	component.ShutdownFunc
+	mu    sync.Mutex
+	files map[string]map[string][]byte
+	full  bool
+}
+
+func newDisk() *disk { return &disk{files: map[string]map[string][]byte{}} }
+
+func (d *disk) host() hosted {
+	return hosted{map[component.ID]component.Component{component.MustNewID("disk"): d}}
+}
+
+func (d *disk) GetClient(_ context.Context, kind component.Kind, id component.ID, name string) (storage.Client, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	file := fmt.Sprintf("%v %v %s", kind, id, name)
+	if d.files[file] == nil {
+		d.files[file] = map[string][]byte{}
+	}
+	return &diskFile{d, d.files[file]}, nil
+}
+
+// copy is the disk after a power cut: what is done to it later is not seen.
+func (d *disk) copy() *disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := newDisk()
+	for name, file := range d.files {
+		c.files[name] = maps.Clone(file)
+	}
+	return c
+}
+
+type diskFile struct {
+	disk   *disk
+	values map[string][]byte
+}
+
+func (f *diskFile) Get(ctx context.Context, key string) ([]byte, error) {
+	op := storage.GetOperation(key)
+	err := f.Batch(ctx, op)
+	return op.Value, err
+}
+
+func (f *diskFile) Set(ctx context.Context, key string, value []byte) error {
+	return f.Batch(ctx, storage.SetOperation(key, value))
+}
+
+func (f *diskFile) Delete(ctx context.Context, key string) error {
+	return f.Batch(ctx, storage.DeleteOperation(key))
+}
+
+func (f *diskFile) Batch(_ context.Context, ops ...*storage.Operation) error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	for _, op := range ops {
+		switch op.Type {
+		case storage.Get:
+			op.Value = f.values[op.Key]
+		case storage.Set:
+			if f.disk.full {
+				return errors.New("no space left on device")
+			}
+			f.values[op.Key] = op.Value
+		case storage.Delete:
+			delete(f.values, op.Key)
+		}
+	}
+	return nil
+}
+
+func (*diskFile) Close(context.Context) error { return nil }
+
+// switched is a backend that can be down.
+type switched struct {
+	*backend
+	mu sync.Mutex
+	up bool
+}
+
+func newSwitched(t *testing.T) *switched {
+	s := &switched{backend: newBackend(t)}
+	s.answer = func(pmetric.Metrics) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.up {
+			return errDown
+		}
+		return nil
+	}
+	return s
+}
+
+func (s *switched) set(up bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up = up
+}
+
+const quickRetries = "retry_on_failure: {initial_interval: 10ms, max_interval: 10ms}"
+
+// TestOnDisk stops Collectors, and pulls their plugs, while the backend is down: all is there when it is up again, in order,
+// whatever numbers of lanes they had.
+func TestOnDisk(t *testing.T) {
+	const series = 40
+	for _, lanes := range [][]string{
+		{"lanes: 4", "lanes: 4", "lanes: 4"},
+		{"lanes: 4", "lanes: 7", "lanes: 7"},
+		{"lanes: 8", "lanes: 2", "lanes: 8"},
+		{"lanes: 3", "lanes: 3, routing_key: resource", "lanes: 1, routing_key: resource"},
+	} {
+		for _, pulled := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v, plug pulled %v", lanes, pulled), func(t *testing.T) {
+				d := newDisk()
+				var given int
+				b := newSwitched(t)
+				for i, setting := range lanes {
+					// Small batches, so that each is a request of its own.
+					yaml := "{" + setting + ", sending_queue: {storage: disk, batch: {flush_timeout: 1ms, min_size: 1}}, " + quickRetries + "}"
+					l := newLabOn(t, d.host(), yaml, b)
+					for round := range 5 {
+						at := uint64(i*5 + round + 1)
+						require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, series, 0, at, func(int) float64 { return float64(at) })))
+						given += series
+					}
+					if last := i == len(lanes)-1; !last {
+						was := d.copy()
+						l.stop()
+						assert.Empty(t, l.outcomes(), "it is all on disk")
+						if pulled {
+							d = was
+						}
+						continue
+					}
+					assert.Zero(t, b.stored())
+					b.set(true)
+					require.Eventually(t, func() bool { return l.count("lanes_items", "", "") >= int64(given) }, 10*time.Second, time.Millisecond)
+					outcomes := l.outcomes()
+					// What was under way comes behind what waited, as exporterhelper has it, so that some is late.
+					assert.EqualValues(t, given, outcomes["sent"]+outcomes["late"], "%v", outcomes)
+					l.stop()
+				}
+				assert.Zero(t, b.rejected)
+				for s := range series {
+					samples := b.of(0, s)
+					require.NotEmpty(t, samples)
+					assert.Equal(t, stored{15, 15}, samples[len(samples)-1])
+				}
+				// What is left of it is one layout, without data.
+				layouts, err := parseLayouts(d.files["Connector lanes metrics"][layoutsKey])
+				require.NoError(t, err)
+				assert.Len(t, layouts, 1)
+			})
+		}
+	}
+}
+
+// TestNothingNewerOvertakes has another number of lanes while the backend is still down for what the old ones left.
+func TestNothingNewerOvertakes(t *testing.T) {
+	d, b := newDisk(), newSwitched(t)
+	yaml := func(lanes int) string {
+		return fmt.Sprintf("{lanes: %d, sending_queue: {storage: disk}, %s}", lanes, quickRetries)
+	}
+	l := newLabOn(t, d.host(), yaml(2), b)
+	require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 20, 0, 1, one)))
+	l.stop()
+	l = newLabOn(t, d.host(), yaml(3), b)
+	require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 20, 0, 2, two)))
+	l.stop() // before anything of either is sent
+	assert.Empty(t, l.outcomes())
+	l = newLabOn(t, d.host(), yaml(4), b)
+	require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 20, 0, 3, func(int) float64 { return 3 })))
+	b.set(true)
+	require.Eventually(t, func() bool { return b.stored() == 60 }, 10*time.Second, time.Millisecond)
+	assert.Equal(t, []stored{{1, 1}, {2, 2}, {3, 3}}, b.of(0, 7))
+	require.Eventually(t, func() bool { return l.logs.FilterMessage("what an earlier run has left is sent").Len() == 1 }, 10*time.Second, time.Millisecond)
+	l.stop()
+	assert.Equal(t, map[string]int64{"sent": 60}, l.outcomes())
+}
+
+// TestDiskProblems are told by key and name.
+func TestDiskProblems(t *testing.T) {
+	start := func(d *disk, host hosted) error {
+		cfg, err := load(t, "{sending_queue: {storage: disk}}")
+		require.NoError(t, err)
+		c, err := newConnector(nopSettings(), cfg, &metrics, newBackend(t).ConsumeMetrics, newBackend(t))
+		require.NoError(t, err)
+		err = c.Start(t.Context(), host)
+		if err == nil {
+			require.NoError(t, c.Shutdown(t.Context()))
+		}
+		return err
+	}
+	assert.ErrorContains(t, start(nil, hosted{}), `sending_queue::storage: no storage extension "disk"`)
+
+	d := newDisk()
+	require.NoError(t, start(d, d.host()))
+	file := d.files["Connector lanes metrics"]
+	good := file[layoutsKey]
+	for _, bad := range []string{"", "[{", `[{"lanes": 0, "generation": 1}]`, `[{"lanes": 3, "generation": 0}]`, `[{"lanes": 1000000, "generation": 1}]`,
+		`[{"lanes": 3, "generation": 2}, {"lanes": 3, "generation": 2}]`} {
+		file[layoutsKey] = []byte(bad)
+		err := start(d, d.host())
+		assert.ErrorContains(t, err, `sending_queue::storage: "disk": "layouts" of connector "lanes"`)
+		assert.Equal(t, bad, string(file[layoutsKey]), "it is left for whoever can read it")
+	}
+	file[layoutsKey] = good
+	require.NoError(t, start(d, d.host()))
+
+	d = newDisk()
+	d.full = true
+	assert.ErrorContains(t, start(d, d.host()), `sending_queue::storage: writing "layouts": no space left on device`)
+}
+
+// TestFullDisk hands back what the queue on disk cannot take.
+func TestFullDisk(t *testing.T) {
+	d, b := newDisk(), newSwitched(t)
+	l := newLabOn(t, d.host(), "{lanes: 2, sending_queue: {storage: disk}, "+quickRetries+"}", b)
+	d.mu.Lock()
+	d.full = true
+	d.mu.Unlock()
+	err := l.ConsumeMetrics(t.Context(), batchOf(0, 20, 0, 1, one))
+	assert.ErrorContains(t, err, "no space left on device")
+	assert.Equal(t, map[string]int64{"returned": 20}, l.outcomes())
+	d.mu.Lock()
+	d.full = false
+	d.mu.Unlock()
+	b.set(true)
+	require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 20, 0, 1, one)))
+	require.Eventually(t, func() bool { return b.stored() == 20 }, 10*time.Second, time.Millisecond)
+	l.stop()
+}
+
+func FuzzLayouts(f *testing.F) {
+	f.Add([]byte(`[{"generation":1,"lanes":16,"key":"streamID","seed":"42"},{"generation":2,"lanes":8,"key":"resource","tenants":["x"],"seed":"1"}]`))
+	f.Add([]byte(`[]`))
+	f.Add([]byte(`[{"lanes":-1}]`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		layouts, err := parseLayouts(raw)
+		if err != nil {
+			return
+		}
+		generation := 0
+		for _, l := range layouts {
+			if l.Lanes < 1 || l.Lanes > maxLanes || l.Generation <= generation {
+				t.Errorf("%q makes %+v", raw, layouts)
+			}
+			generation = l.Generation
+		}
+	})
+}
