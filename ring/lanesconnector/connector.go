@@ -155,11 +155,18 @@ func join(errs []error) error {
 	}
 	switch {
 	case refused == nil:
-		return errors.Join(temporary...)
+		return all(temporary)
 	case temporary == nil:
-		return errors.Join(refused...)
+		return all(refused)
 	}
-	return fmt.Errorf("%w; and for good: %v", errors.Join(temporary...), errors.Join(refused...)) // not wrapped
+	return fmt.Errorf("%w; and for good: %v", all(temporary), all(refused)) // not wrapped
+}
+
+func all(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return errors.Join(errs...)
 }
 
 // Shutdown implements component.Component. It sends what waits, once, and stops everything. When ctx ends it gives up what is not
