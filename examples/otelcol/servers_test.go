@@ -93,7 +93,7 @@ func startVictoriaMetrics(t *testing.T) *victoriaMetrics {
 		return start(t, v.url+"/health", nil, binary,
 			"-httpListenAddr="+address,
 			"-storageDataPath="+filepath.Join(dir, "data"),
-			"-search.latencyOffset=0s", // what has come is there to be asked for
+			"-search.latencyOffset=0s", // the latest samples are not left out
 		)
 	})
 	return v

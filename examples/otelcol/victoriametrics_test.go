@@ -36,6 +36,9 @@ func TestVictoriaMetrics(t *testing.T) {
 					"increase(" + selector + "[20m])":       deltas * each,
 				} {
 					if err := poll(func() error {
+						if _, err := get(v.url + "/internal/force_flush"); err != nil { // what has come is seen after some seconds otherwise
+							return err
+						}
 						got, err := v.query(promql, time.Now())
 						if err != nil {
 							return err
