@@ -84,17 +84,18 @@ func forEachCell(t *testing.T, d2c string, test func(*testing.T, *cell)) {
 					"REDIS_PREFIX=" + c.name,
 				})
 				c.config = map[string]string{"write": "prometheus.yaml", "otlp": "one-node.yaml"}[route]
-				ready := make(chan struct{})
+				ready, started := context.WithCancel(context.Background())
 				running.Go(func() {
+					defer started() // also if -run leaves this one out
 					t.Run(c.name, func(t *testing.T) {
 						func() {
-							defer close(ready)
+							defer started()
 							c.start(t)
 						}()
 						test(t, c)
 					})
 				})
-				<-ready
+				<-ready.Done()
 			}
 		}
 	}

@@ -61,8 +61,9 @@
 // again, until it expires. Samples stay in order through restarts (with state) and retries. A zero comes once: where the next component has
 // refused the batch that it was in, the retry brings the first sample without it. By OTLP Prometheus refuses what sets back the
 // target_info of a resource, as both do: give it an out_of_order_time_window of ten minutes, or use remote write without target_info.
-// Or let it make zeros from start timestamps (created-timestamp-zero-ingestion), and leave emit_zero off. Summaries have no zeros, and are not given out again. With shared state one worker gives out a stream, the last that counted it; what a worker
-// knew that has ended, or that has restarted, waits for its next delta. While state cannot be stored, nothing is given out again.
+// Or let it make zeros from start timestamps (created-timestamp-zero-ingestion), and leave emit_zero off. Summaries have no zeros,
+// and are not given out again. With shared state one worker gives out a stream, the last that counted it; what a worker knew that
+// has ended, or that has restarted, waits for its next delta. While state cannot be stored, nothing is given out again.
 //
 // # Tenants
 //
