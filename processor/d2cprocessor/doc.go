@@ -63,7 +63,9 @@
 // target_info of a resource, as both do: give it an out_of_order_time_window of ten minutes, or use remote write without target_info.
 // Or let it make zeros from start timestamps (created-timestamp-zero-ingestion), and leave emit_zero off. Summaries have no zeros,
 // and are not given out again. With shared state one worker gives out a stream, the last that counted it; what a worker knew that
-// has ended, or that has restarted, waits for its next delta. While state cannot be stored, nothing is given out again.
+// has ended, or that has restarted, waits for its next delta. With gap: restart_if_moved, after a change of the ring each stream
+// waits for its next delta, as it may have moved; with any other gap and no shared state, a worker goes on giving out what has
+// moved away. While state cannot be stored, nothing is given out again.
 //
 // # Tenants
 //
