@@ -65,7 +65,7 @@
 // and are not given out again. With shared state one worker gives out a stream, the last that counted it; what a worker knew that
 // has ended, or that has restarted, waits for its next delta. With gap: restart_if_moved, after a change of the ring each stream
 // waits for its next delta, as it may have moved; with any other gap and no shared state, a worker goes on giving out what has
-// moved away. While state cannot be stored, nothing is given out again.
+// moved away. Nobody tells a worker that it is out of the ring: it gives out what it had until it ends, which should be soon. While state cannot be stored, nothing is given out again.
 //
 // # Tenants
 //
