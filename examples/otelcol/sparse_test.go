@@ -42,7 +42,12 @@ func TestSparseCounters(t *testing.T) {
 	if err != nil {
 		t.Logf("the JavaScript SDK cannot be run here: %v", err)
 	}
-	prom, redis := startPrometheus(t), startRedis(t)
+	forEachPrometheus(t, func(t *testing.T, prom *prometheus) { testSparseCounters(t, prom, javascript) })
+}
+
+// testSparseCounters has the JavaScript SDK count too if its directory is given.
+func testSparseCounters(t *testing.T, prom *prometheus, javascript string) {
+	redis := startRedis(t)
 	queued, direct := remoteWrite(t, true), remoteWrite(t, false)
 	all := []*shipped{
 		{name: "one-node", worker: "one-node.yaml", args: queued},

@@ -59,8 +59,13 @@
 // Prometheus goes by samples: increase() does not count what the first sample of a counter says, and rate() needs two in its range.
 // emit_zero gives it a zero before the first sample, and reemit_interval the latest sample of a quiet stream again and
 // again, until it expires. Samples stay in order through restarts (with state) and retries. A zero comes once: where the next component has
-// refused the batch that it was in, the retry brings the first sample without it. Summaries have no zeros, and are not given out again. With shared state one worker gives out a stream, the last that counted it; what a worker
-// knew that has ended, or that has restarted, waits for its next delta. While state cannot be stored, nothing is given out again.
+// refused the batch that it was in, the retry brings the first sample without it. By OTLP Prometheus refuses what sets back the
+// target_info of a resource, as both do: give it an out_of_order_time_window of ten minutes, or use remote write without target_info.
+// Or let it make zeros from start timestamps (created-timestamp-zero-ingestion), and leave emit_zero off. Summaries have no zeros,
+// and are not given out again. With shared state one worker gives out a stream, the last that counted it; what a worker knew that
+// has ended, or that has restarted, waits for its next delta. With gap: restart_if_moved, after a change of the ring each stream
+// waits for its next delta, as it may have moved; with any other gap and no shared state, a worker goes on giving out what has
+// moved away. Nobody tells a worker that it is out of the ring: it gives out what it had until it ends, which should be soon. While state cannot be stored, nothing is given out again.
 //
 // # Tenants
 //
