@@ -23,6 +23,7 @@ type Batch struct {
 	Items []Item
 	Route Route
 
+	shards     []uint8 // of the items, while they are grouped
 	order      []int32 // items by shard, otherwise as they came
 	ends       [table.ShardCount]int32
 	deltas     []bool           // of every metric as it came, whether it was one of deltas
@@ -520,8 +521,11 @@ func (b *Batch) Repair(it *Item, kinds fold.Repairs) {
 // GroupBy sorts the items by the shards of t, keeping their order otherwise.
 func (b *Batch) GroupBy(t *table.Table) {
 	var next [table.ShardCount]int32
+	b.shards = slices.Grow(b.shards[:0], len(b.Items))[:len(b.Items)]
 	for i := range b.Items {
-		next[t.ShardOf(b.Items[i].ID)]++
+		shard := uint8(t.ShardOf(b.Items[i].ID))
+		b.shards[i] = shard
+		next[shard]++
 	}
 	at := int32(0)
 	for i, n := range next {
@@ -530,8 +534,7 @@ func (b *Batch) GroupBy(t *table.Table) {
 		b.ends[i] = at
 	}
 	b.order = slices.Grow(b.order[:0], len(b.Items))[:len(b.Items)]
-	for i := range b.Items {
-		shard := t.ShardOf(b.Items[i].ID)
+	for i, shard := range b.shards {
 		b.order[next[shard]] = int32(i)
 		next[shard]++
 	}
