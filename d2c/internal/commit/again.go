@@ -115,11 +115,7 @@ func (p *Pipeline) again(
 			return 0, mine, err
 		}
 	} else {
-		for i := range table.ShardCount {
-			if items := b.Shard(i); len(items) > 0 {
-				p.foldShard(b, i, items, now)
-			}
-		}
+		p.fold(b, now)
 	}
 	n, err = b.Named(give)
 	return n, true, err
