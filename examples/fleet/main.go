@@ -28,11 +28,16 @@ func main() {
 	flag.BoolVar(&opt.cluster, "cluster", false, "a Redis Cluster of three nodes instead of one server")
 	flag.StringVar(&opt.png, "png", "", "draw what happens to a counter in each event into this directory")
 	flag.BoolVar(&opt.short, "short", false, "fewer streams for a shorter time")
+	flag.BoolVar(&opt.parallel, "parallel", false, "several Collectors in parallel, plain ones and ours; -event names set-ups")
 	flag.StringVar(&opt.logs, "logs", "", "keep the logs of all processes in this directory")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Stdout, opt, only); err != nil {
+	do := run
+	if opt.parallel {
+		do = runParallel
+	}
+	if err := do(ctx, os.Stdout, opt, only); err != nil {
 		fmt.Fprintln(os.Stderr, "fleet:", err)
 		stop()
 		os.Exit(1)
@@ -41,6 +46,7 @@ func main() {
 
 type options struct {
 	peer, alone, cluster, short bool
+	parallel                    bool
 	png, logs                   string
 }
 

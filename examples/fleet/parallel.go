@@ -1,0 +1,324 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// buildParallel is the Collector of all set-ups, plain ones and ours.
+var buildParallel = build{"go.opentelemetry.io/collector/cmd/builder@v0.165.0", "parallel-manifest.yaml", "build/parallel/otelcol-parallel"}
+
+// inOrderPrometheus is the server that takes the samples; "make tools" builds it.
+const inOrderPrometheus = "../../.tools/prometheus-v0.316.0"
+
+const (
+	parallelClients  = 9
+	parallelInterval = 500 * time.Millisecond
+	// A request to the backend takes as long as any between these, half of it on the way there.
+	backendFastest, backendSlowest = 20 * time.Millisecond, 600 * time.Millisecond
+	// overtaking is for how long a request of a client is on its way at most, where requests overtake one another.
+	overtaking = time.Second
+	// inFlight is how many requests a client has unanswered at most, if it has several.
+	inFlight = 8
+)
+
+// setup is one way to have Collectors between clients and a backend. Clients send to the fronts: each request to another.
+type setup struct {
+	name, title string
+	ours        bool
+	fronts      int
+	front       []string // configuration files
+	workers     int      // behind the fronts
+	worker      []string
+
+	scrape   bool // a Collector scrapes, instead of clients that send
+	several  bool // clients have several requests under way
+	overtake bool // which overtake one another on the way to the fronts
+	roll     bool // a worker, or a front if there are none, is stopped and started in the middle of the run
+}
+
+func files(names ...string) []string {
+	all := []string{"parallel-base.yaml"}
+	for _, name := range names {
+		all = append(all, "parallel-"+name+".yaml")
+	}
+	return all
+}
+
+var setups = []setup{
+	{name: "target-info", title: "3 plain, batch, default queue, target_info", fronts: 3, front: files("plain", "batch", "target-info")},
+	{name: "batch", title: "3 plain, batch, default queue", fronts: 3, front: files("plain", "batch")},
+	{name: "batch-roll", title: "3 plain, batch, default queue; one is rolled", fronts: 3, front: files("plain", "batch"), roll: true},
+	{name: "queue", title: "3 plain, default queue", fronts: 3, front: files("plain")},
+	{name: "pod", title: "3 plain, batch, default queue, a label for each", fronts: 3, front: files("plain", "batch", "pod")},
+	{name: "otlp", title: "1 plain, OTLP, default queue", fronts: 1, front: files("otlp")},
+	{name: "scrape", title: "scraped; 3 plain, default queue", fronts: 3, front: files("plain"), scrape: true},
+	{name: "sync", title: "3 plain, no queue, clients wait; one is rolled", fronts: 3, front: files("plain", "sync"), roll: true},
+	{name: "sync-several", title: "3 plain, no queue, several requests under way", fronts: 3, front: files("plain", "sync"), several: true},
+
+	{name: "lanes-wait", title: "3 gateways, 3 workers with lanes, clients wait; a worker is rolled", ours: true,
+		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes"), roll: true},
+	{name: "lanes", title: "the same, several requests under way", ours: true,
+		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes"), several: true, roll: true},
+	{name: "lanes-overtake", title: "the same, and they overtake one another", ours: true,
+		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes"), several: true, overtake: true},
+	{name: "lanes-queue", title: "3 gateways, 3 workers with lanes that have queues; a worker is rolled", ours: true,
+		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes", "queue"), several: true, roll: true},
+	{name: "lanes-scrape", title: "scraped; 3 gateways, 3 workers with lanes", ours: true,
+		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes"), scrape: true},
+	{name: "lanes-otlp", title: "1 with lanes, OTLP, several requests under way", ours: true,
+		fronts: 1, front: files("lanes-otlp"), several: true},
+}
+
+func setupNames() []string {
+	var names []string
+	for _, s := range setups {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// chooseSetups returns the named ones, or all.
+func chooseSetups(only string) ([]setup, error) {
+	if only == "" {
+		return setups, nil
+	}
+	var chosen []setup
+	for name := range strings.SplitSeq(only, ",") {
+		found := false
+		for _, s := range setups {
+			if s.name == name {
+				chosen, found = append(chosen, s), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("-event: unknown %q; with -parallel there are %s", name, strings.Join(setupNames(), ", "))
+		}
+	}
+	return chosen, nil
+}
+
+// runParallel runs set-ups, one after the other, and writes the table. It returns errFlawed if one of ours loses anything.
+func runParallel(ctx context.Context, out io.Writer, opt options, only string) error {
+	chosen, err := chooseSetups(only)
+	if err != nil {
+		return err
+	}
+	binary, err := buildParallel.run(ctx)
+	if err != nil {
+		return err
+	}
+	var results []*result
+	flawed := false
+	for _, s := range chosen {
+		r, err := opt.inParallel(ctx, s, binary)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		fmt.Fprintln(os.Stderr, r.line())
+		results = append(results, r)
+		flawed = flawed || s.ours && !r.flawless()
+	}
+	writeResults(out, results)
+	if flawed {
+		return errFlawed
+	}
+	return nil
+}
+
+// inParallel runs one set-up under load, and judges what the backend has when all is settled.
+func (o options) inParallel(ctx context.Context, s setup, binary string) (*result, error) {
+	dir, err := o.logDir(event{name: "parallel"}, side{name: s.name})
+	if err != nil {
+		return nil, err
+	}
+	if o.logs == "" {
+		defer os.RemoveAll(dir)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*patience)
+	defer cancel()
+	p := &parallel{setup: s, fleet: &fleet{binary: binary, dir: dir}}
+	defer p.kill()
+	if err := p.start(ctx); err != nil {
+		return nil, err
+	}
+	half := 10 * time.Second
+	if o.short {
+		half = 3 * time.Second
+	}
+	if err := pause(ctx, half); err != nil {
+		return nil, err
+	}
+	if s.roll {
+		if err := roll(ctx, p.rolled()); err != nil {
+			return nil, err
+		}
+	}
+	if err := pause(ctx, half); err != nil {
+		return nil, err
+	}
+	if err := p.finish(ctx); err != nil {
+		return nil, err
+	}
+	return p.result()
+}
+
+// parallel is a set-up that runs.
+type parallel struct {
+	setup
+	fleet *fleet // makes Collectors
+
+	prom      *prometheus
+	backend   *slowBackend // in front of prom
+	telemetry *telemetry
+	fronts    []*collector
+	workers   []*collector
+	clients   *clients // that send, or
+	targets   *targetServer
+	balancer  *balancer
+	scraper   *collector
+}
+
+func (p *parallel) start(ctx context.Context) (err error) {
+	if p.prom, err = startInOrderPrometheus(ctx, p.fleet.dir); err != nil {
+		return err
+	}
+	if p.backend, err = newSlowBackend(p.prom.url); err != nil {
+		return err
+	}
+	if p.telemetry, err = newTelemetry(); err != nil {
+		return err
+	}
+	var members, https []string
+	for i := range p.setup.workers {
+		c, _, err := p.launch(ctx, workerName(i), p.worker)
+		if err != nil {
+			return err
+		}
+		p.workers = append(p.workers, c)
+		members = append(members, fmt.Sprintf("{name: %s, endpoint: %q}", c.name, c.address))
+	}
+	var addresses []string
+	for i := range p.setup.fronts {
+		c, http, err := p.launch(ctx, fmt.Sprintf("front-%d", i), p.front, "WORKERS=["+strings.Join(members, ", ")+"]")
+		if err != nil {
+			return err
+		}
+		p.fronts = append(p.fronts, c)
+		addresses, https = append(addresses, c.address), append(https, http)
+	}
+	if !p.scrape {
+		p.clients, err = startClients(ctx, p.setup, addresses)
+		return err
+	}
+	if p.targets, err = newTargetServer(); err != nil {
+		return err
+	}
+	if p.balancer, err = newBalancer(https); err != nil {
+		return err
+	}
+	p.scraper, _, err = p.launch(ctx, "scraper", files("scrape"), "SCRAPE_TARGET="+p.targets.address, "BALANCER_URL="+p.balancer.url)
+	return err
+}
+
+// launch starts a Collector and returns where it takes OTLP over HTTP, too.
+func (p *parallel) launch(ctx context.Context, name string, files []string, env ...string) (*collector, string, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, "", err
+	}
+	env = append(env, "COLLECTOR_NAME="+name, "BACKEND_URL="+p.backend.url, "TELEMETRY_URL="+p.telemetry.url, "OTLP_HTTP_ENDPOINT="+loopback(port))
+	c, err := p.fleet.newCollector(name, files, env)
+	if err != nil {
+		return nil, "", err
+	}
+	return c, "http://" + loopback(port), c.launch(ctx)
+}
+
+// rolled is the Collector that is stopped and started in the run.
+func (p *parallel) rolled() *collector {
+	if len(p.workers) > 0 {
+		return p.workers[0]
+	}
+	return p.fronts[0]
+}
+
+// finish ends the load, waits until all of it has come to the backend or nowhere, and stops the Collectors, which tell then what
+// they have counted.
+func (p *parallel) finish(ctx context.Context) error {
+	if p.clients != nil {
+		if err := p.clients.finish(ctx); err != nil {
+			return err
+		}
+	} else {
+		p.targets.stop()
+		// What has been scraped leaves the scraper at once; its queue is what stop waits for.
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+		if err := p.scraper.stop(); err != nil {
+			return err
+		}
+	}
+	if err := poll(ctx, p.backend.settled); err != nil {
+		return err
+	}
+	for _, c := range append(p.fronts, p.workers...) {
+		if err := c.stop(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kill ends everything at once.
+func (p *parallel) kill() {
+	if p.clients != nil {
+		p.clients.close()
+	}
+	for _, c := range append(append(p.fronts[:len(p.fronts):len(p.fronts)], p.workers...), p.scraper) {
+		if c != nil && c.process != nil {
+			c.kill()
+		}
+	}
+	if p.prom != nil && p.prom.process != nil {
+		p.prom.kill()
+	}
+	for _, s := range []*httpServer{p.backend.http(), p.telemetry.http(), p.targets.http(), p.balancer.http()} {
+		s.close()
+	}
+}
+
+// startInOrderPrometheus starts a Prometheus that takes remote write and OTLP, and of each series only what is newer than what it has.
+func startInOrderPrometheus(ctx context.Context, dir string) (*prometheus, error) {
+	_, file, _, _ := runtime.Caller(0)
+	binary := filepath.Join(filepath.Dir(file), inOrderPrometheus)
+	if _, err := os.Stat(binary); err != nil {
+		return nil, fmt.Errorf("%w; \"make tools\" builds it", err)
+	}
+	config := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(config, []byte("storage: {tsdb: {out_of_order_time_window: 0s}}\n"), 0o600); err != nil {
+		return nil, err
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	p := &prometheus{url: "http://" + loopback(port)}
+	p.process, err = start(ctx, filepath.Join(dir, "prometheus.log"), nil, answers(p.url+"/-/ready"), binary,
+		"--config.file="+config,
+		"--storage.tsdb.path="+filepath.Join(dir, "prometheus"),
+		"--web.listen-address="+loopback(port),
+		"--web.enable-remote-write-receiver",
+		"--web.enable-otlp-receiver")
+	return p, err
+}
