@@ -23,12 +23,23 @@ const inOrderPrometheus = "../../.tools/prometheus-v0.316.0"
 const (
 	parallelClients  = 9
 	parallelInterval = 500 * time.Millisecond
-	// A request to the backend takes as long as any between these, half of it on the way there.
-	backendFastest, backendSlowest = 20 * time.Millisecond, 600 * time.Millisecond
 	// overtaking is for how long a request of a client is on its way at most, where requests overtake one another.
 	overtaking = time.Second
 	// inFlight is how many requests a client has unanswered at most, if it has several.
 	inFlight = 8
+)
+
+// latency is that of the backend: a request takes as long as any between these.
+type latency struct{ from, to time.Duration }
+
+func (l latency) String() string {
+	return fmt.Sprintf("%d–%d ms", l.from.Milliseconds(), l.to.Milliseconds())
+}
+
+var (
+	near = latency{20 * time.Millisecond, 600 * time.Millisecond}
+	// far is so slow that requests which are sent one interval after the other are under way at the same time.
+	far = latency{50 * time.Millisecond, 1500 * time.Millisecond}
 )
 
 // setup is one way to have Collectors between clients and a backend. Clients send to the fronts: each request to another.
@@ -40,6 +51,7 @@ type setup struct {
 	workers     int      // behind the fronts
 	worker      []string
 
+	latency  latency
 	scrape   bool // a Collector scrapes, instead of clients that send
 	several  bool // clients have several requests under way
 	overtake bool // which overtake one another on the way to the fronts
@@ -55,27 +67,27 @@ func files(names ...string) []string {
 }
 
 var setups = []setup{
-	{name: "target-info", title: "3 plain, batch, default queue, target_info", fronts: 3, front: files("plain", "batch", "target-info")},
-	{name: "batch", title: "3 plain, batch, default queue", fronts: 3, front: files("plain", "batch")},
-	{name: "batch-roll", title: "3 plain, batch, default queue; one is rolled", fronts: 3, front: files("plain", "batch"), roll: true},
-	{name: "queue", title: "3 plain, default queue", fronts: 3, front: files("plain")},
-	{name: "pod", title: "3 plain, batch, default queue, a label for each", fronts: 3, front: files("plain", "batch", "pod")},
-	{name: "otlp", title: "1 plain, OTLP, default queue", fronts: 1, front: files("otlp")},
-	{name: "scrape", title: "scraped; 3 plain, default queue", fronts: 3, front: files("plain"), scrape: true},
-	{name: "sync", title: "3 plain, no queue, clients wait; one is rolled", fronts: 3, front: files("plain", "sync"), roll: true},
-	{name: "sync-several", title: "3 plain, no queue, several requests under way", fronts: 3, front: files("plain", "sync"), several: true},
+	{name: "target-info", title: "3 plain, batch, default queue, target_info", latency: near, fronts: 3, front: files("plain", "batch", "target-info")},
+	{name: "batch", title: "3 plain, batch, default queue", latency: near, fronts: 3, front: files("plain", "batch")},
+	{name: "batch-roll", title: "3 plain, batch, default queue; one is rolled", latency: near, fronts: 3, front: files("plain", "batch"), roll: true},
+	{name: "queue", title: "3 plain, default queue", latency: near, fronts: 3, front: files("plain")},
+	{name: "pod", title: "3 plain, batch, default queue, a label for each", latency: near, fronts: 3, front: files("plain", "batch", "pod")},
+	{name: "otlp", title: "1 plain, OTLP, default queue", latency: far, fronts: 1, front: files("otlp")},
+	{name: "scrape", title: "scraped; 3 plain, default queue", latency: near, fronts: 3, front: files("plain"), scrape: true},
+	{name: "sync", title: "3 plain, no queue, clients wait; one is rolled", latency: near, fronts: 3, front: files("plain", "sync"), roll: true},
+	{name: "sync-several", title: "3 plain, no queue, several requests under way", latency: far, fronts: 3, front: files("plain", "sync"), several: true},
 
-	{name: "lanes-wait", title: "3 gateways, 3 workers with lanes, clients wait; a worker is rolled", ours: true,
+	{name: "lanes-wait", title: "3 gateways, 3 workers with lanes, clients wait; a worker is rolled", ours: true, latency: near,
 		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes"), roll: true},
-	{name: "lanes", title: "the same, several requests under way", ours: true,
+	{name: "lanes", title: "the same, several requests under way", ours: true, latency: near,
 		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes"), several: true, roll: true},
-	{name: "lanes-overtake", title: "the same, and they overtake one another", ours: true,
+	{name: "lanes-overtake", title: "the same, and they overtake one another", ours: true, latency: far,
 		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes"), several: true, overtake: true},
-	{name: "lanes-queue", title: "3 gateways, 3 workers with lanes that have queues; a worker is rolled", ours: true,
+	{name: "lanes-queue", title: "3 gateways, 3 workers with lanes that have queues; a worker is rolled", ours: true, latency: near,
 		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes", "queue"), several: true, roll: true},
-	{name: "lanes-scrape", title: "scraped; 3 gateways, 3 workers with lanes", ours: true,
+	{name: "lanes-scrape", title: "scraped; 3 gateways, 3 workers with lanes", ours: true, latency: near,
 		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes"), scrape: true},
-	{name: "lanes-otlp", title: "1 with lanes, OTLP, several requests under way", ours: true,
+	{name: "lanes-otlp", title: "1 with lanes, OTLP, several requests under way", ours: true, latency: far,
 		fronts: 1, front: files("lanes-otlp"), several: true},
 }
 
@@ -192,7 +204,7 @@ func (p *parallel) start(ctx context.Context) (err error) {
 	if p.prom, err = startInOrderPrometheus(ctx, p.fleet.dir); err != nil {
 		return err
 	}
-	if p.backend, err = newSlowBackend(p.prom.url); err != nil {
+	if p.backend, err = newSlowBackend(p.prom.url, p.latency); err != nil {
 		return err
 	}
 	if p.telemetry, err = newTelemetry(); err != nil {

@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -75,10 +74,12 @@ func reply(w http.ResponseWriter, status int, header http.Header, answer []byte)
 	_, _ = w.Write(answer)
 }
 
-// slowBackend stands in front of the backend, far away: each request takes another time on its way there and back.
+// slowBackend stands in front of the backend, far away: each request takes another time on its way there, so that one
+// can overtake another.
 type slowBackend struct {
 	*httpServer
-	to string
+	to      string
+	latency latency
 
 	mu       sync.Mutex
 	underWay int
@@ -87,8 +88,8 @@ type slowBackend struct {
 	excuse   string // what the backend said of the first request that it refused
 }
 
-func newSlowBackend(to string) (s *slowBackend, err error) {
-	s = &slowBackend{to: to, last: time.Now()}
+func newSlowBackend(to string, l latency) (s *slowBackend, err error) {
+	s = &slowBackend{to: to, latency: l, last: time.Now()}
 	s.httpServer, err = newHTTPServer(s)
 	return s, err
 }
@@ -109,8 +110,7 @@ func (s *slowBackend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the Collector is gone
 	}
-	way := (backendFastest + rand.N(backendSlowest-backendFastest)) / 2
-	time.Sleep(way)
+	time.Sleep(s.latency.from + rand.N(s.latency.to-s.latency.from))
 	status, header, answer, err := handOn(r, body, s.to)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
@@ -119,7 +119,6 @@ func (s *slowBackend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if status/100 != 2 {
 		excuse = fmt.Sprintf("%d: %s", status, answer)
 	}
-	time.Sleep(way)
 	reply(w, status, header, answer)
 }
 
@@ -144,11 +143,10 @@ func (s *slowBackend) settled() error {
 	return nil
 }
 
-// balancer hands each request to the next of some servers.
+// balancer hands each request to any of some servers.
 type balancer struct {
 	*httpServer
-	to   []string
-	turn atomic.Int64
+	to []string
 }
 
 func newBalancer(to []string) (b *balancer, err error) {
@@ -170,7 +168,7 @@ func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	status, header, answer, err := handOn(r, body, b.to[int(b.turn.Add(1))%len(b.to)])
+	status, header, answer, err := handOn(r, body, b.to[rand.IntN(len(b.to))])
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return

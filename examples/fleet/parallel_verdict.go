@@ -267,8 +267,8 @@ func (p *prometheus) badRequests() (int, error) {
 }
 
 func writeResults(out io.Writer, results []*result) {
-	fmt.Fprintln(out, "| set-up | points sent | requests rejected | lost: counters, histograms | wrong at the end | lost: gauges | dropped as late | series | `sum(increase())` |")
-	fmt.Fprintln(out, "|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+	fmt.Fprintln(out, "| set-up | backend takes | points sent | requests rejected | lost: counters, histograms | wrong at the end | lost: gauges | dropped as late | series | `sum(increase())` |")
+	fmt.Fprintln(out, "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
 	for _, r := range results {
 		title, totals, gauges, late := r.setup.title, r.totals.lost(), r.gauges.lost(), ""
 		if r.setup.ours {
@@ -281,8 +281,8 @@ func writeResults(out io.Writer, results []*result) {
 				gauges = "0"
 			}
 		}
-		fmt.Fprintf(out, "| %s | %d | %d of %d | %s | %d of %d | %s | %s | %d of %d | %.2f |\n",
-			title, r.totals.sent+r.gauges.sent, r.rejected, r.requests, totals,
+		fmt.Fprintf(out, "| %s | %s | %d | %d of %d | %s | %d of %d | %s | %s | %d of %d | %.2f |\n",
+			title, r.setup.latency, r.totals.sent+r.gauges.sent, r.rejected, r.requests, totals,
 			r.totals.wrong+r.gauges.wrong, r.totals.streams+r.gauges.streams, gauges, late, r.series, r.want, r.increase)
 	}
 }
