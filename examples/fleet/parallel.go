@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 )
@@ -33,7 +32,7 @@ const (
 type latency struct{ from, to time.Duration }
 
 func (l latency) String() string {
-	return fmt.Sprintf("%d–%d ms", l.from.Milliseconds(), l.to.Milliseconds())
+	return fmt.Sprintf("%d to %d ms", l.from.Milliseconds(), l.to.Milliseconds())
 }
 
 var (
@@ -53,9 +52,13 @@ type setup struct {
 
 	latency  latency
 	scrape   bool // a Collector scrapes, instead of clients that send
+	stay     bool // a client sends to one front, instead of to any of them
 	several  bool // clients have several requests under way
 	overtake bool // which overtake one another on the way to the fronts
 	roll     bool // a worker, or a front if there are none, is stopped and started in the middle of the run
+	// forgets has late samples of before the roll come to a worker that does not know any more what it has sent. The backend may
+	// reject those, but nothing else.
+	forgets bool
 }
 
 func files(names ...string) []string {
@@ -67,27 +70,30 @@ func files(names ...string) []string {
 }
 
 var setups = []setup{
-	{name: "target-info", title: "3 plain, batch, default queue, target_info", latency: near, fronts: 3, front: files("plain", "batch", "target-info")},
-	{name: "batch", title: "3 plain, batch, default queue", latency: near, fronts: 3, front: files("plain", "batch")},
-	{name: "batch-roll", title: "3 plain, batch, default queue; one is rolled", latency: near, fronts: 3, front: files("plain", "batch"), roll: true},
-	{name: "queue", title: "3 plain, default queue", latency: near, fronts: 3, front: files("plain")},
-	{name: "pod", title: "3 plain, batch, default queue, a label for each", latency: near, fronts: 3, front: files("plain", "batch", "pod")},
-	{name: "otlp", title: "1 plain, OTLP, default queue", latency: far, fronts: 1, front: files("otlp")},
-	{name: "scrape", title: "scraped; 3 plain, default queue", latency: near, fronts: 3, front: files("plain"), scrape: true},
-	{name: "sync", title: "3 plain, no queue, clients wait; one is rolled", latency: near, fronts: 3, front: files("plain", "sync"), roll: true},
-	{name: "sync-several", title: "3 plain, no queue, several requests under way", latency: far, fronts: 3, front: files("plain", "sync"), several: true},
+	{name: "target-info", title: "3 plain: `batch`, default queue, `target_info`", latency: near, fronts: 3, front: files("plain", "batch", "target-info")},
+	{name: "batch", title: "3 plain: `batch`, default queue", latency: near, fronts: 3, front: files("plain", "batch")},
+	{name: "batch-roll", title: "3 plain: `batch`, default queue; one is rolled", latency: near, fronts: 3, front: files("plain", "batch"), roll: true},
+	{name: "queue", title: "3 plain: default queue", latency: near, fronts: 3, front: files("plain")},
+	{name: "scrape", title: "scraped; 3 plain: default queue", latency: near, fronts: 3, front: files("plain"), scrape: true},
+	{name: "pod", title: "3 plain: `batch`, default queue, a label of its own for each", latency: near, fronts: 3, front: files("plain", "batch", "pod")},
+	{name: "otlp", title: "1 plain: OTLP, default queue", latency: far, fronts: 1, front: files("otlp")},
+	{name: "stay", title: "3 plain: default queue; each client stays at its Collector", latency: near, fronts: 3, front: files("plain"), stay: true},
+	{name: "sync-several", title: "3 plain: no queue; clients do not wait", latency: far, fronts: 3, front: files("plain", "sync"), several: true},
+	{name: "sync", title: "3 plain: no queue; one is rolled", latency: near, fronts: 3, front: files("plain", "sync"), roll: true},
 
-	{name: "lanes-wait", title: "3 gateways, 3 workers with lanes, clients wait; a worker is rolled", ours: true, latency: near,
+	{name: "lanes-wait", title: "3 gateways, 3 workers: `lanes`; a worker is rolled", ours: true, latency: near,
 		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes"), roll: true},
-	{name: "lanes", title: "the same, several requests under way", ours: true, latency: near,
+	{name: "lanes", title: "3 gateways, 3 workers: `lanes`; clients do not wait; a worker is rolled", ours: true, latency: near,
 		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes"), several: true, roll: true},
-	{name: "lanes-overtake", title: "the same, and they overtake one another", ours: true, latency: far,
+	{name: "lanes-overtake", title: "3 gateways, 3 workers: `lanes`; clients do not wait, their requests overtake one another", ours: true, latency: far,
 		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes"), several: true, overtake: true},
-	{name: "lanes-queue", title: "3 gateways, 3 workers with lanes that have queues; a worker is rolled", ours: true, latency: near,
+	{name: "lanes-forget", title: "the same; a worker is rolled", ours: true, latency: far,
+		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes"), several: true, overtake: true, roll: true, forgets: true},
+	{name: "lanes-queue", title: "3 gateways, 3 workers: `lanes` with queues; clients do not wait; a worker is rolled", ours: true, latency: near,
 		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes", "queue"), several: true, roll: true},
-	{name: "lanes-scrape", title: "scraped; 3 gateways, 3 workers with lanes", ours: true, latency: near,
+	{name: "lanes-scrape", title: "scraped; 3 gateways, 3 workers: `lanes`", ours: true, latency: near,
 		fronts: 3, front: files("gateway"), workers: 3, worker: files("lanes"), scrape: true},
-	{name: "lanes-otlp", title: "1 with lanes, OTLP, several requests under way", ours: true, latency: far,
+	{name: "lanes-otlp", title: "1 with `lanes`: OTLP; clients do not wait", ours: true, latency: far,
 		fronts: 1, front: files("lanes-otlp"), several: true},
 }
 
@@ -239,7 +245,10 @@ func (p *parallel) start(ctx context.Context) (err error) {
 		return err
 	}
 	p.scraper, _, err = p.launch(ctx, "scraper", files("scrape"), "SCRAPE_TARGET="+p.targets.address, "BALANCER_URL="+p.balancer.url)
-	return err
+	if err != nil {
+		return err
+	}
+	return poll(ctx, p.targets.scraped) // which takes the receiver some seconds
 }
 
 // launch starts a Collector and returns where it takes OTLP over HTTP, too.
@@ -312,9 +321,7 @@ func (p *parallel) kill() {
 
 // startInOrderPrometheus starts a Prometheus that takes remote write and OTLP, and of each series only what is newer than what it has.
 func startInOrderPrometheus(ctx context.Context, dir string) (*prometheus, error) {
-	_, file, _, _ := runtime.Caller(0)
-	binary := filepath.Join(filepath.Dir(file), inOrderPrometheus)
-	if _, err := os.Stat(binary); err != nil {
+	if _, err := os.Stat(inOrderPrometheus); err != nil {
 		return nil, fmt.Errorf("%w; \"make tools\" builds it", err)
 	}
 	config := filepath.Join(dir, "prometheus.yml")
@@ -326,7 +333,7 @@ func startInOrderPrometheus(ctx context.Context, dir string) (*prometheus, error
 		return nil, err
 	}
 	p := &prometheus{url: "http://" + loopback(port)}
-	p.process, err = start(ctx, filepath.Join(dir, "prometheus.log"), nil, answers(p.url+"/-/ready"), binary,
+	p.process, err = start(ctx, filepath.Join(dir, "prometheus.log"), nil, answers(p.url+"/-/ready"), inOrderPrometheus,
 		"--config.file="+config,
 		"--storage.tsdb.path="+filepath.Join(dir, "prometheus"),
 		"--web.listen-address="+loopback(port),

@@ -224,6 +224,7 @@ type clients struct {
 // as it may have, it sends nothing, and more the next time.
 type client struct {
 	*source
+	number  int
 	setup   setup
 	conns   []*grpc.ClientConn
 	flights chan struct{}
@@ -235,7 +236,7 @@ type client struct {
 func startClients(ctx context.Context, s setup, addresses []string) (*clients, error) {
 	cs := &clients{stop: make(chan struct{})}
 	for i := range parallelClients {
-		c := &client{source: newSource(i), setup: s, flights: make(chan struct{}, 1)}
+		c := &client{source: newSource(i), number: i, setup: s, flights: make(chan struct{}, 1)}
 		if s.several {
 			c.flights = make(chan struct{}, inFlight)
 		}
@@ -320,7 +321,11 @@ func (c *client) send(ctx context.Context, r reading) {
 func (c *client) try(ctx context.Context, request pmetricotlp.ExportRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second) // the SDKs' default
 	defer cancel()
-	resp, err := pmetricotlp.NewGRPCClient(c.conns[rand.IntN(len(c.conns))]).Export(ctx, request)
+	front := rand.IntN(len(c.conns))
+	if c.setup.stay {
+		front = c.number % len(c.conns)
+	}
+	resp, err := pmetricotlp.NewGRPCClient(c.conns[front]).Export(ctx, request)
 	if err == nil && resp.PartialSuccess().RejectedDataPoints() > 0 {
 		err = fmt.Errorf("%d points rejected: %s", resp.PartialSuccess().RejectedDataPoints(), resp.PartialSuccess().ErrorMessage())
 	}
@@ -376,6 +381,19 @@ func (t *targetServer) http() *httpServer {
 		return nil
 	}
 	return t.httpServer
+}
+
+// scraped is nil if every path has been scraped.
+func (t *targetServer) scraped() error {
+	for path, s := range t.sources {
+		s.mu.Lock()
+		n := len(s.taken)
+		s.mu.Unlock()
+		if n == 0 {
+			return fmt.Errorf("%s has not been scraped", path)
+		}
+	}
+	return nil
 }
 
 // stop has further scrapes fail.
