@@ -48,6 +48,7 @@ func (l *lane[B]) give(of []streamid.TenantKey, data B) *given[B] {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
+		l.shared.unsent(context.Background(), g.items, errStopping)
 		g.taken <- errStopping
 		return g
 	}
@@ -100,8 +101,12 @@ func (l *lane[B]) rouse() {
 func (l *lane[B]) run(open <-chan struct{}) {
 	select {
 	case <-open:
-	case <-l.shared.closing:
-		l.delivery.early = true
+	case <-l.shared.closing.Done():
+		select {
+		case <-open: // both were, and select has no order
+		default:
+			l.delivery.early = true
+		}
 	}
 	sweep := time.NewTicker(l.sweeps)
 	defer sweep.Stop()
