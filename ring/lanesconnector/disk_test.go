@@ -202,6 +202,22 @@ func TestNothingNewerOvertakes(t *testing.T) {
 	assert.Equal(t, map[string]int64{"sent": 60}, l.outcomes())
 }
 
+// TestShutdownWhileDraining has no room in the queue for the mark at its end.
+func TestShutdownWhileDraining(t *testing.T) {
+	d, b := newDisk(), newSwitched(t)
+	yaml := func(lanes int) string {
+		return fmt.Sprintf("{lanes: %d, sending_queue: {storage: disk, queue_size: 1, batch: {min_size: 1}}, %s}", lanes, quickRetries)
+	}
+	l := newLabOn(t, d.host(), yaml(1), b)
+	require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 1, 0, 1, one)))
+	l.stop()
+	newLabOn(t, d.host(), yaml(2), b).stop()
+	b.set(true)
+	l = newLabOn(t, d.host(), yaml(2), b)
+	require.Eventually(t, func() bool { return b.stored() == 1 }, 10*time.Second, time.Millisecond)
+	l.stop()
+}
+
 // TestDiskProblems are told by key and name.
 func TestDiskProblems(t *testing.T) {
 	start := func(d *disk, host hosted) error {

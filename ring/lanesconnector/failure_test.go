@@ -246,3 +246,43 @@ func TestEmptyBatches(t *testing.T) {
 	assert.Empty(t, l.outcomes())
 	l.stop()
 }
+
+// TestShutdownAnyTime is without a Start, after a Start that failed, as the Collector does it, and twice.
+func TestShutdownAnyTime(t *testing.T) {
+	l := newLab(t, "{}", newBackend(t))
+	l.stop()
+	l.stop()
+
+	cfg, err := load(t, "{sending_queue: {storage: none}}")
+	require.NoError(t, err)
+	c, err := newConnector(nopSettings(), cfg, &metrics, newBackend(t).ConsumeMetrics, newBackend(t))
+	require.NoError(t, err)
+	require.ErrorContains(t, c.Start(t.Context(), hosted{}), "no storage extension")
+	require.NoError(t, c.Shutdown(t.Context()))
+
+	c, err = newConnector(nopSettings(), cfg, &metrics, newBackend(t).ConsumeMetrics, newBackend(t))
+	require.NoError(t, err)
+	require.NoError(t, c.Shutdown(t.Context()))
+}
+
+// TestShutdownWhileDataComes has batches come at the moment of the shutdown, with room in the queue and without: each has an outcome,
+// and nobody waits on.
+func TestShutdownWhileDataComes(t *testing.T) {
+	for _, yaml := range []string{"{lanes: 1}", "{lanes: 1, sending_queue: {queue_size: 2}}", "{lanes: 1, sending_queue: {queue_size: 2, batch: {min_size: 1}}}"} {
+		t.Run(yaml, func(t *testing.T) {
+			for round := range 50 {
+				b := newBackend(t)
+				l := newLab(t, yaml, b)
+				var wg sync.WaitGroup
+				for p := range 8 {
+					wg.Go(func() { _ = l.ConsumeMetrics(t.Context(), batchOf(p, 1, 0, 1, one)) })
+				}
+				time.Sleep(time.Duration(round) * 4 * time.Microsecond)
+				l.stop()
+				wg.Wait()
+				require.EqualValues(t, 8, l.count("lanes_items", "", ""), "%v", l.outcomes())
+				require.EqualValues(t, b.stored(), l.outcomes()["sent"])
+			}
+		})
+	}
+}

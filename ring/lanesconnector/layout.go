@@ -87,7 +87,7 @@ func (c *lanesConnector[B]) lay(ctx context.Context, host component.Host) ([]*ro
 		c.draining.Go(func() {
 			select {
 			case <-before:
-			case <-c.shared.closing:
+			case <-c.shared.closing.Done():
 				return
 			}
 			if !c.drain(r) {
@@ -105,10 +105,10 @@ func (c *lanesConnector[B]) lay(ctx context.Context, host component.Host) ([]*ro
 // drain returns when all that was in the queues of a road has been sent, or false if the connector stops before.
 func (c *lanesConnector[B]) drain(r *road[B]) bool {
 	for _, q := range r.queues {
-		for q.consume(c.shared.aborted, c.signal.mark(r.mark)) != nil { // it is full
+		for q.consume(c.shared.closing, c.signal.mark(r.mark)) != nil { // it is full
 			select {
 			case <-time.After(100 * time.Millisecond):
-			case <-c.shared.closing:
+			case <-c.shared.closing.Done():
 				return false
 			}
 		}
@@ -116,7 +116,7 @@ func (c *lanesConnector[B]) drain(r *road[B]) bool {
 	for range r.lanes {
 		select {
 		case <-r.marks:
-		case <-c.shared.closing:
+		case <-c.shared.closing.Done():
 			return false
 		}
 	}
