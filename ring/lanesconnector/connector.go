@@ -165,12 +165,31 @@ func join(errs []error) error {
 		}
 	}
 	switch {
+	case refused == nil && temporary == nil:
+		return nil
 	case refused == nil:
-		return errors.Join(temporary...)
+		return whole{errors.Join(temporary...)}
 	case temporary == nil:
-		return errors.Join(refused...)
+		return whole{errors.Join(refused...)}
 	}
-	return fmt.Errorf("%w; and for good: %v", errors.Join(temporary...), errors.Join(refused...)) // not wrapped
+	return whole{fmt.Errorf("%w; and for good: %v", errors.Join(temporary...), errors.Join(refused...))} // not wrapped
+}
+
+// whole is an error about all of a batch. What is behind the lanes may return, in its error, the part of a request that it has not
+// taken. That is neither all that is left of the batch, which other lanes have parts of, nor only of this batch. Who would send
+// just that again would lose the rest.
+type whole struct{ error }
+
+// Is makes whole like the error in it.
+func (w whole) Is(target error) bool { return errors.Is(w.error, target) }
+
+// As makes whole like the error in it, but for the part.
+func (w whole) As(target any) bool {
+	switch target.(type) {
+	case *consumererror.Metrics, *consumererror.Traces, *consumererror.Logs:
+		return false
+	}
+	return errors.As(w.error, target)
 }
 
 // Shutdown implements component.Component. It sends what waits, once, and stops everything. When ctx ends it gives up what is not

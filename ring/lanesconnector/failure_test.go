@@ -286,3 +286,25 @@ func TestShutdownWhileDataComes(t *testing.T) {
 		})
 	}
 }
+
+// TestErrorsAreAboutTheWhole has a backend that returns what it has not taken with its error, of one lane only: it must not be
+// taken for all that is to be sent again.
+func TestErrorsAreAboutTheWhole(t *testing.T) {
+	for _, permanent := range []bool{false, true} {
+		b := newBackend(t)
+		b.answer = func(md pmetric.Metrics) error {
+			err := consumererror.NewMetrics(errDown, copyMetrics(md))
+			if permanent {
+				return consumererror.NewPermanent(err)
+			}
+			return err
+		}
+		l := newLab(t, "{lanes: 2, retry_on_failure: {enabled: false}}", b)
+		err := l.ConsumeMetrics(t.Context(), batchOf(0, 10, 0, 1, one))
+		var part consumererror.Metrics
+		assert.False(t, errors.As(err, &part))
+		assert.Equal(t, permanent, consumererror.IsPermanent(err))
+		assert.ErrorIs(t, err, errDown, "all else can be seen")
+		l.stop()
+	}
+}
