@@ -132,6 +132,8 @@ func TestTenants(t *testing.T) {
 					}
 					tenants[of][fmt.Sprint(dp.DoubleValue())] = true
 				})
+				b.mu.Lock()
+				defer b.mu.Unlock()
 				b.series = map[streamid.ID][]stored{} // each tenant has a store of its own
 			})
 			b.inflight = nil // of whom is not known there
