@@ -7,6 +7,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/deltaring/deltaring/streamid"
@@ -34,12 +35,26 @@ type given[B batch] struct {
 	same   string     // equal if the tenant is
 	taken  chan error // has an element when it is clear what became of the batch
 	mine   *request   // once it is under way
+	over   sync.Once  // its giver does not wait for that any more
+}
+
+// tell tells who gave a batch what became of it.
+func (g *given[B]) tell(err error) {
+	g.taken <- err
+	g.over.Do(g.mine.left)
 }
 
 // request is what batches have in common that are sent together.
 type request struct {
 	cancel  context.CancelFunc
-	waiting int // givers that still wait
+	waiting atomic.Int64 // givers that still wait
+}
+
+// left ends the request when nobody waits for it any more.
+func (r *request) left() {
+	if r.waiting.Add(-1) == 0 {
+		r.cancel()
+	}
 }
 
 // give has a batch sent, and await tells what became of it.
@@ -84,9 +99,7 @@ func (l *lane[B]) leave(ctx context.Context, g *given[B]) error {
 		return err
 	default:
 	}
-	if g.mine.waiting--; g.mine.waiting == 0 {
-		g.mine.cancel()
-	}
+	g.over.Do(g.mine.left)
 	return context.Cause(ctx)
 }
 
@@ -154,7 +167,8 @@ func (l *lane[B]) next() ([]*given[B], context.Context) {
 		return true
 	})
 	l.shared.waiting.Add(-int64(items))
-	r := &request{waiting: len(batches)}
+	r := &request{}
+	r.waiting.Store(int64(len(batches)))
 	var ctx context.Context
 	ctx, r.cancel = context.WithCancel(contextOf(l.shared.aborted, first.tenant))
 	for _, g := range batches {
