@@ -233,6 +233,15 @@ func (d *delivery[B]) sweep() {
 	}
 }
 
+// end forgets all: lanes of an earlier run end long before the connector.
+func (d *delivery[B]) end() {
+	if d.stuck {
+		d.shared.stuck.Add(-1)
+	}
+	d.guard = nil
+	d.streams.Store(0)
+}
+
 // known returns of how many streams the guard knows anything.
 func (d *delivery[B]) known() int {
 	if d.guard == nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -215,6 +216,64 @@ func TestShutdownWhileDraining(t *testing.T) {
 	b.set(true)
 	l = newLabOn(t, d.host(), yaml(2), b)
 	require.Eventually(t, func() bool { return b.stored() == 1 }, 10*time.Second, time.Millisecond)
+	l.stop()
+}
+
+// TestTenantsOnDisk has other lanes while the backend is down: what the old ones have of all tenants is sent before anything newer,
+// and nothing is forgotten.
+func TestTenantsOnDisk(t *testing.T) {
+	const tenants = 4
+	for range 10 {
+		d, b := newDisk(), newSwitched(t)
+		b.inflight = nil // of whom is not known there
+		yaml := func(lanes int) string {
+			return fmt.Sprintf("{lanes: %d, metadata_keys: [x-tenant], sending_queue: {storage: disk, batch: {flush_timeout: 1ms}}, %s}", lanes, quickRetries)
+		}
+		give := func(l *lab, ms uint64) {
+			for i := range tenants {
+				require.NoError(t, l.ConsumeMetrics(as(t.Context(), fmt.Sprint(i)), batchOf(i, 1, 0, ms, one)))
+			}
+		}
+		l := newLabOn(t, d.host(), yaml(1), b)
+		give(l, 1)
+		l.stop()
+		l = newLabOn(t, d.host(), yaml(2), b)
+		give(l, 2)
+		time.Sleep(20 * time.Millisecond)
+		b.set(true)
+		require.Eventually(t, func() bool { return b.stored() == 2*tenants }, 10*time.Second, time.Millisecond)
+		l.stop()
+		require.Equal(t, map[string]int64{"sent": 2 * tenants}, l.outcomes())
+	}
+}
+
+func as(ctx context.Context, tenant string) context.Context {
+	return client.NewContext(ctx, client.Info{Metadata: client.NewMetadata(map[string][]string{"x-tenant": {tenant}})})
+}
+
+// TestOldLanesEnd leave nothing behind in memory, nor in what is reported, when what they had is sent or given up.
+func TestOldLanesEnd(t *testing.T) {
+	d, b := newDisk(), newSwitched(t)
+	const queue = "sending_queue: {storage: disk}, retry_on_failure: {initial_interval: 10ms, max_interval: 10ms, max_elapsed_time: 30ms}"
+	l := newLabOn(t, d.host(), "{lanes: 1, sending_queue: {storage: disk}}", b)
+	require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 10, 0, 1, one)))
+	l.stop()
+	l = newLabOn(t, d.host(), "{lanes: 2, "+queue+"}", b)
+	require.Eventually(t, func() bool { return l.logs.FilterMessage("what an earlier run has left is sent").Len() == 1 }, 10*time.Second, time.Millisecond)
+	assert.Equal(t, map[string]int64{"failed": 10}, l.outcomes())
+	assert.Zero(t, l.count("lanes_stuck", "", ""))
+	assert.Zero(t, l.count("lanes_streams", "", ""))
+	l.stop()
+}
+
+// TestBackendThatSaysInterrupted is a Collector that stops, for instance. That is not what keeps data in the queue.
+func TestBackendThatSaysInterrupted(t *testing.T) {
+	b := newBackend(t)
+	b.answer = func(pmetric.Metrics) error { return errors.New("interrupted due to shutdown: try again") }
+	l := newLabOn(t, newDisk().host(), "{lanes: 1, sending_queue: {storage: disk}, "+
+		"retry_on_failure: {initial_interval: 10ms, max_interval: 10ms, max_elapsed_time: 30ms}}", b)
+	require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 10, 0, 1, one)))
+	require.Eventually(t, func() bool { return l.outcomes()["failed"] == 10 }, 10*time.Second, time.Millisecond)
 	l.stop()
 }
 

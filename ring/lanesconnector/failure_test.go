@@ -310,3 +310,35 @@ func TestErrorsAreAboutTheWhole(t *testing.T) {
 		l.stop()
 	}
 }
+
+// TestManyTenants has more tenants than the queue's batches have room for by the configuration, which would hang the lane.
+func TestManyTenants(t *testing.T) {
+	b := newBackend(t)
+	b.inflight = nil
+	l := newLab(t, "{lanes: 1, metadata_keys: [x-tenant], sending_queue: {batch: {flush_timeout: 10ms, partition: {cache_size: 1}}}}", b)
+	for i := range 5 {
+		require.NoError(t, l.ConsumeMetrics(as(t.Context(), fmt.Sprint(i)), batchOf(i, 3, 0, 1, one)))
+	}
+	require.Eventually(t, func() bool { return b.stored() == 15 }, 10*time.Second, time.Millisecond)
+	l.stop()
+}
+
+// TestStreamsAreForgotten also where a lane has always something to send.
+func TestStreamsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackend(t)
+		b.latency = func() time.Duration { return 100 * time.Millisecond }
+		l := newLab(t, "{lanes: 1, max_stale: 8s}", b)
+		var wg sync.WaitGroup
+		for p := range 3 {
+			wg.Go(func() {
+				for i := range 600 {
+					assert.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(p*1000+i, 1, 0, 1, one)))
+				}
+			})
+		}
+		wg.Wait()
+		assert.Less(t, l.count("lanes_streams", "", ""), int64(300), "of 9 s, three each 200 ms")
+		l.stop()
+	})
+}

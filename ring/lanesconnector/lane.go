@@ -123,7 +123,13 @@ func (l *lane[B]) run(open <-chan struct{}) {
 	}
 	sweep := time.NewTicker(l.sweeps)
 	defer sweep.Stop()
+	defer l.delivery.end()
 	for {
+		select {
+		case <-sweep.C: // also where there is always something to send
+			l.delivery.sweep()
+		default:
+		}
 		batches, ctx := l.next()
 		if batches != nil {
 			l.delivery.deliver(ctx, batches)

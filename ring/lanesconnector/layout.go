@@ -55,7 +55,7 @@ func (c *lanesConnector[B]) lay(ctx context.Context, host component.Host) ([]*ro
 	open := make(chan struct{})
 	close(open)
 	if !c.onDisk() {
-		r, err := c.newRoad(ctx, host, wanted, open)
+		r, err := c.newRoad(ctx, host, wanted, open, false)
 		return []*road[B]{r}, err
 	}
 	layouts, err := c.readLayouts(ctx, host)
@@ -75,7 +75,7 @@ func (c *lanesConnector[B]) lay(ctx context.Context, host component.Host) ([]*ro
 	var roads []*road[B]
 	last := len(layouts) - 1
 	for i, of := range layouts {
-		r, err := c.newRoad(ctx, host, of, open)
+		r, err := c.newRoad(ctx, host, of, open, i < last)
 		roads = append(roads, r)
 		if err != nil || i == last {
 			return roads, err

@@ -8,8 +8,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
-	"slices"
 	"strings"
 	"sync"
 
@@ -38,8 +38,8 @@ type road[B batch] struct {
 	err      error // of closing
 }
 
-// newRoad starts a road. Its lanes send nothing before open is closed.
-func (c *lanesConnector[B]) newRoad(ctx context.Context, host component.Host, of layout, open <-chan struct{}) (*road[B], error) {
+// newRoad starts a road. Its lanes send nothing before open is closed. An old one has what an earlier run has left.
+func (c *lanesConnector[B]) newRoad(ctx context.Context, host component.Host, of layout, open <-chan struct{}, old bool) (*road[B], error) {
 	r := &road[B]{layout: of, signal: c.signal, mark: of.marks() + rand.Text(), marks: make(chan struct{}, of.Lanes)}
 	r.splitter.Key, r.splitter.Seed = c.key, streamid.Seed(of.Seed)
 	for i := range of.Lanes {
@@ -54,7 +54,7 @@ func (c *lanesConnector[B]) newRoad(ctx context.Context, host component.Host, of
 		return r, nil
 	}
 	for i, l := range r.lanes {
-		q, err := c.newQueue(ctx, host, fmt.Sprintf("%s%d", of.prefix(), i), r, l)
+		q, err := c.newQueue(ctx, host, fmt.Sprintf("%s%d", of.prefix(), i), r, l, old)
 		if err != nil {
 			return r, err
 		}
@@ -90,11 +90,18 @@ func (c *lanesConnector[B]) newLane(ctx context.Context, r *road[B], name string
 	}, nil
 }
 
-func (c *lanesConnector[B]) newQueue(ctx context.Context, host component.Host, name string, r *road[B], l *lane[B]) (running[B], error) {
+func (c *lanesConnector[B]) newQueue(ctx context.Context, host component.Host, name string, r *road[B], l *lane[B], old bool) (running[B], error) {
 	q := *c.cfg.QueueConfig.Get()
-	if q.Batch.HasValue() && len(c.tenants) > 0 {
+	switch {
+	case !q.Batch.HasValue() || len(c.tenants) == 0:
+	case old:
+		// The tenants' batches may overtake one another, and the mark, which has no tenant, must come last.
+		q.Batch = configoptional.None[exporterhelper.BatchConfig]()
+	default:
 		parts := *q.Batch.Get()
-		parts.Partition.MetadataKeys = slices.Concat(parts.Partition.MetadataKeys, c.tenants)
+		parts.Partition.MetadataKeys = c.tenants
+		// To make room for another tenant it flushes one, while it has taken the one consumer that there is: it would hang.
+		parts.Partition.CacheSize = math.MaxInt32
 		q.Batch = configoptional.Some(parts)
 	}
 	push := func(ctx context.Context, data B) error {

@@ -90,8 +90,10 @@ func (s *shared) unsent(ctx context.Context, items int, err error) {
 }
 
 // interrupted returns whether retries ended because of the shutdown. Queues on disk keep such data; exporterhelper has no
-// exported way to ask.
-func interrupted(err error) bool { return strings.Contains(err.Error(), "interrupted due to shutdown") }
+// exported way to ask. What the backend says is behind other words: it may be a Collector that stops.
+func interrupted(err error) bool {
+	return strings.HasPrefix(err.Error(), "interrupted due to shutdown")
+}
 
 // trouble takes note that another lane does not get rid of its data, or one less. What is logged is the first and the last.
 func (s *shared) trouble(begins bool, err error) {
