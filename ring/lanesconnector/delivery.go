@@ -21,6 +21,7 @@ type delivery[B batch] struct {
 	next    consumeFunc[B]
 	mutates bool       // next changes what it gets, which may have to be sent again
 	retries running[B] // around attempt
+	keep    running[B] // returns an error that has a queue on disk keep the data
 
 	guard   *guard       // nil if nothing is dropped
 	streams atomic.Int64 // that the guard knows
@@ -187,9 +188,7 @@ func (d *delivery[B]) try(ctx context.Context, data B) error {
 	if d.givenUp == nil && (d.early || err != nil && !consumererror.IsPermanent(err) && !left && d.shared.stopping()) {
 		// No other attempts, or each batch would wait for its own timeout.
 		if d.givenUp = err; d.shared.onDisk {
-			// A queue on disk keeps only what the retries themselves say was interrupted.
-			d.early = true
-			d.givenUp = d.retries.consume(context.Background(), data)
+			d.givenUp = d.keep.consume(context.Background(), d.signal.empty())
 		}
 		err = d.givenUp
 	}
@@ -209,9 +208,6 @@ func (d *delivery[B]) try(ctx context.Context, data B) error {
 
 // attempt sends data once.
 func (d *delivery[B]) attempt(ctx context.Context, data B) error {
-	if d.early {
-		return errStopping
-	}
 	d.shared.tel.request(ctx, d.signal.items(data))
 	if d.mutates {
 		data = d.signal.copy(data)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -266,6 +267,28 @@ func TestOldLanesEnd(t *testing.T) {
 	l.stop()
 }
 
+// TestShortRetriesOnDisk have no time for another attempt when the connector stops. The queue keeps the data all the same.
+func TestShortRetriesOnDisk(t *testing.T) {
+	for range 20 {
+		d, b := newDisk(), newSwitched(t)
+		const yaml = "{lanes: 1, sending_queue: {storage: disk, batch: {min_size: 1}}, " +
+			"retry_on_failure: {initial_interval: 1h, max_interval: 1h, max_elapsed_time: 1h}}"
+		b.latency = func() time.Duration { return 20 * time.Millisecond }
+		l := newLabOn(t, d.host(), yaml, b)
+		require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 10, 0, 1, one)))
+		time.Sleep(time.Millisecond)
+		l.stop()
+		require.Zero(t, l.outcomes()["sent"])
+		if l.outcomes()["failed"] > 0 {
+			t.Fatal("the retries of the configuration ended before the shutdown began")
+		}
+		b.set(true)
+		l = newLabOn(t, d.host(), yaml, b)
+		require.Eventually(t, func() bool { return b.stored() == 10 }, 10*time.Second, time.Millisecond)
+		l.stop()
+	}
+}
+
 // TestBackendThatSaysInterrupted is a Collector that stops, for instance. That is not what keeps data in the queue.
 func TestBackendThatSaysInterrupted(t *testing.T) {
 	b := newBackend(t)
@@ -347,4 +370,68 @@ func FuzzLayouts(f *testing.F) {
 			generation = l.Generation
 		}
 	})
+}
+
+// TestPowerCuts stops Collectors or copies their disk at any moment, changes lanes, keys and tenants in between, while the backend
+// comes and goes. Of all that was acknowledged, the sample itself or a later one of its stream is at the backend in the end.
+func TestPowerCuts(t *testing.T) {
+	settings := []string{
+		"lanes: 1", "lanes: 3", "lanes: 3, routing_key: resource", "lanes: 2, metadata_keys: [x-tenant]", "lanes: 4, metadata_keys: [x-tenant]",
+		"lanes: 2, metadata_keys: [x-tenant, x-other]",
+	}
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 4))
+			d, b := newDisk(), newSwitched(t)
+			b.inflight = nil // what is cut off goes on
+			type key struct{ producer, series int }
+			acknowledged := map[key]uint64{}
+			var at uint64
+			give := func(l *lab) {
+				at++
+				p, first, n := random.IntN(4), random.IntN(5), 1+random.IntN(5)
+				value := float64(at)
+				err := l.ConsumeMetrics(as(t.Context(), fmt.Sprint(p)), batchOf(p, n, first, at, func(int) float64 { return value }))
+				if err == nil {
+					for s := range n {
+						acknowledged[key{p, first + s}] = at
+					}
+				}
+			}
+			yaml := func() string {
+				batch := []string{"{flush_timeout: 1ms}", "{flush_timeout: 5ms, min_size: 3}", "{enabled: false}"}[random.IntN(3)]
+				return fmt.Sprintf("{%s, sending_queue: {storage: disk, batch: %s}, %s}", settings[random.IntN(len(settings))], batch, quickRetries)
+			}
+			for range 6 {
+				b.set(random.IntN(3) == 0)
+				l := newLabOn(t, d.host(), yaml(), b)
+				for range random.IntN(12) {
+					give(l)
+					if random.IntN(4) == 0 {
+						time.Sleep(time.Duration(random.IntN(3000)) * time.Microsecond)
+					}
+					if random.IntN(6) == 0 {
+						b.set(random.IntN(2) == 0)
+					}
+				}
+				if random.IntN(2) == 0 {
+					d = d.copy() // the old one goes on for a moment, for nobody
+				}
+				l.stop()
+				assert.Zero(t, l.outcomes()["failed"])
+			}
+			b.set(true)
+			l := newLabOn(t, d.host(), yaml(), b)
+			done := func() bool {
+				for k, ms := range acknowledged {
+					if all := b.of(k.producer, k.series); len(all) == 0 || all[len(all)-1].ms < ms {
+						return false
+					}
+				}
+				return true
+			}
+			assert.Eventually(t, done, 5*time.Second, 5*time.Millisecond)
+			l.stop()
+		})
+	}
 }

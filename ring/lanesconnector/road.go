@@ -15,6 +15,7 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/config/configretry"
 	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
@@ -83,6 +84,17 @@ func (c *lanesConnector[B]) newLane(ctx context.Context, r *road[B], name string
 		exporterhelper.WithRetry(c.cfg.RetryConfig))
 	if err != nil {
 		return nil, err
+	}
+	if c.onDisk() {
+		// A queue keeps only what retries were interrupted of, and exporterhelper has no exported error for that. These always are.
+		d.keep, err = c.signal.queue(ctx, set, c.cfg, func(context.Context, B) error { return errStopping },
+			exporterhelper.WithRetry(configretry.NewDefaultBackOffConfig()))
+		if err != nil {
+			return nil, err
+		}
+		if err := d.keep.Shutdown(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return &lane[B]{
 		signal: c.signal, shared: c.shared, delivery: d, maxItems: c.cfg.MaxRequestItems, sweeps: c.cfg.MaxStale / keepRounds,
