@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -28,6 +29,7 @@ type disk struct {
 	mu    sync.Mutex
 	files map[string]map[string][]byte
 	full  bool
+	torn  func(key string) bool // what cannot be read
 }
 
 func newDisk() *disk { return &disk{files: map[string]map[string][]byte{}} }
@@ -82,6 +84,9 @@ func (f *diskFile) Batch(_ context.Context, ops ...*storage.Operation) error {
 	for _, op := range ops {
 		switch op.Type {
 		case storage.Get:
+			if f.disk.torn != nil && f.disk.torn(op.Key) {
+				return errors.New("input/output error")
+			}
 			op.Value = f.values[op.Key]
 		case storage.Set:
 			if f.disk.full {
@@ -269,24 +274,19 @@ func TestOldLanesEnd(t *testing.T) {
 
 // TestShortRetriesOnDisk have no time for another attempt when the connector stops. The queue keeps the data all the same.
 func TestShortRetriesOnDisk(t *testing.T) {
-	for range 20 {
-		d, b := newDisk(), newSwitched(t)
-		const yaml = "{lanes: 1, sending_queue: {storage: disk, batch: {min_size: 1}}, " +
-			"retry_on_failure: {initial_interval: 1h, max_interval: 1h, max_elapsed_time: 1h}}"
-		b.latency = func() time.Duration { return 20 * time.Millisecond }
-		l := newLabOn(t, d.host(), yaml, b)
-		require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 10, 0, 1, one)))
-		time.Sleep(time.Millisecond)
-		l.stop()
-		require.Zero(t, l.outcomes()["sent"])
-		if l.outcomes()["failed"] > 0 {
-			t.Fatal("the retries of the configuration ended before the shutdown began")
-		}
-		b.set(true)
-		l = newLabOn(t, d.host(), yaml, b)
-		require.Eventually(t, func() bool { return b.stored() == 10 }, 10*time.Second, time.Millisecond)
-		l.stop()
-	}
+	d, b := newDisk(), newSwitched(t)
+	const yaml = "{lanes: 1, sending_queue: {storage: disk, batch: {min_size: 1}}, " +
+		"retry_on_failure: {initial_interval: 1h, max_interval: 1h, max_elapsed_time: 1h}}"
+	b.latency = func() time.Duration { return 300 * time.Millisecond }
+	l := newLabOn(t, d.host(), yaml, b)
+	require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 10, 0, 1, one)))
+	require.Eventually(t, func() bool { return b.under() == 1 }, 10*time.Second, time.Millisecond)
+	l.stop()
+	require.Empty(t, l.outcomes())
+	b.set(true)
+	l = newLabOn(t, d.host(), yaml, b)
+	require.Eventually(t, func() bool { return b.stored() == 10 }, 10*time.Second, time.Millisecond)
+	l.stop()
 }
 
 // TestBackendThatSaysInterrupted is a Collector that stops, for instance. That is not what keeps data in the queue.
@@ -298,6 +298,30 @@ func TestBackendThatSaysInterrupted(t *testing.T) {
 	require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 10, 0, 1, one)))
 	require.Eventually(t, func() bool { return l.outcomes()["failed"] == 10 }, 10*time.Second, time.Millisecond)
 	l.stop()
+}
+
+// TestLostMark has a disk that cannot read the mark at the end of an old lane: what comes behind it must not wait for ever.
+func TestLostMark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, b := newDisk(), newSwitched(t)
+		b.set(true)
+		newLabOn(t, d.host(), "{lanes: 2, sending_queue: {storage: disk}}", b).stop()
+		lost := 0
+		d.torn = func(key string) bool {
+			if key == "0" && lost < 2 { // the first item of each old lane
+				lost++
+				return true
+			}
+			return false
+		}
+		l := newLabOn(t, d.host(), "{lanes: 3, sending_queue: {storage: disk}}", b)
+		synctest.Wait()
+		require.Equal(t, 2, lost)
+		require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 10, 0, 1, one)))
+		time.Sleep(time.Minute)
+		assert.Equal(t, map[string]int64{"sent": 10}, l.outcomes())
+		l.stop()
+	})
 }
 
 // TestDiskProblems are told by key and name.

@@ -23,6 +23,7 @@ type lane[B batch] struct {
 
 	mu      sync.Mutex
 	waiting []*given[B]
+	busy    bool          // something is under way
 	closed  bool          // run ends when nothing waits
 	wake    chan struct{} // has an element if there may be something to do
 }
@@ -152,7 +153,8 @@ func (l *lane[B]) run(open <-chan struct{}) {
 func (l *lane[B]) next() ([]*given[B], context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.waiting) == 0 {
+	l.busy = len(l.waiting) > 0
+	if !l.busy {
 		if l.closed {
 			return nil, nil
 		}
@@ -181,6 +183,13 @@ func (l *lane[B]) next() ([]*given[B], context.Context) {
 		g.mine = r
 	}
 	return batches, ctx
+}
+
+// idle returns whether nothing waits or is under way.
+func (l *lane[B]) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.busy && len(l.waiting) == 0
 }
 
 // close has run end when nothing waits any more.

@@ -104,24 +104,45 @@ func (c *lanesConnector[B]) lay(ctx context.Context, host component.Host) ([]*ro
 
 // drain returns when all that was in the queues of a road has been sent, or false if the connector stops before.
 func (c *lanesConnector[B]) drain(r *road[B]) bool {
-	for _, q := range r.queues {
-		for q.consume(c.shared.closing, c.signal.mark(r.mark)) != nil { // it is full
+	for i := range r.queues {
+		if !c.putMark(r, i) {
+			return false
+		}
+	}
+	again := time.NewTicker(markAgain)
+	defer again.Stop()
+	for i, out := range r.marks {
+		for waits := true; waits; {
 			select {
-			case <-time.After(100 * time.Millisecond):
+			case <-out:
+				waits = false
+			case <-again.C:
+				// A queue drops what it cannot read. If the lane has nothing to do, that was the mark.
+				if r.lanes[i].idle() && !c.putMark(r, i) {
+					return false
+				}
 			case <-c.shared.closing.Done():
 				return false
 			}
 		}
 	}
-	for range r.lanes {
+	if err := r.shutdown(context.Background()); err != nil {
+		c.set.Logger.Error("shutting down lanes of an earlier run", zap.Error(err))
+	}
+	return true
+}
+
+// markAgain is how often drain looks whether a mark was lost.
+const markAgain = 10 * time.Second
+
+// putMark puts the mark at the end of a queue, or returns false if the connector stops before there is room for it.
+func (c *lanesConnector[B]) putMark(r *road[B], i int) bool {
+	for r.queues[i].consume(c.shared.closing, c.signal.mark(r.mark)) != nil {
 		select {
-		case <-r.marks:
+		case <-time.After(100 * time.Millisecond):
 		case <-c.shared.closing.Done():
 			return false
 		}
-	}
-	if err := r.shutdown(context.Background()); err != nil {
-		c.set.Logger.Error("shutting down lanes of an earlier run", zap.Error(err))
 	}
 	return true
 }

@@ -33,15 +33,15 @@ type road[B batch] struct {
 	lanes    []*lane[B]
 	queues   []running[B]
 	loops    sync.WaitGroup
-	mark     string        // that drain puts at the end of all queues; see unmark
-	marks    chan struct{} // has an element for each lane in which it has come out again
+	mark     string          // that drain puts at the end of all queues; see unmark
+	marks    []chan struct{} // of a lane in which it has come out again, has an element
 	closed   sync.Once
 	err      error // of closing
 }
 
 // newRoad starts a road. Its lanes send nothing before open is closed. An old one has what an earlier run has left.
 func (c *lanesConnector[B]) newRoad(ctx context.Context, host component.Host, of layout, open <-chan struct{}, old bool) (*road[B], error) {
-	r := &road[B]{layout: of, signal: c.signal, mark: of.marks() + rand.Text(), marks: make(chan struct{}, of.Lanes)}
+	r := &road[B]{layout: of, signal: c.signal, mark: of.marks() + rand.Text()}
 	r.splitter.Key, r.splitter.Seed = c.key, streamid.Seed(of.Seed)
 	for i := range of.Lanes {
 		l, err := c.newLane(ctx, r, fmt.Sprintf("%s%d", of.prefix(), i))
@@ -54,8 +54,11 @@ func (c *lanesConnector[B]) newRoad(ctx context.Context, host component.Host, of
 	if !c.cfg.QueueConfig.HasValue() {
 		return r, nil
 	}
-	for i, l := range r.lanes {
-		q, err := c.newQueue(ctx, host, fmt.Sprintf("%s%d", of.prefix(), i), r, l, old)
+	for range r.lanes {
+		r.marks = append(r.marks, make(chan struct{}, 1))
+	}
+	for i := range r.lanes {
+		q, err := c.newQueue(ctx, host, fmt.Sprintf("%s%d", of.prefix(), i), r, i, old)
 		if err != nil {
 			return r, err
 		}
@@ -102,7 +105,7 @@ func (c *lanesConnector[B]) newLane(ctx context.Context, r *road[B], name string
 	}, nil
 }
 
-func (c *lanesConnector[B]) newQueue(ctx context.Context, host component.Host, name string, r *road[B], l *lane[B], old bool) (running[B], error) {
+func (c *lanesConnector[B]) newQueue(ctx context.Context, host component.Host, name string, r *road[B], i int, old bool) (running[B], error) {
 	q := *c.cfg.QueueConfig.Get()
 	switch {
 	case !q.Batch.HasValue() || len(c.tenants) == 0:
@@ -116,11 +119,15 @@ func (c *lanesConnector[B]) newQueue(ctx context.Context, host component.Host, n
 		parts.Partition.CacheSize = math.MaxInt32
 		q.Batch = configoptional.Some(parts)
 	}
+	l := r.lanes[i]
 	push := func(ctx context.Context, data B) error {
 		ended := c.onDisk() && r.unmark(data)
 		err := l.await(ctx, l.give(c.tenants.Of(ctx), data))
 		if ended && !(err != nil && interrupted(err)) {
-			r.marks <- struct{}{}
+			select {
+			case r.marks[i] <- struct{}{}:
+			default: // there were several
+			}
 		}
 		return err
 	}
