@@ -107,7 +107,9 @@ func (c *lanesConnector[B]) consume(ctx context.Context, data B) error {
 	}
 	road := c.roads[len(c.roads)-1]
 	of := c.tenants.Of(ctx)
-	parts := road.split(of, data)
+	mine := c.signal.empty() // the Collector may free data when this returns, also where nobody waits for the lanes
+	c.signal.append(data, mine)
+	parts := road.split(of, mine)
 	if road.queues == nil {
 		waiting := make([]*given[B], len(parts))
 		for i, p := range parts {

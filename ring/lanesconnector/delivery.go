@@ -19,7 +19,7 @@ type delivery[B batch] struct {
 	signal  *signal[B]
 	shared  *shared
 	next    consumeFunc[B]
-	mutates bool       // next changes what it gets, which may have to be sent again
+	mutates bool       // next changes or frees what it gets, which may have to be sent again
 	retries running[B] // around attempt
 	keep    running[B] // returns an error that has a queue on disk keep the data
 

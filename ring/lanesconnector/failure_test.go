@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
+	"go.opentelemetry.io/collector/featuregate"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/streamid"
@@ -341,4 +342,35 @@ func TestStreamsAreForgotten(t *testing.T) {
 		assert.Less(t, l.count("lanes_streams", "", ""), int64(300), "of 9 s, three each 200 ms")
 		l.stop()
 	})
+}
+
+// TestPooledMemory has the Collector free what an exporter has returned from, with an error or without, as it does behind this gate.
+func TestPooledMemory(t *testing.T) {
+	const gate = "pdata.useProtoPooling"
+	require.NoError(t, featuregate.GlobalRegistry().Set(gate, true))
+	defer func() { require.NoError(t, featuregate.GlobalRegistry().Set(gate, false)) }()
+	b := newBackend(t)
+	answers := []error{errDown, consumererror.NewPermanent(errors.New("no such value"))}
+	b.answer = func(pmetric.Metrics) error {
+		if len(answers) == 0 {
+			return nil
+		}
+		err := answers[0]
+		answers = answers[1:]
+		return err
+	}
+	l := newLab(t, "{lanes: 1, retry_on_failure: {initial_interval: 10ms}}", freeing{b})
+	md := batchOf(0, 10, 0, 1, one)
+	require.NoError(t, l.ConsumeMetrics(t.Context(), md))
+	assert.Equal(t, 10, b.points)
+	assert.Equal(t, []int{10, 10, 5, 5}, b.sizes)
+	assert.Zero(t, md.ResourceMetrics().Len(), "nor has whoever gave it any of it")
+	l.stop()
+}
+
+type freeing struct{ *backend }
+
+func (f freeing) ConsumeMetrics(ctx context.Context, md pmetric.Metrics) error {
+	defer md.ResourceMetrics().RemoveIf(func(pmetric.ResourceMetrics) bool { return true })
+	return f.backend.ConsumeMetrics(ctx, md)
 }

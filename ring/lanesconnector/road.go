@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/config/configretry"
 	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
+	"go.opentelemetry.io/collector/featuregate"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
@@ -74,7 +75,7 @@ func (c *lanesConnector[B]) settings(name string) exporter.Settings {
 }
 
 func (c *lanesConnector[B]) newLane(ctx context.Context, r *road[B], name string) (*lane[B], error) {
-	d := &delivery[B]{signal: c.signal, shared: c.shared, next: c.next, mutates: c.behind.Capabilities().MutatesData}
+	d := &delivery[B]{signal: c.signal, shared: c.shared, next: c.next, mutates: c.behind.Capabilities().MutatesData || pooled()}
 	if c.signal.guard != nil && c.cfg.Late == lateDrop {
 		d.guard = &guard{seed: r.splitter.Seed, limit: max(1, c.cfg.MaxStreams/r.layout.Lanes)}
 	}
@@ -103,6 +104,14 @@ func (c *lanesConnector[B]) newLane(ctx context.Context, r *road[B], name string
 		signal: c.signal, shared: c.shared, delivery: d, maxItems: c.cfg.MaxRequestItems, sweeps: c.cfg.MaxStale / keepRounds,
 		wake: make(chan struct{}, 1),
 	}, nil
+}
+
+// pooled returns whether the Collector uses the memory of data again that an exporter has returned from, whatever it returned.
+func pooled() (enabled bool) {
+	featuregate.GlobalRegistry().VisitAll(func(g *featuregate.Gate) {
+		enabled = enabled || g.ID() == "pdata.useProtoPooling" && g.IsEnabled()
+	})
+	return enabled
 }
 
 func (c *lanesConnector[B]) newQueue(ctx context.Context, host component.Host, name string, r *road[B], i int, old bool) (running[B], error) {
