@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/exporter/exporterhelper"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/streamid"
@@ -113,6 +114,68 @@ func testAcknowledged(t *testing.T, seed uint64) {
 		if assert.NotEmpty(t, all, "%v", s) {
 			assert.GreaterOrEqual(t, all[len(all)-1].ms, s.ms, "%v", s)
 		}
+	}
+}
+
+// TestEachItemHasOneOutcome whatever the backend answers, however long the producers wait and whenever the connector is shut down,
+// which it is in time.
+func TestEachItemHasOneOutcome(t *testing.T) {
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				random := rand.New(rand.NewPCG(seed, 9))
+				var mu sync.Mutex
+				chance := func(n int) int {
+					mu.Lock()
+					defer mu.Unlock()
+					return random.IntN(n)
+				}
+				b := newBackend(t)
+				b.mutates = seed%2 == 0
+				b.inflight = nil
+				b.latency = func() time.Duration { return time.Duration(chance(300)) * time.Millisecond }
+				b.answer = func(md pmetric.Metrics) error {
+					switch chance(8) {
+					case 0:
+						return errDown
+					case 1:
+						return exporterhelper.NewThrottleRetry(errDown, time.Second)
+					case 2:
+						return consumererror.NewPermanent(errors.New("bad"))
+					case 3:
+						return consumererror.NewMetrics(errDown, copyMetrics(md))
+					}
+					return refuseBad(md)
+				}
+				yaml := []string{"{lanes: 2, max_waiting_items: 20, %s}", "{lanes: 2, sending_queue: {queue_size: 3}, %s}",
+					"{lanes: 2, sending_queue: {queue_size: 3, block_on_overflow: false, batch: {enabled: false}}, %s}",
+					"{lanes: 2, metadata_keys: [x-tenant], sending_queue: {queue_size: 30, sizer: items, batch: {min_size: 10}}, %s}"}[seed%4]
+				l := newLab(t, fmt.Sprintf(yaml, "retry_on_failure: {initial_interval: 100ms, max_interval: 100ms, max_elapsed_time: 350ms}"), b)
+				var wg sync.WaitGroup
+				var given int64
+				for range 10 {
+					wg.Go(func() {
+						for range 20 {
+							n := 1 + chance(6)
+							ctx, cancel := context.WithTimeout(as(t.Context(), fmt.Sprint(chance(3))), time.Duration(chance(1500))*time.Millisecond)
+							_ = l.ConsumeMetrics(ctx, batchOf(chance(4), n, chance(3), uint64(1+chance(500)), func(int) float64 { return float64(chance(20)) - 1 }))
+							cancel()
+							mu.Lock()
+							given += int64(n)
+							mu.Unlock()
+						}
+					})
+				}
+				time.Sleep(time.Duration(chance(4000)) * time.Millisecond)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(chance(1000))*time.Millisecond)
+				began := time.Now()
+				_ = l.Shutdown(ctx)
+				assert.LessOrEqual(t, time.Since(began), time.Second)
+				cancel()
+				wg.Wait()
+				assert.Equal(t, given, l.count("lanes_items", "", ""), "%v", l.outcomes())
+			})
+		})
 	}
 }
 

@@ -130,7 +130,7 @@ func (c *lanesConnector[B]) consume(ctx context.Context, data B) error {
 		// At the same time, as one that is full must not hold up the others.
 		wg.Go(func() {
 			items := c.signal.items(p.Batch)
-			errs[i] = road.queues[p.Owner].consume(into, p.Batch)
+			errs[i] = c.enqueue(into, road, p.Owner, p.Batch)
 			if errs[i] == nil {
 				return
 			}

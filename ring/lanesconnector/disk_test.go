@@ -377,6 +377,29 @@ func TestFullDisk(t *testing.T) {
 	l.stop()
 }
 
+// TestDiskIsFullForLong has producers try more often than the queue has room for. When the disk has room again, so has the queue.
+func TestDiskIsFullForLong(t *testing.T) {
+	d, b := newDisk(), newSwitched(t)
+	b.set(true)
+	full := func(full bool) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.full = full
+	}
+	l := newLabOn(t, d.host(), "{lanes: 1, sending_queue: {storage: disk, queue_size: 10}, "+quickRetries+"}", b)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for range 3 {
+		full(true)
+		for range 100 {
+			require.ErrorContains(t, l.ConsumeMetrics(ctx, batchOf(0, 1, 0, 1, one)), "no space left on device")
+		}
+		full(false)
+		require.NoError(t, l.ConsumeMetrics(ctx, batchOf(0, 1, 0, 1, one)))
+	}
+	l.stop()
+}
+
 func FuzzLayouts(f *testing.F) {
 	f.Add([]byte(`[{"generation":1,"lanes":16,"key":"streamID","seed":"42"},{"generation":2,"lanes":8,"key":"resource","tenants":["x"],"seed":"1"}]`))
 	f.Add([]byte(`[]`))

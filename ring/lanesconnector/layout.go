@@ -8,12 +8,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/exporter/exporterhelper"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 )
@@ -102,6 +104,29 @@ func (c *lanesConnector[B]) lay(ctx context.Context, host component.Host) ([]*ro
 	return roads, nil
 }
 
+// enqueue puts data into a queue of a road. A queue on disk also counts what it could not write as being there, and looks for it no
+// sooner than it could write something: after some attempts it would be full for ever. So, after one that failed, the disk must be
+// seen to work first, and then something goes that is small.
+func (c *lanesConnector[B]) enqueue(ctx context.Context, r *road[B], i int, data B) error {
+	if r.failed[i].Load() {
+		if err := c.disk.Set(ctx, probeKey, []byte{1}); err != nil {
+			return fmt.Errorf("sending_queue::storage: %w", err)
+		}
+		if err := r.queues[i].consume(ctx, c.signal.empty()); err != nil {
+			return err
+		}
+		r.failed[i].Store(false)
+	}
+	err := r.queues[i].consume(ctx, data)
+	if err != nil && c.onDisk() && ctx.Err() == nil && !errors.Is(err, exporterhelper.ErrQueueIsFull) {
+		r.failed[i].Store(true)
+	}
+	return err
+}
+
+// probeKey is where it is tried whether the disk works.
+const probeKey = "probe"
+
 // drain returns when all that was in the queues of a road has been sent, or false if the connector stops before.
 func (c *lanesConnector[B]) drain(r *road[B]) bool {
 	for i := range r.queues {
@@ -137,7 +162,7 @@ const markAgain = 10 * time.Second
 
 // putMark puts the mark at the end of a queue, or returns false if the connector stops before there is room for it.
 func (c *lanesConnector[B]) putMark(r *road[B], i int) bool {
-	for r.queues[i].consume(c.shared.closing, c.signal.mark(r.mark)) != nil {
+	for c.enqueue(c.shared.closing, r, i, c.signal.mark(r.mark)) != nil {
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-c.shared.closing.Done():

@@ -12,6 +12,7 @@ import (
 	"math/bits"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configoptional"
@@ -33,6 +34,7 @@ type road[B batch] struct {
 	splitter streamid.Splitter
 	lanes    []*lane[B]
 	queues   []running[B]
+	failed   []atomic.Bool // of a queue: it could not write
 	loops    sync.WaitGroup
 	mark     string          // that drain puts at the end of all queues; see unmark
 	marks    []chan struct{} // of a lane in which it has come out again, has an element
@@ -55,6 +57,7 @@ func (c *lanesConnector[B]) newRoad(ctx context.Context, host component.Host, of
 	if !c.cfg.QueueConfig.HasValue() {
 		return r, nil
 	}
+	r.failed = make([]atomic.Bool, of.Lanes)
 	for range r.lanes {
 		r.marks = append(r.marks, make(chan struct{}, 1))
 	}
