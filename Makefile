@@ -4,6 +4,9 @@ BUILDER     := go.opentelemetry.io/collector/cmd/builder@v0.165.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES     := . $(patsubst %/go.mod,%,$(wildcard d2c/store/*/go.mod processor/*/*/go.mod ring/*/go.mod examples/*/go.mod))
 FUZZTIME    ?= 10s
+# Backends that the tests ask besides Debian's Prometheus. The names contain the versions, so a raised one is built; the tests look here.
+PROMETHEUS      := .tools/prometheus-v0.316.0
+VICTORIAMETRICS := .tools/victoria-metrics-v1.151.0
 SUDO        := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # in-modules runs a command in every module.
@@ -12,7 +15,9 @@ in-modules = @set -e; for module in $(MODULES); do echo "== $$module: $(1)"; (cd
 .PHONY: help
 help:
 	@echo 'make quickstart   convert real deltas in an embedded Collector and check every total'
-	@echo 'make test         everything that must pass; installs prometheus, redis and qemu if they are missing'
+	@echo 'make test         everything that must pass; installs prometheus, redis and qemu if they are missing, and builds .tools'
+	@echo 'make tools        build the backends in .tools that the tests ask: minutes, once'
+	@echo 'make oldest       the libraries and the processor with the oldest Collector that is supported'
 	@echo 'make long         200 kills and half a million histories; hours are not enough to be sure, this is a night'
 	@echo 'make collector    build examples/otelcol/build/otelcol-deltaring with OCB'
 	@echo 'make bench        the table of measured numbers'
@@ -50,7 +55,7 @@ lint:
 
 # -count=1: what the tests run is built from other modules, of which the test cache knows nothing.
 .PHONY: unit
-unit: /usr/bin/prometheus /usr/bin/redis-server
+unit: /usr/bin/prometheus /usr/bin/redis-server tools
 	$(call in-modules,go test -race -count=1 ./...)
 	go test ./streamid ./ring ./d2c/... # again: allocations and bytes are exact only without the race detector
 	go test -short -tags purego ./streamid # splitting by the exported methods of pdata alone
@@ -67,7 +72,7 @@ oldest:
 	go test -short -count=1 -modfile=.ci/oldest.mod $(OLDEST)
 
 .PHONY: long
-long: /usr/bin/prometheus /usr/bin/redis-server
+long: /usr/bin/prometheus /usr/bin/redis-server tools
 	D2C_HISTORIES=500000 go test -count=1 -timeout 8h ./d2c
 	go test -run '^$$' -fuzz '^FuzzOpen$$' -fuzztime 1h ./d2c
 	go test -run '^$$' -fuzz '^FuzzSharedRecord$$' -fuzztime 1h ./d2c
@@ -103,6 +108,18 @@ fuzz:
 .PHONY: bench-once
 bench-once:
 	$(call in-modules,go test -run '^$$' -bench . -benchtime 1x ./...)
+
+# Without the web pages, which the module does not contain, and service discovery, which takes most of the time to build.
+.PHONY: tools
+tools: $(PROMETHEUS) $(VICTORIAMETRICS)
+
+.tools/prometheus-%:
+	GOBIN='$(CURDIR)/$@.bin' CGO_ENABLED=0 go install -tags remove_all_sd github.com/prometheus/prometheus/cmd/prometheus@$*
+	mv $@.bin/prometheus $@ && rmdir $@.bin
+
+.tools/victoria-metrics-%:
+	GOBIN='$(CURDIR)/$@.bin' CGO_ENABLED=0 go install github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics@$*
+	mv $@.bin/victoria-metrics $@ && rmdir $@.bin
 
 /usr/bin/prometheus:
 	$(SUDO) apt-get update -qq

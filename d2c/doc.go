@@ -108,8 +108,9 @@
 // A backend that knows a series by its samples alone does not see what the first of them says: increase() and rate() are about what
 // comes after it. With [Config.EmitZero] each life of a monotonic sum or a histogram, after first as after a restart, begins
 // with one more sample of value zero, under the life's start and just before the first sample: at the start, if that is in a later
-// millisecond than what was given out before (or may have been, before this process began or of streams that have expired) and in an earlier one than the first sample;
-// else one millisecond before that, if that is free in the same way and not before the start; else there is none. A start that is
+// millisecond than what was given out before (or may have been, before this process began or of streams that have expired), in an
+// earlier one than the first sample, and no more than five minutes before it, as backends refuse what is old (Prometheus after an
+// hour) and all that comes with it; else one millisecond before the first sample, if that is free in the same way and not before the start; else there is none. A start that is
 // unknown is put where the zero is. A zero comes once: a delta that comes again brings none, because the first sample may be at
 // the backend, and nothing older is to follow it. Zeros are off by default, and not for backends
 // that make zeros themselves from start timestamps: Prometheus with created-timestamp-zero-ingestion, Mimir.

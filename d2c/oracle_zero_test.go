@@ -4,6 +4,8 @@
 package d2c_test
 
 import (
+	"time"
+
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
@@ -47,7 +49,7 @@ func (m *model) beginWithZero(s *modelStream, p *modelPoint, after uint64, unkno
 		p.dp.SetStartTimestamp(pcommon.Timestamp(s.start))
 		s.zero = zeroAtStart
 	case unknown:
-	case between(s.start):
+	case between(s.start) && s.emitted-s.start <= uint64(5*time.Minute):
 		s.zero = zeroAtStart
 	case justBefore && s.emitted-nudge >= s.start:
 		s.zero = zeroJustBefore

@@ -26,7 +26,9 @@ import (
 // Who a stream is, is known from its latest delta, and not stored: after a restart a stream waits for its next delta. With shared
 // state each worker gives out what it has counted; of those that have counted a stream the first gives it out, the
 // others learn so from the store and leave it to whoever counts it next. While the store fails no stream is given out again.
-// A stream whose latest sample is a "no recorded value" point is not.
+// A stream whose latest sample is a "no recorded value" point is not. With GapRestartIfMoved a stream that was not counted since
+// the ring changed, as far as the batches of any gateway tell, waits for its next delta: it may have moved, and another worker gives it out. A worker to which gateways send nothing any more does
+// not hear of that, and should end.
 func (c *Converter) Reemit(
 	ctx context.Context, hold func() (since time.Time, release func()), give func(ctx context.Context, md pmetric.Metrics) error,
 ) (n int, err error) {

@@ -57,6 +57,16 @@ func TestZeros(t *testing.T) {
 			{[]point{s.int(1020, 1030, 5)}, []point{s.int(1019.999, 1030, 10)}},
 			{[]point{s.int(0, 1020, 5)}, nil},
 		}, false},
+		{"five minutes before the first sample", d2c.Config{}, []sent{
+			{[]point{s.int(1010, 1310, 5)}, []point{s.int(1010, 1010, 0), s.int(1010, 1310, 5)}},
+		}, false},
+		{"of a start before that: a backend may not take what is so old", d2c.Config{}, []sent{
+			{[]point{s.int(1010, 1310.001, 5)}, []point{s.int(1010, 1310, 0), s.int(1010, 1310.001, 5)}},
+		}, false},
+		{"of a restart by a delta of hours", d2c.Config{Gap: d2c.GapRestart}, []sent{
+			{[]point{s.int(1010, 1020, 5)}, []point{s.int(1010, 1010, 0), s.int(1010, 1020, 5)}},
+			{[]point{s.int(1025, 9000, 6)}, []point{s.int(1025, 8999.999, 0), s.int(1025, 9000, 6)}},
+		}, false},
 		{"of a start before the process began", d2c.Config{}, []sent{
 			{[]point{s.int(990, 1020, 5)}, []point{s.int(1019.999, 1019.999, 0), s.int(1019.999, 1020, 5)}},
 		}, false},

@@ -33,15 +33,16 @@ func (l timeline) end() time.Time { return l.at(intervals).Add(5 * time.Second) 
 
 // TestPrometheus runs prometheus.yaml between producers that retry, reorder, lose and restart, and a Prometheus that
 // takes samples in order only.
-func TestPrometheus(t *testing.T) { testPrometheus(t) }
+func TestPrometheus(t *testing.T) {
+	forEachPrometheus(t, func(t *testing.T, prom *prometheus) { testPrometheus(t, prom) })
+}
 
 // TestPrometheusMultipleWorkers does so with the meaning that num_consumers is to have one day.
 func TestPrometheusMultipleWorkers(t *testing.T) {
-	testPrometheus(t, "--feature-gates=exporter.prometheusremotewritexporter.EnableMultipleWorkers")
+	testPrometheus(t, startPrometheus(t, debianPrometheus), "--feature-gates=exporter.prometheusremotewritexporter.EnableMultipleWorkers")
 }
 
-func testPrometheus(t *testing.T, args ...string) {
-	prom := startPrometheus(t)
+func testPrometheus(t *testing.T, prom *prometheus, args ...string) {
 	coll := startCollector(t, "prometheus.yaml", prom.environment(), args...)
 	book, line := newLedger(), newTimeline()
 
@@ -74,7 +75,10 @@ func testPrometheus(t *testing.T, args ...string) {
 // TestPrometheusOutage stops Prometheus for longer than the exporter would wait by default, while producers go on.
 func TestPrometheusOutage(t *testing.T) {
 	t.Parallel()
-	prom := startPrometheus(t)
+	forEachPrometheus(t, testOutage)
+}
+
+func testOutage(t *testing.T, prom *prometheus) {
 	coll := startCollector(t, "prometheus.yaml", prom.environment())
 	book, line := newLedger(), newTimeline()
 	p := newProducer(coll.client(t), book, 7, nil, nil)

@@ -24,11 +24,11 @@ func TestCrashLoop(t *testing.T) {
 	crashLoop(t, n, kills(t), false)
 }
 
-// TestCrashLoopWithQueue does so with the queue of one-node.yaml, from which a kill takes samples that were acknowledged.
+// TestCrashLoopWithQueue does so with the queues of one-node.yaml, from which a kill takes samples that were acknowledged.
 func TestCrashLoopWithQueue(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, newWitness("shared"), t.TempDir(), "--config", "durable.yaml",
-		"--config", "yaml:exporters: {otlp_http: {sending_queue: {enabled: true, num_consumers: 1, block_on_overflow: true}}}")
+		"--config", "yaml:connectors: {lanes: {sending_queue: {queue_size: 1000}, retry_on_failure: {enabled: true}}}")
 	crashLoop(t, n, (kills(t)+3)/4, true)
 }
 

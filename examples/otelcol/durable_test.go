@@ -117,7 +117,7 @@ func TestOneStatePerID(t *testing.T) {
 	t.Parallel()
 	t.Run("one name for both", func(t *testing.T) {
 		n := newNode(t, newWitness(""), t.TempDir(), "--config", "durable.yaml", "--config",
-			"yaml:service: {pipelines: {metrics/again: {receivers: [otlp], processors: [memory_limiter, d2c], exporters: [otlp_http]}}}")
+			"yaml:service: {pipelines: {metrics/again: {receivers: [otlp], processors: [memory_limiter, d2c], exporters: [lanes]}}}")
 		log := n.refuse(t)
 		for _, mention := range []string{"d2c/a", "d2c/b"} {
 			if !strings.Contains(log, mention) {
@@ -137,7 +137,7 @@ exporters:
     sending_queue: {enabled: false}
 service:
   pipelines:
-    metrics: {receivers: [otlp], processors: [d2c/a], exporters: [otlp_http]}
+    metrics: {receivers: [otlp], processors: [d2c/a], exporters: [lanes]}
     metrics/b: {receivers: [otlp], processors: [d2c/b], exporters: [otlp_http/b]}
 `)
 		mux := http.NewServeMux()

@@ -244,7 +244,7 @@ var scraped = []string{"job", "instance", "namespace", "pod", "le", "epoch"}
 func knownMetrics(t *testing.T) metrics {
 	t.Helper()
 	known := metrics{}
-	for _, file := range []string{"../../processor/d2cprocessor/metadata.yaml", "../../processor/state/redisstate/metadata.yaml", "../../ring/ringexporter/metadata.yaml"} {
+	for _, file := range []string{"../../processor/d2cprocessor/metadata.yaml", "../../processor/state/redisstate/metadata.yaml", "../../ring/ringexporter/metadata.yaml", "../../ring/lanesconnector/metadata.yaml"} {
 		var metadata struct {
 			Attributes map[string]struct {
 				NameOverride string `json:"name_override"`

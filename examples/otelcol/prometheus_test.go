@@ -10,32 +10,40 @@ import (
 	"math"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
 
-// prometheus is a running Prometheus that accepts remote writes and, with its out-of-order window at the default of 0,
-// only in order.
+// prometheus is a running Prometheus that accepts remote writes, and OTLP if its release does, and, with its out-of-order window at
+// the default of 0, only in order.
 type prometheus struct {
 	*child
-	url    string
+	promQL
 	port   int
 	binary string
 	dir    string
+	flags  []string
 }
 
-func startPrometheus(t *testing.T) *prometheus {
+// startPrometheus starts a release with further flags.
+func startPrometheus(t *testing.T, r release, flags ...string) *prometheus {
 	t.Helper()
-	binary, err := exec.LookPath("prometheus")
+	return startConfiguredPrometheus(t, r, "", flags...)
+}
+
+// startConfiguredPrometheus starts a release with a configuration.
+func startConfiguredPrometheus(t *testing.T, r release, config string, flags ...string) *prometheus {
+	t.Helper()
+	binary, err := r.binary()
 	if err != nil {
-		t.Fatalf("this test needs the Prometheus server (Debian: apt-get install prometheus): %v", err)
+		t.Fatal(err)
 	}
-	p := &prometheus{binary: binary, dir: t.TempDir()}
-	if err := os.WriteFile(filepath.Join(p.dir, "prometheus.yml"), nil, 0o600); err != nil {
+	p := &prometheus{binary: binary, dir: t.TempDir(), flags: slices.Concat(r.flags, flags)}
+	if err := os.WriteFile(filepath.Join(p.dir, "prometheus.yml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.child = startOnFreePorts(t, 1, func(ports []int) (*child, error) {
@@ -47,12 +55,12 @@ func startPrometheus(t *testing.T) *prometheus {
 }
 
 func (p *prometheus) launch(t *testing.T) (*child, error) {
-	return start(t, p.url+"/-/ready", nil, p.binary,
-		"--config.file="+filepath.Join(p.dir, "prometheus.yml"),
-		"--storage.tsdb.path="+filepath.Join(p.dir, "data"),
-		"--web.listen-address="+loopback(p.port),
+	return start(t, p.url+"/-/ready", nil, p.binary, append([]string{
+		"--config.file=" + filepath.Join(p.dir, "prometheus.yml"),
+		"--storage.tsdb.path=" + filepath.Join(p.dir, "data"),
+		"--web.listen-address=" + loopback(p.port),
 		"--web.enable-remote-write-receiver",
-		"--enable-feature=native-histograms")
+	}, p.flags...)...)
 }
 
 // restart starts a stopped Prometheus again with the same data and address.
@@ -65,13 +73,16 @@ func (p *prometheus) restart(t *testing.T) {
 	p.child = c
 }
 
+// promQL is a server that answers PromQL and takes remote writes.
+type promQL struct{ url string }
+
 // environment is what prometheus.yaml needs to write here.
-func (p *prometheus) environment() []string {
+func (p *promQL) environment() []string {
 	return []string{"REMOTE_WRITE_URL=" + p.url + "/api/v1/write"}
 }
 
 // query evaluates PromQL at a time. Keys of the result are series as seriesKey writes them.
-func (p *prometheus) query(promql string, at time.Time) (map[string][]sample, error) {
+func (p *promQL) query(promql string, at time.Time) (map[string][]sample, error) {
 	body, err := get(p.url + "/api/v1/query?" + url.Values{
 		"query": {promql},
 		"time":  {strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', 3, 64)},
@@ -186,13 +197,17 @@ func (p *prometheus) checkNothingRejected(t *testing.T, l *ledger) {
 	if n := count("prometheus_tsdb_out_of_order_samples_total"); n != 0 && n != float64(l.repeatedNative) {
 		t.Errorf("prometheus_tsdb_out_of_order_samples_total is %v, want 0, or %d for the native histograms sent again", n, l.repeatedNative)
 	}
-	const requests, write = "prometheus_http_requests_total", `handler="/api/v1/write"`
-	accepted := m.sum(requests, write, `code="204"`)
-	if all := m.sum(requests, write); accepted == 0 || accepted != all {
-		t.Errorf("Prometheus accepted %v of %v remote writes", accepted, all)
+	const requests = "prometheus_http_requests_total"
+	var accepted, all float64
+	for _, handler := range []string{`handler="/api/v1/write"`, `handler="/api/v1/otlp/v1/metrics"`} {
+		accepted += m.sum(requests, handler, `code="2`)
+		all += m.sum(requests, handler)
+	}
+	if accepted == 0 || accepted != all {
+		t.Errorf("Prometheus accepted %v of %v requests", accepted, all)
 	}
 	for line := range strings.Lines(p.log.String()) {
-		if strings.Contains(line, "remote write") && strings.Contains(line, "level=error") {
+		if strings.Contains(line, "remote write") && strings.Contains(strings.ToLower(line), "level=error") {
 			t.Errorf("Prometheus: %s", line)
 		}
 	}

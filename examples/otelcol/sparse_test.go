@@ -42,7 +42,12 @@ func TestSparseCounters(t *testing.T) {
 	if err != nil {
 		t.Logf("the JavaScript SDK cannot be run here: %v", err)
 	}
-	prom, redis := startPrometheus(t), startRedis(t)
+	forEachPrometheus(t, func(t *testing.T, prom *prometheus) { testSparseCounters(t, prom, javascript) })
+}
+
+// testSparseCounters has the JavaScript SDK count too if its directory is given.
+func testSparseCounters(t *testing.T, prom *prometheus, javascript string) {
+	redis := startRedis(t)
 	queued, direct := remoteWrite(t, true), remoteWrite(t, false)
 	all := []*shipped{
 		{name: "one-node", worker: "one-node.yaml", args: queued},
@@ -126,7 +131,9 @@ func (s *shipped) start(t *testing.T, env []string) {
 	names := newNameServer(t)
 	names.set(s.names)
 	gateway := startCollector(t, "gateway.yaml", []string{
-		"WORKERS_SRV=" + workersService, "DNS_SERVER=" + names.address, "DNS_INTERVAL=100ms", "DNS_DEBOUNCE=0s"}, s.gateway...)
+		"WORKERS_SRV=" + workersService, "DNS_SERVER=" + names.address, "DNS_INTERVAL=100ms", "DNS_DEBOUNCE=0s"},
+		// By the resource, as gateway.yaml has it, some workers would have nothing to do.
+		append(s.gateway[:len(s.gateway):len(s.gateway)], "--config", "yaml:exporters::ring::routing_key: streamID")...)
 	awaitTelemetry(t, gateway, float64(s.workers), "otelcol_ring_members")
 	s.front = []*collector{gateway}
 }
@@ -159,7 +166,7 @@ func (s *shipped) checkWorkers(t *testing.T) {
 	t.Logf("%v deltas came after quiet intervals", quiet)
 }
 
-// remoteWrite returns arguments that have a Collector write to Prometheus as prometheus.yaml does, with a queue or without.
+// remoteWrite returns arguments that have a Collector write to Prometheus as prometheus.yaml does, with the queues of its lanes or without.
 func remoteWrite(t *testing.T, queue bool) []string {
 	t.Helper()
 	text, err := os.ReadFile("prometheus.yaml")
@@ -167,7 +174,8 @@ func remoteWrite(t *testing.T, queue bool) []string {
 		t.Fatal(err)
 	}
 	var config struct {
-		Exporters map[string]map[string]any `json:"exporters"`
+		Connectors map[string]any `json:"connectors"`
+		Exporters  map[string]any `json:"exporters"`
 	}
 	if err := yaml.Unmarshal(text, &config); err != nil {
 		t.Fatal(err)
@@ -176,15 +184,14 @@ func remoteWrite(t *testing.T, queue bool) []string {
 	if len(names) != 1 {
 		t.Fatalf("prometheus.yaml has the exporters %q", names)
 	}
-	if !queue {
-		exporter := config.Exporters[names[0]]
-		exporter["remote_write_queue"].(map[string]any)["enabled"] = false
-		exporter["retry_on_failure"].(map[string]any)["enabled"] = false
-	}
-	text, err = yaml.Marshal(map[string]any{
+	merged := map[string]any{
 		"exporters": config.Exporters,
-		"service":   map[string]any{"pipelines": map[string]any{"metrics": map[string]any{"exporters": names}}},
-	})
+		"service":   map[string]any{"pipelines": map[string]any{"metrics/lanes": map[string]any{"exporters": names}}},
+	}
+	if queue {
+		merged["connectors"] = config.Connectors
+	}
+	text, err = yaml.Marshal(merged)
 	file := filepath.Join(t.TempDir(), "remote-write.yaml")
 	if err := errors.Join(err, os.WriteFile(file, text, 0o600)); err != nil {
 		t.Fatal(err)

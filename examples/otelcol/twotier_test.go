@@ -110,8 +110,10 @@ func TestTwoTiers(t *testing.T) {
 func TestTwoTiersKeepTenantsApart(t *testing.T) {
 	t.Parallel()
 	include := []string{"--config", "yaml:receivers::otlp::protocols::grpc::include_metadata: true"}
-	atWorkers := append(slices.Clone(include), "--config", "yaml:processors::d2c::metadata_keys: [x-tenant, X-Team]")
-	atGateways := append(slices.Clone(include), "--config", "yaml:exporters::ring::metadata_keys: [x-team, x-tenant]")
+	atWorkers := append(slices.Clone(include), "--config", "yaml:processors::d2c::metadata_keys: [x-tenant, X-Team]",
+		"--config", "yaml:connectors::lanes::metadata_keys: [x-tenant, X-Team]")
+	atGateways := append(slices.Clone(include), "--config", "yaml:exporters::ring::metadata_keys: [x-team, x-tenant]",
+		"--config", "yaml:exporters::ring::routing_key: streamID") // by the resource, tenants who share one share a worker
 	names := newNameServer(t)
 	book := &totals{got: map[string]map[life]int64{}}
 	workers := map[string]*collector{}
@@ -196,12 +198,14 @@ func TestBadRingConfigsAreRefusedByName(t *testing.T) {
 // deltas is one interval of counters, stream i by increment.
 func deltas(streams int, start, end time.Time) pmetricotlp.ExportRequest {
 	md := pmetric.NewMetrics()
-	sum := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
-	sum.SetName("requests")
-	sum.SetEmptySum().SetIsMonotonic(true)
-	sum.Sum().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
 	for i := range streams {
-		pt, stream := sum.Sum().DataPoints().AppendEmpty(), fmt.Sprintf("stream-%03d", i)
+		rm, stream := md.ResourceMetrics().AppendEmpty(), fmt.Sprintf("stream-%03d", i)
+		rm.Resource().Attributes().PutStr("service.instance.id", stream)
+		sum := rm.ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+		sum.SetName("requests")
+		sum.SetEmptySum().SetIsMonotonic(true)
+		sum.Sum().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+		pt := sum.Sum().DataPoints().AppendEmpty()
 		pt.Attributes().PutStr("stream", stream)
 		pt.SetStartTimestamp(pcommon.Timestamp(start.UnixNano()))
 		pt.SetTimestamp(pcommon.Timestamp(end.UnixNano()))

@@ -50,7 +50,8 @@ type backend struct {
 	mu     sync.Mutex
 	series map[string]*series
 	latest pcommon.Timestamp
-	wrong  []string // what no input whatever may cause
+	behind pcommon.Timestamp // how far a sample was behind the latest of all when it came, at most
+	wrong  []string          // what no input whatever may cause
 	// Of the last sample of its kind.
 	histogram   *pmetric.HistogramDataPoint
 	exponential *pmetric.ExponentialHistogramDataPoint
@@ -155,6 +156,7 @@ func (b *backend) put(key, metric string, p point) {
 		b.series[key] = s
 	}
 	b.latest = max(b.latest, p.time)
+	b.behind = max(b.behind, b.latest-p.time)
 	ms := p.time.AsTime().UnixMilli()
 	if was, taken := s.at[ms]; taken && was != p.contents {
 		b.wrong = append(b.wrong, fmt.Sprintf("duplicate: %s at %d ms is %s, then %s", key, ms, was, p.contents))
@@ -222,8 +224,8 @@ func (b *backend) figures(latestIn pcommon.Timestamp) map[string]any {
 	f := map[string]any{
 		"total": total, "totals": totals, "sum": sum, "resets": resets, "oldstart": oldStart, "streams": len(b.series),
 		"starts": starts, "samples": samples, "samples_at_most": samples, "zeros": zeros,
-		"ahead_ms": float64(int64(b.latest-latestIn)) / 1e6,
-		"min":      nil, "max": nil,
+		"ahead_ms": float64(int64(b.latest-latestIn)) / 1e6, "behind_ms": float64(b.behind) / 1e6,
+		"min": nil, "max": nil,
 	}
 	if b.latest <= latestIn || latestIn == 0 {
 		f["ahead_ms"] = 0
@@ -337,7 +339,7 @@ func TestBackend(t *testing.T) {
 			[]point{inNanoseconds(number(0, 10, 5), 999_999), number(0, 11, 6)}, map[string]any{"total": 6.0}, "",
 		},
 		"time goes back": {
-			[]point{number(0, 20, 5), number(0, 10, 4)}, nil, "out of order",
+			[]point{number(0, 20, 5), number(0, 10, 4)}, map[string]any{"behind_ms": 10.0}, "out of order",
 		},
 		"a sample of long ago comes again": {
 			[]point{number(0, 10, 5), number(0, 20, 6), number(0, 10, 5)}, nil, "out of order",

@@ -78,10 +78,10 @@ type Config struct {
 	// are streams when they are opened, which takes 0.4 µs, and the latest million is remembered, in 10 bytes each. Default service.
 	WarnDuplicates d2c.Duplicates `mapstructure:"warn_duplicates"`
 
-	// EmitZero begins each life of a monotonic sum or a histogram with one more sample of value zero, at its start or just before its
-	// first sample: without it a backend that goes by samples alone does not count a counter's first delta, nor the first after a
-	// restart. Not for backends that make zeros from start timestamps: Prometheus with created-timestamp-zero-ingestion, Mimir. Default
-	// false.
+	// EmitZero begins each life of a monotonic sum or a histogram with one more sample of value zero, at its start or, if that is
+	// taken or more than five minutes earlier, just before its first sample: without it a backend that goes by samples alone does not
+	// count a counter's first delta, nor the first after a restart. Not for backends that make zeros from start timestamps: Prometheus
+	// with created-timestamp-zero-ingestion, Mimir. Default false.
 	EmitZero bool `mapstructure:"emit_zero"`
 
 	// ReemitInterval gives out again the latest sample of a stream of which nothing has come for that long, and so on until max_stale, so

@@ -9,9 +9,14 @@
 //	  d2c:                       # everything is optional; these are the defaults
 //	    max_stale: 1h
 //	    max_streams: 10000000
-//	    gap: continue            # continue | restart
+//	    max_buckets: 4096        # of a histogram
+//	    gap: continue            # continue | restart | restart_if_moved
 //	    overlap: add             # add | drop | interpolate
 //	    late_window: 5m
+//	    writers: one             # one | many: producers that share an identity
+//	    identical: repeat        # repeat | add: what an identical delta is, with writers: many
+//	    missing_time: drop       # drop | arrival
+//	    repair: {}               # switches for what is repaired, all on: see RepairConfig
 //	    summaries: []            # names of metrics, with * and ?, whose summaries carry deltas
 //	    warn_duplicates: service # service | resource | none: what the backend makes labels of
 //	    emit_zero: false         # a zero before the first sample of each life
@@ -26,9 +31,8 @@
 //	      max_outstanding: 1000000
 //
 // Delta sums, histograms of both kinds, and summaries that are named become cumulative; everything else passes untouched and
-// uncopied. What becomes
-// of each point is the table in the comment of package d2c; documentation.md has the telemetry, and for every outcome what
-// to do about it.
+// uncopied. What becomes of each point is the table in the comment of package d2c; documentation.md has the telemetry, and for
+// every outcome what to do about it.
 //
 // An error of the next component is returned as it is, so that the sender retries. The retried deltas are not added again, and
 // the stream's latest sample goes out in their place: nothing is lost and nothing counts twice.
@@ -59,8 +63,14 @@
 // Prometheus goes by samples: increase() does not count what the first sample of a counter says, and rate() needs two in its range.
 // emit_zero gives it a zero before the first sample, and reemit_interval the latest sample of a quiet stream again and
 // again, until it expires. Samples stay in order through restarts (with state) and retries. A zero comes once: where the next component has
-// refused the batch that it was in, the retry brings the first sample without it. Summaries have no zeros, and are not given out again. With shared state one worker gives out a stream, the last that counted it; what a worker
-// knew that has ended, or that has restarted, waits for its next delta. While state cannot be stored, nothing is given out again.
+// refused the batch that it was in, the retry brings the first sample without it. By OTLP Prometheus refuses what sets back the
+// target_info of a resource, as both do: give it an out_of_order_time_window of ten minutes, or use remote write without target_info.
+// Or let it make zeros from start timestamps (created-timestamp-zero-ingestion), and leave emit_zero off. Summaries have no zeros,
+// and are not given out again. With shared state one worker gives out a stream, the last that counted it; what a worker knew that
+// has ended, or that has restarted, waits for its next delta. With gap: restart_if_moved, after a change of the ring each stream
+// waits for its next delta, as it may have moved; with any other gap and no shared state, a worker goes on giving out what has
+// moved away. Nobody tells a worker that it is out of the ring: it gives out what it had until it ends, which should be soon.
+// While state cannot be stored, nothing is given out again.
 //
 // # Tenants
 //

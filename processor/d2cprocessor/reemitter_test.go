@@ -112,9 +112,9 @@ func TestReemissionDoesNotPassBatches(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		done := make(chan error)
 		go func() { done <- p.ConsumeMetrics(t.Context(), counted("slow", 7)) }()
-		time.Sleep(24 * time.Second)
+		time.Sleep(24*time.Second + 100*time.Millisecond)                      // not when it is looked for what to give out again
 		require.NoError(t, p.ConsumeMetrics(t.Context(), counted("other", 1))) // is not held up
-		assert.Equal(t, []string{"quiet 5 at 1s", "quiet 5 at 12.5s", "quiet 5 at 22.5s", "other 1 at 30s"}, a.take())
+		assert.Equal(t, []string{"quiet 5 at 1s", "quiet 5 at 12.5s", "quiet 5 at 22.5s", "other 1 at 30.1s"}, a.take())
 		close(release)
 		require.NoError(t, <-done)
 		time.Sleep(3 * time.Second)

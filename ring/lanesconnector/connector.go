@@ -170,11 +170,18 @@ func join(errs []error) error {
 	case refused == nil && temporary == nil:
 		return nil
 	case refused == nil:
-		return whole{errors.Join(temporary...)}
+		return whole{all(temporary)}
 	case temporary == nil:
-		return whole{errors.Join(refused...)}
+		return whole{all(refused)}
 	}
-	return whole{fmt.Errorf("%w; and for good: %v", errors.Join(temporary...), errors.Join(refused...))} // not wrapped
+	return whole{fmt.Errorf("%w; and for good: %v", all(temporary), all(refused))} // not wrapped
+}
+
+func all(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return errors.Join(errs...)
 }
 
 // whole is an error about all of a batch. What is behind the lanes may return, in its error, the part of a request that it has not

@@ -99,52 +99,61 @@ func (d *delivery[B]) writable(data B) B {
 // send sends one batch.
 func (d *delivery[B]) send(ctx context.Context, of []streamid.TenantKey, data B) error {
 	items := d.signal.items(data)
-	budget := budgetFor(items)
-	taken, err := d.isolate(ctx, of, data, &budget)
+	s := search{requests: budgetFor(items), patience: bits.Len(uint(items)) + 4}
+	err := d.isolate(ctx, of, data, &s)
 	if consumererror.IsPermanent(err) && items > 1 {
-		d.barren = !taken
+		d.barren = !s.taken
 	}
 	return err
 }
 
-// isolate filters and sends data. If it is refused for good, the halves are sent, and so on until what is refused is found, as
-// long as the budget of further requests lasts. It does not try that where it has not helped the last time: the backend may refuse
-// whatever comes. It returns whether anything was taken, and an error that is permanent if anything was refused and all else taken.
-func (d *delivery[B]) isolate(ctx context.Context, of []streamid.TenantKey, data B, budget *int) (taken bool, err error) {
+// search is for what is refused of a batch.
+type search struct {
+	requests int  // that may still be made
+	patience int  // how many may be refused in a row, or else it is not what is in them
+	refused  int  // in a row
+	taken    bool // was anything
+}
+
+// isolate filters and sends data. If it is refused for good, the halves are sent, and so on until what is refused is found. It does
+// not try that where it has not helped the last time: the backend may refuse whatever comes. The error is permanent if anything was
+// refused and all else taken.
+func (d *delivery[B]) isolate(ctx context.Context, of []streamid.TenantKey, data B, s *search) error {
 	held := d.filter(ctx, of, data)
 	items, heldItems := d.signal.items(data), d.signal.items(held.data)
-	err = d.try(ctx, data)
+	err := d.try(ctx, data)
 	switch {
 	case err == nil:
+		s.refused, s.taken = 0, s.taken || items > 0
 		d.overtaken(ctx, held, nil)
-		return items > 0, nil
+		return nil
 	case !consumererror.IsPermanent(err):
 		d.shared.unsent(ctx, items, err)
 		d.overtaken(ctx, held, err)
-		return false, err
-	case items+heldItems == 1 || *budget < 2 || d.barren:
-		d.shared.refused(ctx, items+heldItems, err)
-		return false, err
+		return err
 	}
-	*budget -= 2
+	if s.refused++; items+heldItems == 1 || s.requests < 2 || s.refused > s.patience || d.barren {
+		d.shared.refused(ctx, items+heldItems, err)
+		return err
+	}
+	s.requests -= 2
 	later := d.signal.empty()
 	if items > 1 {
 		data = d.writable(data)
 		later = d.signal.halve(data)
-		taken, err = d.isolate(ctx, of, data, budget)
+		err = d.isolate(ctx, of, data, s)
 	} else {
 		d.shared.refused(ctx, items, err)
 	}
 	d.signal.append(held.data, later)
 	if err != nil && !consumererror.IsPermanent(err) {
 		d.shared.unsent(ctx, d.signal.items(later), err) // it must not overtake
-		return taken, err
+		return err
 	}
-	takenLater, errLater := d.isolate(ctx, of, later, budget)
-	if errLater != nil {
+	if errLater := d.isolate(ctx, of, later, s); errLater != nil {
 		err = errLater
 	}
-	return taken || takenLater, err
+	return err
 }
 
 // held is what the guard holds of a batch: late if the rest is taken.
@@ -214,6 +223,9 @@ func (d *delivery[B]) attempt(ctx context.Context, data B) error {
 	}
 	began := time.Now()
 	err := d.next(ctx, data)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // some exporters call that permanent
+	}
 	d.shared.tel.attempt(ctx, time.Since(began), err)
 	if trouble := err != nil && !consumererror.IsPermanent(err); trouble != d.stuck {
 		d.stuck = trouble

@@ -89,6 +89,32 @@ func TestWhoLeaves(t *testing.T) {
 	})
 }
 
+// TestCancelledIsNotRefused has an exporter that calls a request refused for good that was cancelled, as remote write does.
+func TestCancelledIsNotRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackend(t)
+		b.latency = func() time.Duration { return time.Hour }
+		l := newLab(t, "{lanes: 1}", permanent{b})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, l.ConsumeMetrics(ctx, batchOf(0, 100, 0, 1, one)), context.DeadlineExceeded)
+		synctest.Wait()
+		assert.Equal(t, map[string]int64{"returned": 100}, l.outcomes())
+		assert.Equal(t, 1, b.requests)
+		l.stop()
+	})
+}
+
+// permanent is a backend all whose errors are.
+type permanent struct{ *backend }
+
+func (p permanent) ConsumeMetrics(ctx context.Context, md pmetric.Metrics) error {
+	if err := p.backend.ConsumeMetrics(ctx, md); err != nil {
+		return consumererror.NewPermanent(err)
+	}
+	return nil
+}
+
 // TestMaxWaiting bounds what waits.
 func TestMaxWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -373,4 +399,15 @@ type freeing struct{ *backend }
 func (f freeing) ConsumeMetrics(ctx context.Context, md pmetric.Metrics) error {
 	defer md.ResourceMetrics().RemoveIf(func(pmetric.ResourceMetrics) bool { return true })
 	return f.backend.ConsumeMetrics(ctx, md)
+}
+
+// TestQueuesCountNoItems: those of the exporter behind the lanes would be counted twice by whoever adds up exporters.
+func TestQueuesCountNoItems(t *testing.T) {
+	l := newLab(t, "{lanes: 2, sending_queue: {}}", newBackend(t))
+	require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 10, 0, 1, one)))
+	_, err := l.tel.GetMetric("otelcol_exporter_queue_capacity")
+	require.NoError(t, err)
+	require.NoError(t, l.Shutdown(t.Context()))
+	_, err = l.tel.GetMetric("otelcol_exporter_sent_metric_points")
+	require.Error(t, err)
 }

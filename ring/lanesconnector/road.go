@@ -143,7 +143,9 @@ func (c *lanesConnector[B]) newQueue(ctx context.Context, host component.Host, n
 		}
 		return err
 	}
-	queue, err := c.signal.queue(ctx, c.settings(name), c.cfg, push,
+	set := c.settings(name)
+	set.MeterProvider = queueMeters{set.MeterProvider}
+	queue, err := c.signal.queue(ctx, set, c.cfg, push,
 		exporterhelper.WithTimeout(exporterhelper.TimeoutConfig{}),
 		exporterhelper.WithQueue(configoptional.Some(q)))
 	if err != nil {

@@ -115,29 +115,27 @@ func (p *Pipeline) again(
 			return 0, mine, err
 		}
 	} else {
-		for i := range table.ShardCount {
-			if items := b.Shard(i); len(items) > 0 {
-				p.foldShard(b, i, items, now)
-			}
-		}
+		p.fold(b, now)
 	}
 	n, err = b.Named(give)
 	return n, true, err
 }
 
 // quiet adds the quiet streams of a shard to a batch, from one on, until it is full. It returns the number of the next stream to look at,
-// zero if there is none.
+// zero if there is none. Where streams move and no state is shared, those that were not counted under the ring of now are left alone:
+// they may have moved, and what this worker knows of them is not to come between what another gives out.
 func (p *Pipeline) quiet(b *Batch, shard, from int, at time.Time, r *request, since time.Time) (next int) {
 	sh := &p.Table.Shards[shard]
 	now, clock, before := at.UnixNano(), p.seconds(at), uint32(1<<32-1)
 	if !since.IsZero() {
 		before = p.seconds(since)
 	}
+	moves, newest := p.Rules.Gap == fold.GapRestartIfMoved, p.periods.Newest()
 	sh.Lock()
 	defer sh.Unlock()
 	for number := from; number < sh.N; number++ {
 		s := sh.Slot(number)
-		if s.Seen >= before || s.Marked() || !r.wants(sh, s, now, clock) || !sh.Named(number) {
+		if moves && s.Period != newest || s.Seen >= before || s.Marked() || !r.wants(sh, s, now, clock) || !sh.Named(number) {
 			continue
 		}
 		if len(b.Items) >= maxAgain {

@@ -254,8 +254,15 @@ func (b *Batch) giveZero(it *points.Item, o fold.Outcome) {
 }
 
 // take folds the item into the total at hand. A life that ends before any sample of it was given out needs no zero.
-func (b *Batch) take(to *target, v fold.Total, it *points.Item, fresh bool) fold.Outcome {
-	o := b.takeInto(to, v, it, fresh)
+func (b *Batch) take(to *target, v fold.Total, it *points.Item, fresh bool) (o fold.Outcome) {
+	switch {
+	case fresh:
+		o = b.open(to, v, it)
+	case to.rules.Writers == fold.WritersMany:
+		o = b.takeUnordered(to, v, it)
+	default:
+		o = fold.Fold(&b.timeline, v, it.Interval, to.rules, &b.Gaps)
+	}
 	if b.unseen != nil && b.unseen.Slot == it.Slot && o.Restarted() {
 		b.DropZero(b.unseen)
 		b.unseen = nil
@@ -263,32 +270,31 @@ func (b *Batch) take(to *target, v fold.Total, it *points.Item, fresh bool) fold
 	return o
 }
 
-// takeInto folds the item into the total at hand, which becomes the delta alone if the stream is fresh.
-func (b *Batch) takeInto(to *target, v fold.Total, it *points.Item, fresh bool) fold.Outcome {
-	if fresh {
-		v.Restart()
-		if b.after.Time != 0 {
-			b.timeline.Start, b.timeline.Emitted = b.after.Start, max(b.after.Time, b.timeline.Floor)
-			b.timeline.Last = 0
-			b.timeline.Accept(fold.RestartedLost, it.Interval, v.Print(it.Interval), to.rules, &b.Gaps)
-			return fold.RestartedLost
-		}
-		b.timeline.Open(it.Interval, v.Print(it.Interval), to.rules)
-		return fold.AddedFirst
+// open makes the item's delta the total at hand, of a stream that is fresh.
+func (b *Batch) open(to *target, v fold.Total, it *points.Item) fold.Outcome {
+	v.Restart()
+	if b.after.Time != 0 {
+		b.timeline.Start, b.timeline.Emitted = b.after.Start, max(b.after.Time, b.timeline.Floor)
+		b.timeline.Last = 0
+		b.timeline.Accept(fold.RestartedLost, it.Interval, v.Print(it.Interval), to.rules, &b.Gaps)
+		return fold.RestartedLost
 	}
-	if to.rules.Writers == fold.WritersMany {
-		if b.timeline.Before(it.Interval) {
-			if to.remembers && to.streams.Remembers(it.Slot, b.Print(it), to.unix, to.window) {
-				return b.timeline.Answer(v)
-			}
-			return fold.DroppedTooLate
-		}
-		if to.remembers && !it.Arrived() && to.streams.Remember(it.Slot, b.Print(it), to.unix, to.window) {
+	b.timeline.Open(it.Interval, v.Print(it.Interval), to.rules)
+	return fold.AddedFirst
+}
+
+// takeUnordered folds an item of many writers into the total at hand.
+func (b *Batch) takeUnordered(to *target, v fold.Total, it *points.Item) fold.Outcome {
+	if b.timeline.Before(it.Interval) {
+		if to.remembers && to.streams.Remembers(it.Slot, b.Print(it), to.unix, to.window) {
 			return b.timeline.Answer(v)
 		}
-		return fold.FoldUnordered(&b.timeline, v, it.Interval, to.rules)
+		return fold.DroppedTooLate
 	}
-	return fold.Fold(&b.timeline, v, it.Interval, to.rules, &b.Gaps)
+	if to.remembers && !it.Arrived() && to.streams.Remember(it.Slot, b.Print(it), to.unix, to.window) {
+		return b.timeline.Answer(v)
+	}
+	return fold.FoldUnordered(&b.timeline, v, it.Interval, to.rules)
 }
 
 // answered reports whether what was not added needs no sample of its own: the stream's latest is in this batch already. Who

@@ -116,6 +116,16 @@ func (p *Periods) Moved(then, now uint8) bool {
 // Began returns when a period did, in Unix milliseconds, as far as any gateway has said; zero of none.
 func (p *Periods) Began(n uint8) int64 { return p.firsts[n].Load() }
 
+// Newest returns the number of the period that began last; zero if there is none.
+func (p *Periods) Newest() uint8 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.periods) == 0 {
+		return 0
+	}
+	return number(p.periods[len(p.periods)-1].nth)
+}
+
 // Due reports whether numbers are about to run out, so that Sweep is to be called at the next occasion. Sweeping costs a visit to
 // every stream: a sender that makes up rings must not decide how often that is. While there are no numbers all has moved.
 func (p *Periods) Due() bool {

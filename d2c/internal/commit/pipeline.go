@@ -97,12 +97,7 @@ func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route points
 	b.Identify(md, whose, &p.Reading, at)
 	b.GroupBy(p.Table)
 	if p.keeper == nil {
-		now := p.seconds(at)
-		for i := range table.ShardCount {
-			if items := b.Shard(i); len(items) > 0 {
-				p.foldShard(b, i, items, now)
-			}
-		}
+		p.fold(b, p.seconds(at))
 	} else if len(b.Items) > 0 {
 		b.Prepare()
 		if mine, err := p.commit(ctx, b); err != nil {
@@ -119,8 +114,18 @@ func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route points
 	return result, nil
 }
 
+// fold folds the batch's items into their streams.
+func (p *Pipeline) fold(b *Batch, now uint32) {
+	to := p.target(now)
+	for i := range table.ShardCount {
+		if items := b.Shard(i); len(items) > 0 {
+			p.foldShard(b, &to, i, items)
+		}
+	}
+}
+
 // foldShard folds the batch's items of one shard into their streams.
-func (p *Pipeline) foldShard(b *Batch, shard int, items []int32, now uint32) {
+func (p *Pipeline) foldShard(b *Batch, to *target, shard int, items []int32) {
 	sh := &p.Table.Shards[shard]
 	sh.Lock()
 	defer sh.Unlock()
@@ -150,16 +155,17 @@ func (p *Pipeline) foldShard(b *Batch, shard int, items []int32, now uint32) {
 	if repeated {
 		sort(b, items)
 	}
-	to := p.target(sh, now, p.lives())
-	b.foldItems(&to, items, sh.Floor)
+	to.streams, to.lives = sh, p.lives()
+	b.foldItems(to, items, sh.Floor)
 	if sh.Names() {
 		b.nameItems(p.Table, sh, items)
 	}
 }
 
-func (p *Pipeline) target(sh *table.Shard, now uint32, lives fold.Lives) target {
+// target is where items are folded to, but for the streams.
+func (p *Pipeline) target(now uint32) target {
 	return target{
-		streams: sh, rules: &p.Rules, now: now, unix: uint32(p.Epoch.Unix() + int64(now)), lives: lives, periods: &p.periods,
+		rules: &p.Rules, now: now, unix: uint32(p.Epoch.Unix() + int64(now)), periods: &p.periods,
 		remembers: p.Rules.Writers == fold.WritersMany && p.Rules.Identical == fold.IdenticalRepeat,
 		window:    uint32((p.Rules.LateWindow + time.Second - 1) / time.Second),
 		late:      p.Rules.Gap == fold.GapRestartIfMoved || p.Reading.Arrival,

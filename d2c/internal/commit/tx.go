@@ -237,7 +237,8 @@ func (tx *Tx) mayOpen(it *points.Item, sh *table.Shard) bool {
 
 // foldItems takes items into their copies.
 func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
-	to := tx.p.target(&tx.copies, tx.now, tx.lives[shard])
+	to := tx.p.target(tx.now)
+	to.streams, to.lives = &tx.copies, tx.lives[shard]
 	if !tx.conditional {
 		b.foldItems(&to, items, floor)
 		return

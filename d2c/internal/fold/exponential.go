@@ -79,6 +79,10 @@ func (e *ExponentialTotal) addAligned() (Outcome, bool) {
 		return RestartedOverflow, e.merge()
 	}
 	for i := range e.Ranges {
+		if len(e.Ranges[i].Counts) == 0 { // nor has the delta any
+			e.counts[i] = 0
+			continue
+		}
 		var fits bool
 		if e.counts[i], fits = e.Ranges[i].add(e.Narrow[i], &e.Delta.Ranges[i]); !fits {
 			return RestartedOverflow, false

@@ -3,6 +3,12 @@
 
 package fold
 
+import "time"
+
+// zeroReach is how far before the first sample a zero may be. A backend with a zero that is older than it takes samples refuses all
+// that came with it; Prometheus has taken in order what is of the last hour only, and looks back five minutes.
+const zeroReach = int64(5 * time.Minute)
+
 // Zero says where the zero is with which a life began.
 type Zero uint8
 
@@ -15,8 +21,8 @@ const (
 	ZeroJustBefore
 )
 
-// place has the life, which begins with the sample at Emitted, begin with a zero where there is room for one: at its start,
-// else just before the sample, though never before the start. The room is between two milliseconds, as Prometheus tells times
+// place has the life, which begins with the sample at Emitted, begin with a zero where there is room for one: at its start
+// if that is within reach, else just before the sample, though never before the start. The room is between two milliseconds, as Prometheus tells times
 // apart: that of before, the latest time given out before the life, and that of the sample. A start that is unknown is put where
 // the zero is, so that both are of one life.
 func (t *Timeline) place(before int64, unknown bool) {
@@ -30,7 +36,7 @@ func (t *Timeline) place(before int64, unknown bool) {
 	case unknown && free(just):
 		t.Start, t.Zero = just, ZeroAtStart
 	case unknown:
-	case free(t.Start):
+	case free(t.Start) && t.Emitted-t.Start <= zeroReach:
 		t.Zero = ZeroAtStart
 	case just >= t.Start && free(just):
 		t.Zero = ZeroJustBefore

@@ -23,6 +23,7 @@ type Batch struct {
 	Items []Item
 	Route Route
 
+	shards     []uint8 // of the items, while they are grouped
 	order      []int32 // items by shard, otherwise as they came
 	ends       [table.ShardCount]int32
 	deltas     []bool           // of every metric as it came, whether it was one of deltas
@@ -364,21 +365,21 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 		dps := m.Sum().DataPoints()
 		for i := range dps.Len() {
 			dp := dps.At(i)
-			it := Item{Kind: table.KindSum, point: int32(len(b.numbers))}
+			it := b.item(table.KindSum, len(b.numbers))
 			if monotonic {
 				it.flags = flagMonotonic
 			}
-			if b.timed(&it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) && (it.Marker || b.valued(&it, dp, monotonic)) {
+			if b.timed(it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) && (it.Marker || b.valued(it, dp, monotonic)) {
 				b.numbers = append(b.numbers, dp)
-				b.identified(&it, metric.Point(dp.Attributes()))
+				b.identified(it, metric.Point(dp.Attributes()))
 			}
 		}
 	case pmetric.MetricTypeHistogram:
 		dps := m.Histogram().DataPoints()
 		for i := range dps.Len() {
 			dp := dps.At(i)
-			it := Item{Kind: table.KindHistogram, point: int32(len(b.histograms))}
-			if !b.timed(&it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) {
+			it := b.item(table.KindHistogram, len(b.histograms))
+			if !b.timed(it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) {
 				continue
 			}
 			// Filled in where it is: a copy of what was just written field by field waits for the stores, a tenth of the
@@ -387,14 +388,14 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 			p := &b.histograms[it.point]
 			p.HistogramDataPoint = dp
 			if !it.Marker {
-				if o, malformed := b.inspectHistogram(p, &it); malformed {
+				if o, malformed := b.inspectHistogram(p, it); malformed {
 					b.histograms = b.histograms[:it.point]
 					b.malformed(o)
 					continue
 				}
 				b.spare += sparePerPoint + sparePerBucket*len(p.value.Counts)
 			}
-			b.identified(&it, metric.Point(dp.Attributes()))
+			b.identified(it, metric.Point(dp.Attributes()))
 		}
 	case pmetric.MetricTypeSummary:
 		b.identifySummaries(m, metric)
@@ -402,8 +403,8 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 		dps := m.ExponentialHistogram().DataPoints()
 		for i := range dps.Len() {
 			dp := dps.At(i)
-			it := Item{Kind: table.KindExponentialHistogram, point: int32(len(b.exponentials))}
-			if !b.timed(&it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) {
+			it := b.item(table.KindExponentialHistogram, len(b.exponentials))
+			if !b.timed(it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) {
 				continue
 			}
 			b.exponentials = append(b.exponentials, exponentialPoint{})
@@ -417,7 +418,7 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 				}
 				b.spare += sparePerPoint + sparePerBucket*p.value.Buckets()
 			}
-			b.identified(&it, metric.Point(dp.Attributes()))
+			b.identified(it, metric.Point(dp.Attributes()))
 		}
 	}
 }
@@ -479,26 +480,28 @@ func (b *Batch) valued(it *Item, dp pmetric.NumberDataPoint, monotonic bool) boo
 	return true
 }
 
+// item begins the item of a point. It ends with identified or malformed.
+func (b *Batch) item(kind table.Kind, point int) *Item {
+	// Filled in where it is: see identifyMetric.
+	b.Items = append(b.Items, Item{})
+	it := &b.Items[len(b.Items)-1]
+	it.Kind, it.point = kind, int32(point)
+	return it
+}
+
 func (b *Batch) malformed(o outcome) {
+	b.Items = b.Items[:len(b.Items)-1]
 	b.outcomes = append(b.outcomes, o)
 	b.Counts[o]++
 	b.Dropped, b.repairing = true, 0
 }
 
 func (b *Batch) identified(it *Item, id streamid.ID) {
-	// Field by field: copied as a whole right after it was written in parts, it waits for the stores to reach the cache. With
-	// the same in foldSum, 5 % of a point's time.
-	b.Items = append(b.Items, Item{})
-	to := &b.Items[len(b.Items)-1]
-	to.ID = id
-	to.Interval.Start, to.Interval.Time = it.Interval.Start, it.Interval.Time
-	to.Value = it.Value
-	to.point = it.point
-	to.position = int32(len(b.outcomes))
-	to.Kind, to.Double, to.Marker, to.flags = it.Kind, it.Double, it.Marker, it.flags
+	it.ID = id
+	it.position = int32(len(b.outcomes))
 	b.outcomes = append(b.outcomes, 0)
 	if b.repairing != 0 {
-		b.Repair(to, b.repairing)
+		b.Repair(it, b.repairing)
 		b.repairing = 0
 	}
 	if b.names {
@@ -518,8 +521,11 @@ func (b *Batch) Repair(it *Item, kinds fold.Repairs) {
 // GroupBy sorts the items by the shards of t, keeping their order otherwise.
 func (b *Batch) GroupBy(t *table.Table) {
 	var next [table.ShardCount]int32
+	b.shards = slices.Grow(b.shards[:0], len(b.Items))[:len(b.Items)]
 	for i := range b.Items {
-		next[t.ShardOf(b.Items[i].ID)]++
+		shard := uint8(t.ShardOf(b.Items[i].ID))
+		b.shards[i] = shard
+		next[shard]++
 	}
 	at := int32(0)
 	for i, n := range next {
@@ -528,8 +534,7 @@ func (b *Batch) GroupBy(t *table.Table) {
 		b.ends[i] = at
 	}
 	b.order = slices.Grow(b.order[:0], len(b.Items))[:len(b.Items)]
-	for i := range b.Items {
-		shard := t.ShardOf(b.Items[i].ID)
+	for i, shard := range b.shards {
 		b.order[next[shard]] = int32(i)
 		next[shard]++
 	}

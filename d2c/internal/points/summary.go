@@ -21,9 +21,9 @@ func (b *Batch) identifySummaries(m pmetric.Metric, metric streamid.Metric) {
 	dps := m.Summary().DataPoints()
 	for i := range dps.Len() {
 		dp := dps.At(i)
-		it := Item{Kind: table.KindHistogram, point: int32(len(b.histograms)), Value: uint64(len(b.summaries))}
-		it.flags = flagSummary
-		if !b.timed(&it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) {
+		it := b.item(table.KindHistogram, len(b.histograms))
+		it.Value, it.flags = uint64(len(b.summaries)), flagSummary
+		if !b.timed(it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) {
 			continue
 		}
 		var v fold.Histogram
@@ -41,7 +41,7 @@ func (b *Batch) identifySummaries(m pmetric.Metric, metric streamid.Metric) {
 		}
 		b.histograms = append(b.histograms, histogramPoint{value: v})
 		b.summaries = append(b.summaries, dp)
-		b.identified(&it, metric.Point(dp.Attributes()))
+		b.identified(it, metric.Point(dp.Attributes()))
 	}
 }
 

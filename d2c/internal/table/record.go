@@ -193,7 +193,7 @@ func (w *RecordWriter) Append(b []byte) []byte {
 
 func appendPacked(b []byte, block []uint32) []byte {
 	var d fold.Distribution
-	unpackDistribution(&d, block)
+	unpackDistribution(&d, (*distributionHeader)(block))
 	return AppendDistribution(b, &d)
 }
 

@@ -55,7 +55,7 @@ func (sh *Shard) Stream(s *Slot) Stream {
 		return out
 	}
 	var d fold.Distribution
-	unpackDistribution(&d, sh.blocks.block(blockRef(s.value)))
+	unpackDistribution(&d, (*distributionHeader)(sh.blocks.block(blockRef(s.value))))
 	out.Count, out.Sum = d.Count, d.Sum
 	return out
 }
