@@ -18,7 +18,8 @@ import (
 // is for one goroutine at a time.
 //
 // What filter lets pass counts as sent at once, so that what follows in the same request is compared with it; undo takes that back
-// if the request fails. What is late only because of that must not be dropped before it is known to be taken; filter holds it. Times are compared in milliseconds, as the backends have them that care.
+// if the request fails. What is late only because of that must not be dropped before it is known to be taken; filter holds it.
+// Times are compared in milliseconds, as the backends have them that care.
 //
 // Deltas always pass: each counts something that no other does. So do points without a time, which no order has a place for.
 type guard struct {
