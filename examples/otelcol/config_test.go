@@ -22,11 +22,13 @@ func validate(t *testing.T, args ...string) (string, error) {
 	return string(out), err
 }
 
-// mergedOver says of files that are none by themselves which one they are merged over.
-var mergedOver = map[string]string{
-	"gateway-shared.yaml": "gateway.yaml",
-	"amp.yaml":            "prometheus.yaml",
-	"mimir.yaml":          "prometheus.yaml",
+// under is what files need that are none by themselves: the one that they are merged over, and feature gates.
+var under = map[string][]string{
+	"gateway-shared.yaml": {"--config", "gateway.yaml"},
+	"amp.yaml":            {"--config", "prometheus.yaml"},
+	"mimir.yaml":          {"--config", "prometheus.yaml"},
+	"remote-write-2.yaml": {"--config", "prometheus.yaml",
+		"--feature-gates=exporter.prometheusremotewritexporter.enableSendingRW2"},
 }
 
 func TestConfigsAreAccepted(t *testing.T) {
@@ -44,10 +46,7 @@ func TestConfigsAreAccepted(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	for _, config := range configs {
-		args := []string{"--config", config}
-		if over := mergedOver[config]; over != "" {
-			args = append([]string{"--config", over}, args...)
-		}
+		args := append(slices.Clone(under[config]), "--config", config)
 		if out, err := validate(t, args...); err != nil {
 			t.Errorf("%s: %v\n%s", config, err, out)
 		}
