@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,15 +40,14 @@ func TestHosted(t *testing.T) {
 	} {
 		t.Run(tc.config, func(t *testing.T) {
 			checked := make(chan error, 10)
-			limited := true
+			var limited atomic.Bool // has been, once
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				body, err := io.ReadAll(r.Body)
 				if err == nil {
 					err = tc.check(r, body)
 				}
 				checked <- err
-				if limited {
-					limited = false
+				if !limited.Swap(true) {
 					w.WriteHeader(http.StatusTooManyRequests)
 				}
 			}))
