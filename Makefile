@@ -17,6 +17,7 @@ help:
 	@echo 'make quickstart   convert real deltas in an embedded Collector and check every total'
 	@echo 'make test         everything that must pass; installs prometheus, redis and qemu if they are missing, and builds .tools'
 	@echo 'make tools        build the backends in .tools that the tests ask: minutes, once'
+	@echo 'make oldest       the libraries and the processor with the oldest Collector that is supported'
 	@echo 'make long         200 kills and half a million histories; hours are not enough to be sure, this is a night'
 	@echo 'make collector    build examples/otelcol/build/otelcol-deltaring with OCB'
 	@echo 'make bench        the table of measured numbers'

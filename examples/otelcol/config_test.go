@@ -22,6 +22,15 @@ func validate(t *testing.T, args ...string) (string, error) {
 	return string(out), err
 }
 
+// under is what files need that are none by themselves: the one that they are merged over, and feature gates.
+var under = map[string][]string{
+	"gateway-shared.yaml": {"--config", "gateway.yaml"},
+	"amp.yaml":            {"--config", "prometheus.yaml"},
+	"mimir.yaml":          {"--config", "prometheus.yaml"},
+	"remote-write-2.yaml": {"--config", "prometheus.yaml",
+		"--feature-gates=exporter.prometheusremotewritexporter.enableSendingRW2"},
+}
+
 func TestConfigsAreAccepted(t *testing.T) {
 	files, err := filepath.Glob("*.yaml")
 	if err != nil {
@@ -31,11 +40,13 @@ func TestConfigsAreAccepted(t *testing.T) {
 	if len(configs) < 2 {
 		t.Fatalf("found only %q", configs)
 	}
+	for name, value := range map[string]string{ // for amp.yaml, which looks for them elsewhere if they are not there
+		"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret",
+	} {
+		t.Setenv(name, value)
+	}
 	for _, config := range configs {
-		args := []string{"--config", config}
-		if config == "gateway-shared.yaml" {
-			args = append([]string{"--config", "gateway.yaml"}, args...) // it is merged over that one
-		}
+		args := append(slices.Clone(under[config]), "--config", config)
 		if out, err := validate(t, args...); err != nil {
 			t.Errorf("%s: %v\n%s", config, err, out)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,13 +29,17 @@ func TestTargetInfo(t *testing.T) {
 		zeros       = "--enable-feature=created-timestamp-zero-ingestion"
 		starts      = "--enable-feature=st-storage,use-start-timestamps"
 	)
+	write2 := append(slices.Clone(under["remote-write-2.yaml"]), "--config", "remote-write-2.yaml")
 	for _, tc := range []struct {
 		name, config, d2c string
+		more              []string // arguments of the Collector
 		prometheus        string
 		flags             []string
 		refused           bool
 	}{
 		{name: "remote write", config: write, d2c: "emit_zero: true, reemit_interval: 1s"},
+		{name: "remote write 2, zeros of Prometheus", config: write, more: write2, flags: []string{zeros}},
+		{name: "remote write 2, start timestamps", config: write, more: write2, flags: []string{starts}},
 		{name: "window", config: otlp, d2c: "emit_zero: true, reemit_interval: 1s", prometheus: window},
 		{name: "zeros of Prometheus", config: otlp, flags: []string{zeros}},
 		{name: "zeros of both", config: otlp, d2c: "emit_zero: true", prometheus: window, flags: []string{zeros}},
@@ -48,7 +53,7 @@ func TestTargetInfo(t *testing.T) {
 			if err := os.WriteFile(settings, fmt.Appendf(nil, states["memory"], tc.d2c), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			coll := startCollector(t, tc.config, append(prom.environment(), "OTLP_BACKEND="+prom.url+"/api/v1/otlp"), "--config", settings)
+			coll := startCollector(t, tc.config, append(prom.environment(), "OTLP_BACKEND="+prom.url+"/api/v1/otlp"), append(tc.more, "--config", settings)...)
 			client := coll.client(t)
 			count := func(name string, start, end time.Time, value float64) {
 				t.Helper()

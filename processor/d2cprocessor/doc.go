@@ -9,9 +9,14 @@
 //	  d2c:                       # everything is optional; these are the defaults
 //	    max_stale: 1h
 //	    max_streams: 10000000
-//	    gap: continue            # continue | restart
+//	    max_buckets: 4096        # of a histogram
+//	    gap: continue            # continue | restart | restart_if_moved
 //	    overlap: add             # add | drop | interpolate
 //	    late_window: 5m
+//	    writers: one             # one | many: producers that share an identity
+//	    identical: repeat        # repeat | add: what an identical delta is, with writers: many
+//	    missing_time: drop       # drop | arrival
+//	    repair: {}               # switches for what is repaired, all on: see RepairConfig
 //	    summaries: []            # names of metrics, with * and ?, whose summaries carry deltas
 //	    warn_duplicates: service # service | resource | none: what the backend makes labels of
 //	    emit_zero: false         # a zero before the first sample of each life
@@ -26,9 +31,8 @@
 //	      max_outstanding: 1000000
 //
 // Delta sums, histograms of both kinds, and summaries that are named become cumulative; everything else passes untouched and
-// uncopied. What becomes
-// of each point is the table in the comment of package d2c; documentation.md has the telemetry, and for every outcome what
-// to do about it.
+// uncopied. What becomes of each point is the table in the comment of package d2c; documentation.md has the telemetry, and for
+// every outcome what to do about it.
 //
 // An error of the next component is returned as it is, so that the sender retries. The retried deltas are not added again, and
 // the stream's latest sample goes out in their place: nothing is lost and nothing counts twice.
@@ -65,7 +69,8 @@
 // and are not given out again. With shared state one worker gives out a stream, the last that counted it; what a worker knew that
 // has ended, or that has restarted, waits for its next delta. With gap: restart_if_moved, after a change of the ring each stream
 // waits for its next delta, as it may have moved; with any other gap and no shared state, a worker goes on giving out what has
-// moved away. Nobody tells a worker that it is out of the ring: it gives out what it had until it ends, which should be soon. While state cannot be stored, nothing is given out again.
+// moved away. Nobody tells a worker that it is out of the ring: it gives out what it had until it ends, which should be soon.
+// While state cannot be stored, nothing is given out again.
 //
 // # Tenants
 //

@@ -163,6 +163,13 @@ func (b *backend) stored() int {
 	return b.points
 }
 
+// under returns how many requests are under way.
+func (b *backend) under() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.now
+}
+
 // of returns what is stored of a series of batchOf.
 func (b *backend) of(producer, series int) []stored {
 	b.mu.Lock()

@@ -58,10 +58,21 @@ func queuesIn(v reflect.Value, seen map[uintptr]bool, depth int) (ids []string) 
 			return queueOf(v)
 		}
 		for i := range v.NumField() {
-			ids = append(ids, queuesIn(v.Field(i), seen, depth+1)...)
+			if f := v.Type().Field(i); f.Anonymous || leadsOn(f.Type) {
+				ids = append(ids, queuesIn(v.Field(i), seen, depth+1)...)
+			}
 		}
 	}
 	return ids
+}
+
+// leadsOn returns whether data goes on by what has such a type. All else is not looked at: it belongs to components that run
+// already, and to read a map while they write it would end the Collector.
+func leadsOn(t reflect.Type) bool {
+	if t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
+		return leadsOn(t.Elem())
+	}
+	return t.Implements(reflect.TypeFor[behind]())
 }
 
 // queueOf returns the ID of an exporter if it has a queue.

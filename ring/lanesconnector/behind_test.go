@@ -5,6 +5,8 @@ package lanesconnector
 
 import (
 	"context"
+	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -21,7 +23,9 @@ import (
 type wrapped struct {
 	consumer.Metrics
 	self *wrapped // a cycle
-	next []any
+	next []consumer.Metrics
+	by   map[string]consumer.Metrics
+	mine map[string]int // of the component: not to be looked at
 }
 
 func TestExportersWithQueuesAreSeen(t *testing.T) {
@@ -47,10 +51,27 @@ func TestExportersWithQueuesAreSeen(t *testing.T) {
 	}
 	assert.Empty(t, warnings(exporterOf("otlp_http", false)))
 	assert.Equal(t, []string{"otlp_http"}, warnings(exporterOf("otlp_http", true)))
-	w := &wrapped{Metrics: newBackend(t), next: []any{
-		map[string]consumer.Metrics{"a": exporterOf("otlp_http/a", true)}, exporterOf("otlp_http/b", false), nil, 1, func() {},
-	}}
+	w := &wrapped{
+		Metrics: newBackend(t), next: []consumer.Metrics{exporterOf("otlp_http/a", true), exporterOf("otlp_http/b", false), nil},
+		by: map[string]consumer.Metrics{"c": exporterOf("otlp_http/c", true)}, mine: map[string]int{},
+	}
 	w.self = w
-	assert.Equal(t, []string{"otlp_http/a"}, warnings(w))
+	var running sync.WaitGroup
+	stop := make(chan struct{})
+	running.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				w.mine[strconv.Itoa(i%100)] = i
+			}
+		}
+	})
+	for range 100 {
+		assert.Equal(t, []string{"otlp_http/a", "otlp_http/c"}, warnings(w))
+	}
+	close(stop)
+	running.Wait()
 	assert.Empty(t, warnings(newBackend(t)))
 }

@@ -132,9 +132,17 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("sending_queue::num_consumers: must be 1, got %d: each lane has a queue of its own, and a second consumer "+
 			"would put it out of order; for more requests at once raise lanes", q.NumConsumers)
 	}
+	if q.WaitForResult {
+		return errors.New("sending_queue::wait_for_result: must not be set: without sending_queue, whoever sends a batch waits for what " +
+			"becomes of it")
+	}
 	if q.Batch.HasValue() && q.Batch.Get().MaxSize != 0 {
 		return errors.New("sending_queue::batch::max_size: must not be set: what is split can be overtaken by what comes after it; " +
 			"min_size bounds requests as well, but for the last batch in them")
+	}
+	if q.Batch.HasValue() && len(q.Batch.Get().Partition.MetadataKeys) > 0 {
+		return errors.New("sending_queue::batch::partition::metadata_keys: must not be set: batches of one stream would overtake one " +
+			"another; where streams are told apart by them, set metadata_keys")
 	}
 	if q.StorageID != nil && !c.RetryConfig.Enabled {
 		return errors.New("retry_on_failure::enabled: must be true with sending_queue::storage, or a queue on disk loses what is under " +

@@ -58,6 +58,8 @@ func TestBadConfigsNameTheKey(t *testing.T) {
 		{"sending_queue: {num_consumers: 10}", "sending_queue::num_consumers: must be 1, got 10: .*raise lanes"},
 		{"sending_queue: {num_consumers: 0}", "sending_queue.*num_consumers"},
 		{"sending_queue: {queue_size: 0}", "sending_queue.*queue_size"},
+		{"sending_queue: {wait_for_result: true}", "sending_queue::wait_for_result: must not be set"},
+		{"sending_queue: {batch: {partition: {metadata_keys: [a]}}}", "sending_queue::batch::partition::metadata_keys: must not be set: .*set metadata_keys"},
 		{"sending_queue: {batch: {max_size: 10000}}", "sending_queue::batch::max_size: must not be set"},
 		{"sending_queue: {batch: {flush_timeout: 1}}", "sending_queue::batch::flush_timeout: .*is there a unit missing"},
 		{"sending_queue: {storage: file_storage}, retry_on_failure: {enabled: false}", "retry_on_failure::enabled: must be true"},

@@ -33,6 +33,7 @@ type lanesConnector[B batch] struct {
 	shared  *shared
 
 	roads    []*road[B]     // nil until start; data goes to the last
+	stopped  sync.Once      // the Collector shuts down also what could not start
 	draining sync.WaitGroup // of those before the last
 	disk     storage.Client // nil without queues on disk
 }
@@ -95,6 +96,9 @@ var (
 // consume returns when all of a batch was taken over, or it is clear that some of it will not be: by whatever is behind the lanes
 // or, where there are queues, by these. The error is permanent if what was not taken is dropped.
 func (c *lanesConnector[B]) consume(ctx context.Context, data B) error {
+	c.shared.giving.RLock()
+	handed := sync.OnceFunc(c.shared.giving.RUnlock)
+	defer handed()
 	switch {
 	case c.shared.stopping():
 		return c.hand(ctx, data, errStopping)
@@ -103,12 +107,15 @@ func (c *lanesConnector[B]) consume(ctx context.Context, data B) error {
 	}
 	road := c.roads[len(c.roads)-1]
 	of := c.tenants.Of(ctx)
-	parts := road.split(of, data)
+	mine := c.signal.empty() // the Collector may free data when this returns, also where nobody waits for the lanes
+	c.signal.append(data, mine)
+	parts := road.split(of, mine)
 	if road.queues == nil {
 		waiting := make([]*given[B], len(parts))
 		for i, p := range parts {
 			waiting[i] = road.lanes[p.Owner].give(of, p.Batch)
 		}
+		handed()
 		errs := make([]error, len(parts))
 		for i, p := range parts {
 			errs[i] = road.lanes[p.Owner].await(ctx, waiting[i])
@@ -116,15 +123,21 @@ func (c *lanesConnector[B]) consume(ctx context.Context, data B) error {
 		return join(errs)
 	}
 	errs := make([]error, len(parts))
+	into, cancel := c.shared.untilClosing(ctx) // queues do not end waiting for room by themselves
+	defer cancel()
 	var wg sync.WaitGroup
 	for i, p := range parts {
 		// At the same time, as one that is full must not hold up the others.
 		wg.Go(func() {
 			items := c.signal.items(p.Batch)
-			errs[i] = road.queues[p.Owner].consume(ctx, p.Batch)
-			if errs[i] != nil && !c.shared.waits {
-				c.shared.tel.items(ctx, items, c.shared.tel.returned) // it is not in the queue
+			errs[i] = c.enqueue(into, road, p.Owner, p.Batch)
+			if errs[i] == nil {
+				return
 			}
+			if into.Err() != nil {
+				errs[i] = context.Cause(into)
+			}
+			c.shared.tel.items(ctx, items, c.shared.tel.returned) // it is not in the queue
 		})
 	}
 	wg.Wait()
@@ -154,12 +167,14 @@ func join(errs []error) error {
 		}
 	}
 	switch {
+	case refused == nil && temporary == nil:
+		return nil
 	case refused == nil:
-		return all(temporary)
+		return whole{all(temporary)}
 	case temporary == nil:
-		return all(refused)
+		return whole{all(refused)}
 	}
-	return fmt.Errorf("%w; and for good: %v", all(temporary), all(refused)) // not wrapped
+	return whole{fmt.Errorf("%w; and for good: %v", all(temporary), all(refused))} // not wrapped
 }
 
 func all(errs []error) error {
@@ -169,11 +184,33 @@ func all(errs []error) error {
 	return errors.Join(errs...)
 }
 
+// whole is an error about all of a batch. What is behind the lanes may return, in its error, the part of a request that it has not
+// taken. That is neither all that is left of the batch, which other lanes have parts of, nor only of this batch. Who would send
+// just that again would lose the rest.
+type whole struct{ error }
+
+// Is makes whole like the error in it.
+func (w whole) Is(target error) bool { return errors.Is(w.error, target) }
+
+// As makes whole like the error in it, but for the part.
+func (w whole) As(target any) bool {
+	switch target.(type) {
+	case *consumererror.Metrics, *consumererror.Traces, *consumererror.Logs:
+		return false
+	}
+	return errors.As(w.error, target)
+}
+
 // Shutdown implements component.Component. It sends what waits, once, and stops everything. When ctx ends it gives up what is not
 // sent by then. What is lost is counted, logged, and in the error if ctx is to blame.
-func (c *lanesConnector[B]) Shutdown(ctx context.Context) error {
+func (c *lanesConnector[B]) Shutdown(ctx context.Context) (err error) {
+	c.stopped.Do(func() { err = c.stop(ctx) })
+	return err
+}
+
+func (c *lanesConnector[B]) stop(ctx context.Context) error {
 	defer c.shared.abort() // frees the context
-	close(c.shared.closing)
+	c.shared.close()
 	defer context.AfterFunc(ctx, c.shared.abort)()
 	var wg sync.WaitGroup
 	errs := make([]error, len(c.roads))

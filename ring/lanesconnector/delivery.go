@@ -19,8 +19,9 @@ type delivery[B batch] struct {
 	signal  *signal[B]
 	shared  *shared
 	next    consumeFunc[B]
-	mutates bool       // next changes what it gets, which may have to be sent again
+	mutates bool       // next changes or frees what it gets, which may have to be sent again
 	retries running[B] // around attempt
+	keep    running[B] // returns an error that has a queue on disk keep the data
 
 	guard   *guard       // nil if nothing is dropped
 	streams atomic.Int64 // that the guard knows
@@ -33,13 +34,27 @@ type delivery[B batch] struct {
 // deliver sends batches of one tenant as one request and tells those who gave them.
 func (d *delivery[B]) deliver(ctx context.Context, batches []*given[B]) {
 	defer func() { d.streams.Store(int64(d.known())) }()
-	if len(batches) == 1 {
-		batches[0].taken <- d.send(ctx, batches[0].tenant, batches[0].data)
+	budget := budgetFor(len(batches))
+	d.together(ctx, batches, &budget)
+}
+
+// budgetFor returns how many further requests may be made to find what is refused of so many. One is found with two for each
+// halving; with four times as many, several are.
+func budgetFor(n int) int { return 8 * bits.Len(uint(n)) }
+
+// together sends batches as one request. If that is refused for good, one of them is to blame, and the others must not suffer for
+// it: the halves are sent, and so on, as long as the budget lasts. Then each is sent alone.
+func (d *delivery[B]) together(ctx context.Context, batches []*given[B], budget *int) {
+	if len(batches) == 1 || *budget < 1 {
+		for _, g := range batches {
+			g.tell(d.send(ctx, g.tenant, g.data))
+		}
 		return
 	}
-	all, resources := d.signal.empty(), make([]int, len(batches))
+	*budget--
+	all, resources, helds := d.signal.empty(), make([]int, len(batches)), make([]held[B], len(batches))
 	for i, g := range batches {
-		d.filter(ctx, g.tenant, g.data)
+		helds[i] = d.filter(ctx, g.tenant, g.data)
 		resources[i] = d.signal.resources(g.data)
 		d.signal.append(g.data, all)
 	}
@@ -48,15 +63,19 @@ func (d *delivery[B]) deliver(ctx context.Context, batches []*given[B]) {
 		if err != nil {
 			d.shared.unsent(ctx, d.signal.items(all), err)
 		}
-		for _, g := range batches {
-			g.taken <- err
+		for i, g := range batches {
+			d.overtaken(ctx, helds[i], err)
+			g.tell(err)
 		}
 		return
 	}
-	// One of them is to blame; the others must not suffer for it.
-	for i, data := range d.apart(all, resources) {
-		batches[i].taken <- d.send(ctx, batches[i].tenant, data)
+	for i, data := range d.apart(d.writable(all), resources) {
+		d.signal.append(helds[i].data, data)
+		batches[i].data = data
 	}
+	half := len(batches) / 2
+	d.together(ctx, batches[:half], budget)
+	d.together(ctx, batches[half:], budget)
 }
 
 // apart undoes that batches with so many resources were appended.
@@ -69,13 +88,18 @@ func (d *delivery[B]) apart(all B, resources []int) []B {
 	return parts
 }
 
+// writable returns data, or a copy: several exporters behind the lanes share what they get, and nobody may change it thereafter.
+func (d *delivery[B]) writable(data B) B {
+	if data.IsReadOnly() {
+		return d.signal.copy(data)
+	}
+	return data
+}
+
 // send sends one batch.
 func (d *delivery[B]) send(ctx context.Context, of []streamid.TenantKey, data B) error {
-	d.filter(ctx, of, data)
 	items := d.signal.items(data)
-	halvings := bits.Len(uint(items))
-	// An item is found with two requests for each halving. With four times as many, several are.
-	s := search{requests: 8 * halvings, patience: halvings + 4}
+	s := search{requests: budgetFor(items), patience: bits.Len(uint(items)) + 4}
 	err := d.isolate(ctx, of, data, &s)
 	if consumererror.IsPermanent(err) && items > 1 {
 		d.barren = !s.taken
@@ -91,43 +115,71 @@ type search struct {
 	taken    bool // was anything
 }
 
-// isolate sends data that is filtered. If it is refused for good, the halves are sent, and so on until what is refused is found. It
-// does not try that where it has not helped the last time: the backend may refuse whatever comes. The error is permanent if
-// anything was refused and all else taken.
+// isolate filters and sends data. If it is refused for good, the halves are sent, and so on until what is refused is found. It does
+// not try that where it has not helped the last time: the backend may refuse whatever comes. The error is permanent if anything was
+// refused and all else taken.
 func (d *delivery[B]) isolate(ctx context.Context, of []streamid.TenantKey, data B, s *search) error {
-	items := d.signal.items(data)
+	held := d.filter(ctx, of, data)
+	items, heldItems := d.signal.items(data), d.signal.items(held.data)
 	err := d.try(ctx, data)
 	switch {
 	case err == nil:
 		s.refused, s.taken = 0, s.taken || items > 0
+		d.overtaken(ctx, held, nil)
 		return nil
 	case !consumererror.IsPermanent(err):
 		d.shared.unsent(ctx, items, err)
+		d.overtaken(ctx, held, err)
 		return err
 	}
-	if s.refused++; items <= 1 || s.requests < 2 || s.refused > s.patience || d.barren {
-		d.shared.refused(ctx, items, err)
+	if s.refused++; items+heldItems == 1 || s.requests < 2 || s.refused > s.patience || d.barren {
+		d.shared.refused(ctx, items+heldItems, err)
 		return err
 	}
 	s.requests -= 2
-	later := d.signal.halve(data)
-	d.filter(ctx, of, data)
-	err = d.isolate(ctx, of, data, s)
+	later := d.signal.empty()
+	if items > 1 {
+		data = d.writable(data)
+		later = d.signal.halve(data)
+		err = d.isolate(ctx, of, data, s)
+	} else {
+		d.shared.refused(ctx, items, err)
+	}
+	d.signal.append(held.data, later)
 	if err != nil && !consumererror.IsPermanent(err) {
 		d.shared.unsent(ctx, d.signal.items(later), err) // it must not overtake
 		return err
 	}
-	d.filter(ctx, of, later)
 	if errLater := d.isolate(ctx, of, later, s); errLater != nil {
 		err = errLater
 	}
 	return err
 }
 
+// held is what the guard holds of a batch: late if the rest is taken.
+type held[B batch] struct {
+	data B
+	as   verdicts
+}
+
 // filter drops what is late, and counts it.
-func (d *delivery[B]) filter(ctx context.Context, of []streamid.TenantKey, data B) {
-	if d.guard != nil {
-		d.shared.dropped(ctx, d.signal.guard(d.guard, of, data))
+func (d *delivery[B]) filter(ctx context.Context, of []streamid.TenantKey, data B) held[B] {
+	if d.guard == nil {
+		return held[B]{data: d.signal.empty()}
+	}
+	dropped, data, as := d.signal.guard(d.guard, of, data)
+	d.shared.dropped(ctx, dropped)
+	return held[B]{data, as}
+}
+
+// overtaken counts what was held of a batch, after a request for the rest that was not refused for good.
+func (d *delivery[B]) overtaken(ctx context.Context, h held[B], err error) {
+	if err == nil {
+		d.shared.dropped(ctx, h.as)
+		return
+	}
+	if n := d.signal.items(h.data); n > 0 {
+		d.shared.unsent(ctx, n, err)
 	}
 }
 
@@ -141,12 +193,11 @@ func (d *delivery[B]) try(ctx context.Context, data B) error {
 	if err == nil && !d.early {
 		err = d.retries.consume(ctx, data)
 	}
-	if d.givenUp == nil && (d.early || err != nil && !consumererror.IsPermanent(err) && d.shared.stopping()) {
+	left := ctx.Err() != nil && d.shared.aborted.Err() == nil // nobody waits for it any more
+	if d.givenUp == nil && (d.early || err != nil && !consumererror.IsPermanent(err) && !left && d.shared.stopping()) {
 		// No other attempts, or each batch would wait for its own timeout.
 		if d.givenUp = err; d.shared.onDisk {
-			// A queue on disk keeps only what the retries themselves say was interrupted.
-			d.early = true
-			d.givenUp = d.retries.consume(context.Background(), data)
+			d.givenUp = d.keep.consume(context.Background(), d.signal.empty())
 		}
 		err = d.givenUp
 	}
@@ -166,9 +217,6 @@ func (d *delivery[B]) try(ctx context.Context, data B) error {
 
 // attempt sends data once.
 func (d *delivery[B]) attempt(ctx context.Context, data B) error {
-	if d.early {
-		return errStopping
-	}
 	d.shared.tel.request(ctx, d.signal.items(data))
 	if d.mutates {
 		data = d.signal.copy(data)
@@ -191,6 +239,15 @@ func (d *delivery[B]) sweep() {
 		d.guard.sent.sweep()
 		d.streams.Store(int64(d.known()))
 	}
+}
+
+// end forgets all: lanes of an earlier run end long before the connector.
+func (d *delivery[B]) end() {
+	if d.stuck {
+		d.shared.stuck.Add(-1)
+	}
+	d.guard = nil
+	d.streams.Store(0)
 }
 
 // known returns of how many streams the guard knows anything.

@@ -8,12 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -26,6 +29,7 @@ type disk struct {
 	mu    sync.Mutex
 	files map[string]map[string][]byte
 	full  bool
+	torn  func(key string) bool // what cannot be read
 }
 
 func newDisk() *disk { return &disk{files: map[string]map[string][]byte{}} }
@@ -80,6 +84,9 @@ func (f *diskFile) Batch(_ context.Context, ops ...*storage.Operation) error {
 	for _, op := range ops {
 		switch op.Type {
 		case storage.Get:
+			if f.disk.torn != nil && f.disk.torn(op.Key) {
+				return errors.New("input/output error")
+			}
 			op.Value = f.values[op.Key]
 		case storage.Set:
 			if f.disk.full {
@@ -202,6 +209,121 @@ func TestNothingNewerOvertakes(t *testing.T) {
 	assert.Equal(t, map[string]int64{"sent": 60}, l.outcomes())
 }
 
+// TestShutdownWhileDraining has no room in the queue for the mark at its end.
+func TestShutdownWhileDraining(t *testing.T) {
+	d, b := newDisk(), newSwitched(t)
+	yaml := func(lanes int) string {
+		return fmt.Sprintf("{lanes: %d, sending_queue: {storage: disk, queue_size: 1, batch: {min_size: 1}}, %s}", lanes, quickRetries)
+	}
+	l := newLabOn(t, d.host(), yaml(1), b)
+	require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 1, 0, 1, one)))
+	l.stop()
+	newLabOn(t, d.host(), yaml(2), b).stop()
+	b.set(true)
+	l = newLabOn(t, d.host(), yaml(2), b)
+	require.Eventually(t, func() bool { return b.stored() == 1 }, 10*time.Second, time.Millisecond)
+	l.stop()
+}
+
+// TestTenantsOnDisk has other lanes while the backend is down: what the old ones have of all tenants is sent before anything newer,
+// and nothing is forgotten.
+func TestTenantsOnDisk(t *testing.T) {
+	const tenants = 4
+	for range 10 {
+		d, b := newDisk(), newSwitched(t)
+		b.inflight = nil // of whom is not known there
+		yaml := func(lanes int) string {
+			return fmt.Sprintf("{lanes: %d, metadata_keys: [x-tenant], sending_queue: {storage: disk, batch: {flush_timeout: 1ms}}, %s}", lanes, quickRetries)
+		}
+		give := func(l *lab, ms uint64) {
+			for i := range tenants {
+				require.NoError(t, l.ConsumeMetrics(as(t.Context(), fmt.Sprint(i)), batchOf(i, 1, 0, ms, one)))
+			}
+		}
+		l := newLabOn(t, d.host(), yaml(1), b)
+		give(l, 1)
+		l.stop()
+		l = newLabOn(t, d.host(), yaml(2), b)
+		give(l, 2)
+		time.Sleep(20 * time.Millisecond)
+		b.set(true)
+		require.Eventually(t, func() bool { return b.stored() == 2*tenants }, 10*time.Second, time.Millisecond)
+		l.stop()
+		require.Equal(t, map[string]int64{"sent": 2 * tenants}, l.outcomes())
+	}
+}
+
+func as(ctx context.Context, tenant string) context.Context {
+	return client.NewContext(ctx, client.Info{Metadata: client.NewMetadata(map[string][]string{"x-tenant": {tenant}})})
+}
+
+// TestOldLanesEnd leave nothing behind in memory, nor in what is reported, when what they had is sent or given up.
+func TestOldLanesEnd(t *testing.T) {
+	d, b := newDisk(), newSwitched(t)
+	const queue = "sending_queue: {storage: disk}, retry_on_failure: {initial_interval: 10ms, max_interval: 10ms, max_elapsed_time: 30ms}"
+	l := newLabOn(t, d.host(), "{lanes: 1, sending_queue: {storage: disk}}", b)
+	require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 10, 0, 1, one)))
+	l.stop()
+	l = newLabOn(t, d.host(), "{lanes: 2, "+queue+"}", b)
+	require.Eventually(t, func() bool { return l.logs.FilterMessage("what an earlier run has left is sent").Len() == 1 }, 10*time.Second, time.Millisecond)
+	assert.Equal(t, map[string]int64{"failed": 10}, l.outcomes())
+	assert.Zero(t, l.count("lanes_stuck", "", ""))
+	assert.Zero(t, l.count("lanes_streams", "", ""))
+	l.stop()
+}
+
+// TestShortRetriesOnDisk have no time for another attempt when the connector stops. The queue keeps the data all the same.
+func TestShortRetriesOnDisk(t *testing.T) {
+	d, b := newDisk(), newSwitched(t)
+	const yaml = "{lanes: 1, sending_queue: {storage: disk, batch: {min_size: 1}}, " +
+		"retry_on_failure: {initial_interval: 1h, max_interval: 1h, max_elapsed_time: 1h}}"
+	b.latency = func() time.Duration { return 300 * time.Millisecond }
+	l := newLabOn(t, d.host(), yaml, b)
+	require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 10, 0, 1, one)))
+	require.Eventually(t, func() bool { return b.under() == 1 }, 10*time.Second, time.Millisecond)
+	l.stop()
+	require.Empty(t, l.outcomes())
+	b.set(true)
+	l = newLabOn(t, d.host(), yaml, b)
+	require.Eventually(t, func() bool { return b.stored() == 10 }, 10*time.Second, time.Millisecond)
+	l.stop()
+}
+
+// TestBackendThatSaysInterrupted is a Collector that stops, for instance. That is not what keeps data in the queue.
+func TestBackendThatSaysInterrupted(t *testing.T) {
+	b := newBackend(t)
+	b.answer = func(pmetric.Metrics) error { return errors.New("interrupted due to shutdown: try again") }
+	l := newLabOn(t, newDisk().host(), "{lanes: 1, sending_queue: {storage: disk}, "+
+		"retry_on_failure: {initial_interval: 10ms, max_interval: 10ms, max_elapsed_time: 30ms}}", b)
+	require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 10, 0, 1, one)))
+	require.Eventually(t, func() bool { return l.outcomes()["failed"] == 10 }, 10*time.Second, time.Millisecond)
+	l.stop()
+}
+
+// TestLostMark has a disk that cannot read the mark at the end of an old lane: what comes behind it must not wait for ever.
+func TestLostMark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, b := newDisk(), newSwitched(t)
+		b.set(true)
+		newLabOn(t, d.host(), "{lanes: 2, sending_queue: {storage: disk}}", b).stop()
+		lost := 0
+		d.torn = func(key string) bool {
+			if key == "0" && lost < 2 { // the first item of each old lane
+				lost++
+				return true
+			}
+			return false
+		}
+		l := newLabOn(t, d.host(), "{lanes: 3, sending_queue: {storage: disk}}", b)
+		synctest.Wait()
+		require.Equal(t, 2, lost)
+		require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 10, 0, 1, one)))
+		time.Sleep(time.Minute)
+		assert.Equal(t, map[string]int64{"sent": 10}, l.outcomes())
+		l.stop()
+	})
+}
+
 // TestDiskProblems are told by key and name.
 func TestDiskProblems(t *testing.T) {
 	start := func(d *disk, host hosted) error {
@@ -255,6 +377,29 @@ func TestFullDisk(t *testing.T) {
 	l.stop()
 }
 
+// TestDiskIsFullForLong has producers try more often than the queue has room for. When the disk has room again, so has the queue.
+func TestDiskIsFullForLong(t *testing.T) {
+	d, b := newDisk(), newSwitched(t)
+	b.set(true)
+	full := func(full bool) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.full = full
+	}
+	l := newLabOn(t, d.host(), "{lanes: 1, sending_queue: {storage: disk, queue_size: 10}, "+quickRetries+"}", b)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for range 3 {
+		full(true)
+		for range 100 {
+			require.ErrorContains(t, l.ConsumeMetrics(ctx, batchOf(0, 1, 0, 1, one)), "no space left on device")
+		}
+		full(false)
+		require.NoError(t, l.ConsumeMetrics(ctx, batchOf(0, 1, 0, 1, one)))
+	}
+	l.stop()
+}
+
 func FuzzLayouts(f *testing.F) {
 	f.Add([]byte(`[{"generation":1,"lanes":16,"key":"streamID","seed":"42"},{"generation":2,"lanes":8,"key":"resource","tenants":["x"],"seed":"1"}]`))
 	f.Add([]byte(`[]`))
@@ -272,4 +417,68 @@ func FuzzLayouts(f *testing.F) {
 			generation = l.Generation
 		}
 	})
+}
+
+// TestPowerCuts stops Collectors or copies their disk at any moment, changes lanes, keys and tenants in between, while the backend
+// comes and goes. Of all that was acknowledged, the sample itself or a later one of its stream is at the backend in the end.
+func TestPowerCuts(t *testing.T) {
+	settings := []string{
+		"lanes: 1", "lanes: 3", "lanes: 3, routing_key: resource", "lanes: 2, metadata_keys: [x-tenant]", "lanes: 4, metadata_keys: [x-tenant]",
+		"lanes: 2, metadata_keys: [x-tenant, x-other]",
+	}
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 4))
+			d, b := newDisk(), newSwitched(t)
+			b.inflight = nil // what is cut off goes on
+			type key struct{ producer, series int }
+			acknowledged := map[key]uint64{}
+			var at uint64
+			give := func(l *lab) {
+				at++
+				p, first, n := random.IntN(4), random.IntN(5), 1+random.IntN(5)
+				value := float64(at)
+				err := l.ConsumeMetrics(as(t.Context(), fmt.Sprint(p)), batchOf(p, n, first, at, func(int) float64 { return value }))
+				if err == nil {
+					for s := range n {
+						acknowledged[key{p, first + s}] = at
+					}
+				}
+			}
+			yaml := func() string {
+				batch := []string{"{flush_timeout: 1ms}", "{flush_timeout: 5ms, min_size: 3}", "{enabled: false}"}[random.IntN(3)]
+				return fmt.Sprintf("{%s, sending_queue: {storage: disk, batch: %s}, %s}", settings[random.IntN(len(settings))], batch, quickRetries)
+			}
+			for range 6 {
+				b.set(random.IntN(3) == 0)
+				l := newLabOn(t, d.host(), yaml(), b)
+				for range random.IntN(12) {
+					give(l)
+					if random.IntN(4) == 0 {
+						time.Sleep(time.Duration(random.IntN(3000)) * time.Microsecond)
+					}
+					if random.IntN(6) == 0 {
+						b.set(random.IntN(2) == 0)
+					}
+				}
+				if random.IntN(2) == 0 {
+					d = d.copy() // the old one goes on for a moment, for nobody
+				}
+				l.stop()
+				assert.Zero(t, l.outcomes()["failed"])
+			}
+			b.set(true)
+			l := newLabOn(t, d.host(), yaml(), b)
+			done := func() bool {
+				for k, ms := range acknowledged {
+					if all := b.of(k.producer, k.series); len(all) == 0 || all[len(all)-1].ms < ms {
+						return false
+					}
+				}
+				return true
+			}
+			assert.Eventually(t, done, 5*time.Second, 5*time.Millisecond)
+			l.stop()
+		})
+	}
 }

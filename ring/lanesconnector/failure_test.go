@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
+	"go.opentelemetry.io/collector/featuregate"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/streamid"
@@ -158,6 +159,8 @@ func TestTenants(t *testing.T) {
 					}
 					tenants[of][fmt.Sprint(dp.DoubleValue())] = true
 				})
+				b.mu.Lock()
+				defer b.mu.Unlock()
 				b.series = map[streamid.ID][]stored{} // each tenant has a store of its own
 			})
 			b.inflight = nil // of whom is not known there
@@ -271,6 +274,131 @@ func TestEmptyBatches(t *testing.T) {
 	assert.Zero(t, b.requests)
 	assert.Empty(t, l.outcomes())
 	l.stop()
+}
+
+// TestShutdownAnyTime is without a Start, after a Start that failed, as the Collector does it, and twice.
+func TestShutdownAnyTime(t *testing.T) {
+	l := newLab(t, "{}", newBackend(t))
+	l.stop()
+	l.stop()
+
+	cfg, err := load(t, "{sending_queue: {storage: none}}")
+	require.NoError(t, err)
+	c, err := newConnector(nopSettings(), cfg, &metrics, newBackend(t).ConsumeMetrics, newBackend(t))
+	require.NoError(t, err)
+	require.ErrorContains(t, c.Start(t.Context(), hosted{}), "no storage extension")
+	require.NoError(t, c.Shutdown(t.Context()))
+
+	c, err = newConnector(nopSettings(), cfg, &metrics, newBackend(t).ConsumeMetrics, newBackend(t))
+	require.NoError(t, err)
+	require.NoError(t, c.Shutdown(t.Context()))
+}
+
+// TestShutdownWhileDataComes has batches come at the moment of the shutdown, with room in the queue and without: each has an outcome,
+// and nobody waits on.
+func TestShutdownWhileDataComes(t *testing.T) {
+	for _, yaml := range []string{"{lanes: 1}", "{lanes: 1, sending_queue: {queue_size: 2}}", "{lanes: 1, sending_queue: {queue_size: 2, batch: {min_size: 1}}}"} {
+		t.Run(yaml, func(t *testing.T) {
+			for round := range 50 {
+				b := newBackend(t)
+				l := newLab(t, yaml, b)
+				var wg sync.WaitGroup
+				for p := range 8 {
+					wg.Go(func() { _ = l.ConsumeMetrics(t.Context(), batchOf(p, 1, 0, 1, one)) })
+				}
+				time.Sleep(time.Duration(round) * 4 * time.Microsecond)
+				l.stop()
+				wg.Wait()
+				require.EqualValues(t, 8, l.count("lanes_items", "", ""), "%v", l.outcomes())
+				require.EqualValues(t, b.stored(), l.outcomes()["sent"])
+			}
+		})
+	}
+}
+
+// TestErrorsAreAboutTheWhole has a backend that returns what it has not taken with its error, of one lane only: it must not be
+// taken for all that is to be sent again.
+func TestErrorsAreAboutTheWhole(t *testing.T) {
+	for _, permanent := range []bool{false, true} {
+		b := newBackend(t)
+		b.answer = func(md pmetric.Metrics) error {
+			err := consumererror.NewMetrics(errDown, copyMetrics(md))
+			if permanent {
+				return consumererror.NewPermanent(err)
+			}
+			return err
+		}
+		l := newLab(t, "{lanes: 2, retry_on_failure: {enabled: false}}", b)
+		err := l.ConsumeMetrics(t.Context(), batchOf(0, 10, 0, 1, one))
+		var part consumererror.Metrics
+		assert.False(t, errors.As(err, &part))
+		assert.Equal(t, permanent, consumererror.IsPermanent(err))
+		assert.ErrorIs(t, err, errDown, "all else can be seen")
+		l.stop()
+	}
+}
+
+// TestManyTenants has more tenants than the queue's batches have room for by the configuration, which would hang the lane.
+func TestManyTenants(t *testing.T) {
+	b := newBackend(t)
+	b.inflight = nil
+	l := newLab(t, "{lanes: 1, metadata_keys: [x-tenant], sending_queue: {batch: {flush_timeout: 10ms, partition: {cache_size: 1}}}}", b)
+	for i := range 5 {
+		require.NoError(t, l.ConsumeMetrics(as(t.Context(), fmt.Sprint(i)), batchOf(i, 3, 0, 1, one)))
+	}
+	require.Eventually(t, func() bool { return b.stored() == 15 }, 10*time.Second, time.Millisecond)
+	l.stop()
+}
+
+// TestStreamsAreForgotten also where a lane has always something to send.
+func TestStreamsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackend(t)
+		b.latency = func() time.Duration { return 100 * time.Millisecond }
+		l := newLab(t, "{lanes: 1, max_stale: 8s}", b)
+		var wg sync.WaitGroup
+		for p := range 3 {
+			wg.Go(func() {
+				for i := range 600 {
+					assert.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(p*1000+i, 1, 0, 1, one)))
+				}
+			})
+		}
+		wg.Wait()
+		assert.Less(t, l.count("lanes_streams", "", ""), int64(300), "of 9 s, three each 200 ms")
+		l.stop()
+	})
+}
+
+// TestPooledMemory has the Collector free what an exporter has returned from, with an error or without, as it does behind this gate.
+func TestPooledMemory(t *testing.T) {
+	const gate = "pdata.useProtoPooling"
+	require.NoError(t, featuregate.GlobalRegistry().Set(gate, true))
+	defer func() { require.NoError(t, featuregate.GlobalRegistry().Set(gate, false)) }()
+	b := newBackend(t)
+	answers := []error{errDown, consumererror.NewPermanent(errors.New("no such value"))}
+	b.answer = func(pmetric.Metrics) error {
+		if len(answers) == 0 {
+			return nil
+		}
+		err := answers[0]
+		answers = answers[1:]
+		return err
+	}
+	l := newLab(t, "{lanes: 1, retry_on_failure: {initial_interval: 10ms}}", freeing{b})
+	md := batchOf(0, 10, 0, 1, one)
+	require.NoError(t, l.ConsumeMetrics(t.Context(), md))
+	assert.Equal(t, 10, b.points)
+	assert.Equal(t, []int{10, 10, 5, 5}, b.sizes)
+	assert.Zero(t, md.ResourceMetrics().Len(), "nor has whoever gave it any of it")
+	l.stop()
+}
+
+type freeing struct{ *backend }
+
+func (f freeing) ConsumeMetrics(ctx context.Context, md pmetric.Metrics) error {
+	defer md.ResourceMetrics().RemoveIf(func(pmetric.ResourceMetrics) bool { return true })
+	return f.backend.ConsumeMetrics(ctx, md)
 }
 
 // TestQueuesCountNoItems: those of the exporter behind the lanes would be counted twice by whoever adds up exporters.

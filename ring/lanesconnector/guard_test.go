@@ -94,7 +94,7 @@ func TestGuard(t *testing.T) {
 				if delta {
 					want = verdicts{}
 				}
-				assert.Equal(t, want, g.filter(nil, md))
+				assert.Equal(t, want, g.all(nil, md))
 				assert.Equal(t, 1-want.late-want.duplicate, md.DataPointCount())
 				assert.Equal(t, md.DataPointCount() > 0, md.ResourceMetrics().Len() > 0, "what is empty goes")
 			}
@@ -119,24 +119,32 @@ func TestGuard(t *testing.T) {
 func TestGuardIsTold(t *testing.T) {
 	g := &guard{limit: 10}
 	alice, bob := []streamid.TenantKey{{Name: "x-tenant", Values: []string{"alice"}}}, []streamid.TenantKey{{Name: "x-tenant", Values: []string{"bob"}}}
-	require.Equal(t, verdicts{}, g.filter(alice, batchOf(1, 1, 0, 10, one)))
-	assert.Equal(t, verdicts{}, g.filter(bob, batchOf(1, 1, 0, 10, one)), "tenants do not share streams")
-	assert.Equal(t, verdicts{}, g.filter(nil, batchOf(1, 1, 0, 10, one)))
-	assert.Equal(t, verdicts{late: 1}, g.filter(alice, batchOf(1, 1, 0, 9, one)))
-	assert.Equal(t, verdicts{}, g.filter(alice, batchOf(2, 1, 0, 9, one)), "nor do resources")
+	require.Equal(t, verdicts{}, g.all(alice, batchOf(1, 1, 0, 10, one)))
+	assert.Equal(t, verdicts{}, g.all(bob, batchOf(1, 1, 0, 10, one)), "tenants do not share streams")
+	assert.Equal(t, verdicts{}, g.all(nil, batchOf(1, 1, 0, 10, one)))
+	assert.Equal(t, verdicts{late: 1}, g.all(alice, batchOf(1, 1, 0, 9, one)))
+	assert.Equal(t, verdicts{}, g.all(alice, batchOf(2, 1, 0, 9, one)), "nor do resources")
 
 	later := batchOf(1, 1, 0, 10, two)
 	later.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0).SetTimestamp(10_900_000)
-	assert.Equal(t, verdicts{late: 1}, g.filter(alice, later), "the same millisecond")
+	assert.Equal(t, verdicts{late: 1}, g.all(alice, later), "the same millisecond")
 
 	start := batchOf(1, 1, 0, 10, one)
 	start.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0).SetStartTimestamp(5)
-	assert.Equal(t, verdicts{duplicate: 1}, g.filter(alice, start), "the start is not the value")
+	assert.Equal(t, verdicts{duplicate: 1}, g.all(alice, start), "the start is not the value")
 
 	stale := batchOf(1, 1, 0, 10, one)
 	dp := stale.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0)
 	dp.SetFlags(dp.Flags().WithNoRecordedValue(true))
-	assert.Equal(t, verdicts{late: 1}, g.filter(alice, stale), "a staleness marker is another value")
+	assert.Equal(t, verdicts{late: 1}, g.all(alice, stale), "a staleness marker is another value")
+}
+
+// all filters, and counts what is held for late.
+func (g *guard) all(of []streamid.TenantKey, md pmetric.Metrics) verdicts {
+	v, _, held := g.filter(of, md)
+	v.late += held.late
+	v.duplicate += held.duplicate
+	return v
 }
 
 func one(int) float64 { return 1 }
@@ -144,8 +152,8 @@ func two(int) float64 { return 2 }
 
 func TestGuardIsLimited(t *testing.T) {
 	g := &guard{limit: 10}
-	assert.Equal(t, verdicts{unguarded: 15}, g.filter(nil, batchOf(1, 25, 0, 10, one)))
-	assert.Equal(t, verdicts{duplicate: 10, unguarded: 15}, g.filter(nil, batchOf(1, 25, 0, 10, one)))
+	assert.Equal(t, verdicts{unguarded: 15}, g.all(nil, batchOf(1, 25, 0, 10, one)))
+	assert.Equal(t, verdicts{duplicate: 10, unguarded: 15}, g.all(nil, batchOf(1, 25, 0, 10, one)))
 }
 
 // TestGuardAgainstModel compares it with a map, through requests that are taken and such that are not.
@@ -169,7 +177,7 @@ func TestGuardAgainstModel(t *testing.T) {
 				default:
 					after[producer] = stored{ms, value}
 				}
-				got := g.filter(nil, batchOf(producer, 1, 0, ms, func(int) float64 { return value }))
+				got := g.all(nil, batchOf(producer, 1, 0, ms, func(int) float64 { return value }))
 				want.late, want.duplicate = want.late-got.late, want.duplicate-got.duplicate
 			}
 			require.Equal(t, verdicts{}, want, "seed %d", seed)
@@ -246,7 +254,7 @@ func TestFingerprintTellsValues(t *testing.T) {
 func TestGuardDoesNotAllocate(t *testing.T) {
 	g := &guard{limit: 1 << 20}
 	md := batchOf(1, 1000, 0, 1, one)
-	g.filter(nil, md)
+	g.all(nil, md)
 	g.done()
 	ms := uint64(1)
 	allocs := testing.AllocsPerRun(100, func() {
@@ -254,7 +262,7 @@ func TestGuardDoesNotAllocate(t *testing.T) {
 		for _, dp := range md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().All() {
 			dp.SetTimestamp(pcommon.Timestamp(ms * 1e6))
 		}
-		if v := g.filter(nil, md); v != (verdicts{}) {
+		if v := g.all(nil, md); v != (verdicts{}) {
 			t.Fatal(v)
 		}
 		g.done()
@@ -280,7 +288,7 @@ func BenchmarkGuard(b *testing.B) {
 				}
 				n++
 				if streams > 0 {
-					g.filter(nil, md)
+					g.all(nil, md)
 					g.done()
 				}
 			}
@@ -293,5 +301,16 @@ func BenchmarkGuard(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*points), "ns/point")
 		})
+	}
+}
+
+// TestLessThanAMillisecond is no time: to the backend it is 0.
+func TestLessThanAMillisecond(t *testing.T) {
+	g := &guard{limit: 10}
+	for range 3 {
+		md := batchOf(0, 1, 0, 0, one)
+		md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0).SetTimestamp(999_999)
+		assert.Zero(t, g.all(nil, md))
+		g.undo()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/deltaring/deltaring/streamid"
@@ -22,6 +23,7 @@ type lane[B batch] struct {
 
 	mu      sync.Mutex
 	waiting []*given[B]
+	busy    bool          // something is under way
 	closed  bool          // run ends when nothing waits
 	wake    chan struct{} // has an element if there may be something to do
 }
@@ -34,12 +36,26 @@ type given[B batch] struct {
 	same   string     // equal if the tenant is
 	taken  chan error // has an element when it is clear what became of the batch
 	mine   *request   // once it is under way
+	over   sync.Once  // its giver does not wait for that any more
+}
+
+// tell tells who gave a batch what became of it.
+func (g *given[B]) tell(err error) {
+	g.taken <- err
+	g.over.Do(g.mine.left)
 }
 
 // request is what batches have in common that are sent together.
 type request struct {
 	cancel  context.CancelFunc
-	waiting int // givers that still wait
+	waiting atomic.Int64 // givers that still wait
+}
+
+// left ends the request when nobody waits for it any more.
+func (r *request) left() {
+	if r.waiting.Add(-1) == 0 {
+		r.cancel()
+	}
 }
 
 // give has a batch sent, and await tells what became of it.
@@ -48,6 +64,7 @@ func (l *lane[B]) give(of []streamid.TenantKey, data B) *given[B] {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
+		l.shared.unsent(context.Background(), g.items, errStopping)
 		g.taken <- errStopping
 		return g
 	}
@@ -83,9 +100,7 @@ func (l *lane[B]) leave(ctx context.Context, g *given[B]) error {
 		return err
 	default:
 	}
-	if g.mine.waiting--; g.mine.waiting == 0 {
-		g.mine.cancel()
-	}
+	g.over.Do(g.mine.left)
 	return context.Cause(ctx)
 }
 
@@ -100,12 +115,22 @@ func (l *lane[B]) rouse() {
 func (l *lane[B]) run(open <-chan struct{}) {
 	select {
 	case <-open:
-	case <-l.shared.closing:
-		l.delivery.early = true
+	case <-l.shared.closing.Done():
+		select {
+		case <-open: // both were, and select has no order
+		default:
+			l.delivery.early = true
+		}
 	}
 	sweep := time.NewTicker(l.sweeps)
 	defer sweep.Stop()
+	defer l.delivery.end()
 	for {
+		select {
+		case <-sweep.C: // also where there is always something to send
+			l.delivery.sweep()
+		default:
+		}
 		batches, ctx := l.next()
 		if batches != nil {
 			l.delivery.deliver(ctx, batches)
@@ -128,7 +153,8 @@ func (l *lane[B]) run(open <-chan struct{}) {
 func (l *lane[B]) next() ([]*given[B], context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.waiting) == 0 {
+	l.busy = len(l.waiting) > 0
+	if !l.busy {
 		if l.closed {
 			return nil, nil
 		}
@@ -149,13 +175,21 @@ func (l *lane[B]) next() ([]*given[B], context.Context) {
 		return true
 	})
 	l.shared.waiting.Add(-int64(items))
-	r := &request{waiting: len(batches)}
+	r := &request{}
+	r.waiting.Store(int64(len(batches)))
 	var ctx context.Context
 	ctx, r.cancel = context.WithCancel(contextOf(l.shared.aborted, first.tenant))
 	for _, g := range batches {
 		g.mine = r
 	}
 	return batches, ctx
+}
+
+// idle returns whether nothing waits or is under way.
+func (l *lane[B]) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.busy && len(l.waiting) == 0
 }
 
 // close has run end when nothing waits any more.

@@ -8,12 +8,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/exporter/exporterhelper"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 )
@@ -55,7 +57,7 @@ func (c *lanesConnector[B]) lay(ctx context.Context, host component.Host) ([]*ro
 	open := make(chan struct{})
 	close(open)
 	if !c.onDisk() {
-		r, err := c.newRoad(ctx, host, wanted, open)
+		r, err := c.newRoad(ctx, host, wanted, open, false)
 		return []*road[B]{r}, err
 	}
 	layouts, err := c.readLayouts(ctx, host)
@@ -75,7 +77,7 @@ func (c *lanesConnector[B]) lay(ctx context.Context, host component.Host) ([]*ro
 	var roads []*road[B]
 	last := len(layouts) - 1
 	for i, of := range layouts {
-		r, err := c.newRoad(ctx, host, of, open)
+		r, err := c.newRoad(ctx, host, of, open, i < last)
 		roads = append(roads, r)
 		if err != nil || i == last {
 			return roads, err
@@ -87,7 +89,7 @@ func (c *lanesConnector[B]) lay(ctx context.Context, host component.Host) ([]*ro
 		c.draining.Go(func() {
 			select {
 			case <-before:
-			case <-c.shared.closing:
+			case <-c.shared.closing.Done():
 				return
 			}
 			if !c.drain(r) {
@@ -102,26 +104,70 @@ func (c *lanesConnector[B]) lay(ctx context.Context, host component.Host) ([]*ro
 	return roads, nil
 }
 
+// enqueue puts data into a queue of a road. A queue on disk also counts what it could not write as being there, and looks for it no
+// sooner than it could write something: after some attempts it would be full for ever. So, after one that failed, the disk must be
+// seen to work first, and then something goes that is small.
+func (c *lanesConnector[B]) enqueue(ctx context.Context, r *road[B], i int, data B) error {
+	if r.failed[i].Load() {
+		if err := c.disk.Set(ctx, probeKey, []byte{1}); err != nil {
+			return fmt.Errorf("sending_queue::storage: %w", err)
+		}
+		if err := r.queues[i].consume(ctx, c.signal.empty()); err != nil {
+			return err
+		}
+		r.failed[i].Store(false)
+	}
+	err := r.queues[i].consume(ctx, data)
+	if err != nil && c.onDisk() && ctx.Err() == nil && !errors.Is(err, exporterhelper.ErrQueueIsFull) {
+		r.failed[i].Store(true)
+	}
+	return err
+}
+
+// probeKey is where it is tried whether the disk works.
+const probeKey = "probe"
+
 // drain returns when all that was in the queues of a road has been sent, or false if the connector stops before.
 func (c *lanesConnector[B]) drain(r *road[B]) bool {
-	for _, q := range r.queues {
-		for q.consume(c.shared.aborted, c.signal.mark(r.mark)) != nil { // it is full
+	for i := range r.queues {
+		if !c.putMark(r, i) {
+			return false
+		}
+	}
+	again := time.NewTicker(markAgain)
+	defer again.Stop()
+	for i, out := range r.marks {
+		for waits := true; waits; {
 			select {
-			case <-time.After(100 * time.Millisecond):
-			case <-c.shared.closing:
+			case <-out:
+				waits = false
+			case <-again.C:
+				// A queue drops what it cannot read. If the lane has nothing to do, that was the mark.
+				if r.lanes[i].idle() && !c.putMark(r, i) {
+					return false
+				}
+			case <-c.shared.closing.Done():
 				return false
 			}
 		}
 	}
-	for range r.lanes {
-		select {
-		case <-r.marks:
-		case <-c.shared.closing:
-			return false
-		}
-	}
 	if err := r.shutdown(context.Background()); err != nil {
 		c.set.Logger.Error("shutting down lanes of an earlier run", zap.Error(err))
+	}
+	return true
+}
+
+// markAgain is how often drain looks whether a mark was lost.
+const markAgain = 10 * time.Second
+
+// putMark puts the mark at the end of a queue, or returns false if the connector stops before there is room for it.
+func (c *lanesConnector[B]) putMark(r *road[B], i int) bool {
+	for c.enqueue(c.shared.closing, r, i, c.signal.mark(r.mark)) != nil {
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-c.shared.closing.Done():
+			return false
+		}
 	}
 	return true
 }

@@ -26,7 +26,7 @@ import (
 func TestInOrder(t *testing.T) {
 	for _, yaml := range []string{
 		"{}", "{lanes: 1}", "{lanes: 3, max_request_items: 40}", "{routing_key: resource}", "{sending_queue: {}}",
-		"{sending_queue: {batch: null}}", "{sending_queue: {wait_for_result: true, batch: {min_size: 100, flush_timeout: 20ms}}}",
+		"{sending_queue: {batch: null}}", "{sending_queue: {batch: {min_size: 100, flush_timeout: 20ms}}}",
 	} {
 		for seed := range uint64(4) {
 			t.Run(fmt.Sprintf("%s/%d", yaml, seed), func(t *testing.T) {

@@ -8,15 +8,18 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/config/configretry"
 	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
+	"go.opentelemetry.io/collector/featuregate"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
@@ -31,16 +34,17 @@ type road[B batch] struct {
 	splitter streamid.Splitter
 	lanes    []*lane[B]
 	queues   []running[B]
+	failed   []atomic.Bool // of a queue: it could not write
 	loops    sync.WaitGroup
-	mark     string        // that drain puts at the end of all queues; see unmark
-	marks    chan struct{} // has an element for each lane in which it has come out again
+	mark     string          // that drain puts at the end of all queues; see unmark
+	marks    []chan struct{} // of a lane in which it has come out again, has an element
 	closed   sync.Once
 	err      error // of closing
 }
 
-// newRoad starts a road. Its lanes send nothing before open is closed.
-func (c *lanesConnector[B]) newRoad(ctx context.Context, host component.Host, of layout, open <-chan struct{}) (*road[B], error) {
-	r := &road[B]{layout: of, signal: c.signal, mark: of.marks() + rand.Text(), marks: make(chan struct{}, of.Lanes)}
+// newRoad starts a road. Its lanes send nothing before open is closed. An old one has what an earlier run has left.
+func (c *lanesConnector[B]) newRoad(ctx context.Context, host component.Host, of layout, open <-chan struct{}, old bool) (*road[B], error) {
+	r := &road[B]{layout: of, signal: c.signal, mark: of.marks() + rand.Text()}
 	r.splitter.Key, r.splitter.Seed = c.key, streamid.Seed(of.Seed)
 	for i := range of.Lanes {
 		l, err := c.newLane(ctx, r, fmt.Sprintf("%s%d", of.prefix(), i))
@@ -53,8 +57,12 @@ func (c *lanesConnector[B]) newRoad(ctx context.Context, host component.Host, of
 	if !c.cfg.QueueConfig.HasValue() {
 		return r, nil
 	}
-	for i, l := range r.lanes {
-		q, err := c.newQueue(ctx, host, fmt.Sprintf("%s%d", of.prefix(), i), r, l)
+	r.failed = make([]atomic.Bool, of.Lanes)
+	for range r.lanes {
+		r.marks = append(r.marks, make(chan struct{}, 1))
+	}
+	for i := range r.lanes {
+		q, err := c.newQueue(ctx, host, fmt.Sprintf("%s%d", of.prefix(), i), r, i, old)
 		if err != nil {
 			return r, err
 		}
@@ -70,7 +78,7 @@ func (c *lanesConnector[B]) settings(name string) exporter.Settings {
 }
 
 func (c *lanesConnector[B]) newLane(ctx context.Context, r *road[B], name string) (*lane[B], error) {
-	d := &delivery[B]{signal: c.signal, shared: c.shared, next: c.next, mutates: c.behind.Capabilities().MutatesData}
+	d := &delivery[B]{signal: c.signal, shared: c.shared, next: c.next, mutates: c.behind.Capabilities().MutatesData || pooled()}
 	if c.signal.guard != nil && c.cfg.Late == lateDrop {
 		d.guard = &guard{seed: r.splitter.Seed, limit: max(1, c.cfg.MaxStreams/r.layout.Lanes)}
 	}
@@ -84,24 +92,54 @@ func (c *lanesConnector[B]) newLane(ctx context.Context, r *road[B], name string
 	if err != nil {
 		return nil, err
 	}
+	if c.onDisk() {
+		// A queue keeps only what retries were interrupted of, and exporterhelper has no exported error for that. These always are.
+		d.keep, err = c.signal.queue(ctx, set, c.cfg, func(context.Context, B) error { return errStopping },
+			exporterhelper.WithRetry(configretry.NewDefaultBackOffConfig()))
+		if err != nil {
+			return nil, err
+		}
+		if err := d.keep.Shutdown(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return &lane[B]{
 		signal: c.signal, shared: c.shared, delivery: d, maxItems: c.cfg.MaxRequestItems, sweeps: c.cfg.MaxStale / keepRounds,
 		wake: make(chan struct{}, 1),
 	}, nil
 }
 
-func (c *lanesConnector[B]) newQueue(ctx context.Context, host component.Host, name string, r *road[B], l *lane[B]) (running[B], error) {
+// pooled returns whether the Collector uses the memory of data again that an exporter has returned from, whatever it returned.
+func pooled() (enabled bool) {
+	featuregate.GlobalRegistry().VisitAll(func(g *featuregate.Gate) {
+		enabled = enabled || g.ID() == "pdata.useProtoPooling" && g.IsEnabled()
+	})
+	return enabled
+}
+
+func (c *lanesConnector[B]) newQueue(ctx context.Context, host component.Host, name string, r *road[B], i int, old bool) (running[B], error) {
 	q := *c.cfg.QueueConfig.Get()
-	if q.Batch.HasValue() && len(c.tenants) > 0 {
+	switch {
+	case !q.Batch.HasValue() || len(c.tenants) == 0:
+	case old:
+		// The tenants' batches may overtake one another, and the mark, which has no tenant, must come last.
+		q.Batch = configoptional.None[exporterhelper.BatchConfig]()
+	default:
 		parts := *q.Batch.Get()
-		parts.Partition.MetadataKeys = slices.Concat(parts.Partition.MetadataKeys, c.tenants)
+		parts.Partition.MetadataKeys = c.tenants
+		// To make room for another tenant it flushes one, while it has taken the one consumer that there is: it would hang.
+		parts.Partition.CacheSize = math.MaxInt32
 		q.Batch = configoptional.Some(parts)
 	}
+	l := r.lanes[i]
 	push := func(ctx context.Context, data B) error {
 		ended := c.onDisk() && r.unmark(data)
 		err := l.await(ctx, l.give(c.tenants.Of(ctx), data))
 		if ended && !(err != nil && interrupted(err)) {
-			r.marks <- struct{}{}
+			select {
+			case r.marks[i] <- struct{}{}:
+			default: // there were several
+			}
 		}
 		return err
 	}

@@ -6,6 +6,7 @@ package lanesconnector
 import (
 	"context"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"go.opentelemetry.io/collector/config/configoptional"
@@ -17,9 +18,11 @@ import (
 type shared struct {
 	tel     *telemetry
 	logger  *zap.Logger
-	waits   bool            // whoever gave data waits for what becomes of it
+	waits   bool            // there are no queues: whoever gave data waits for what becomes of it
 	onDisk  bool            // queues are
-	closing chan struct{}   // closed when the connector is to stop
+	giving  sync.RWMutex    // held for reading while data is put into lanes or queues
+	closing context.Context // done when the connector is to stop
+	end     context.CancelFunc
 	aborted context.Context // done when it has no more time for that
 	abort   context.CancelFunc
 	waiting atomic.Int64 // items in lanes
@@ -28,22 +31,31 @@ type shared struct {
 }
 
 func newShared(tel *telemetry, logger *zap.Logger, queue configoptional.Optional[exporterhelper.QueueBatchConfig]) *shared {
-	s := &shared{tel: tel, logger: logger, waits: true, closing: make(chan struct{})}
+	s := &shared{tel: tel, logger: logger, waits: true}
+	s.closing, s.end = context.WithCancel(context.Background())
 	s.aborted, s.abort = context.WithCancel(context.Background())
 	if queue.HasValue() {
-		s.waits, s.onDisk = queue.Get().WaitForResult, queue.Get().StorageID != nil
+		s.waits, s.onDisk = false, queue.Get().StorageID != nil
 	}
 	return s
 }
 
-func (s *shared) stopping() bool { return isClosed(s.closing) }
+func (s *shared) stopping() bool { return s.closing.Err() != nil }
 
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
+// close returns when no more data comes in: lanes and queues that are shut down would take it, and nobody would send it.
+func (s *shared) close() {
+	s.end()
+	s.giving.Lock()
+	defer s.giving.Unlock()
+}
+
+// untilClosing returns a context that ends when the connector is to stop.
+func (s *shared) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(s.closing, func() { cancel(errStopping) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
 	}
 }
 
@@ -78,8 +90,10 @@ func (s *shared) unsent(ctx context.Context, items int, err error) {
 }
 
 // interrupted returns whether retries ended because of the shutdown. Queues on disk keep such data; exporterhelper has no
-// exported way to ask.
-func interrupted(err error) bool { return strings.Contains(err.Error(), "interrupted due to shutdown") }
+// exported way to ask. What the backend says is behind other words: it may be a Collector that stops.
+func interrupted(err error) bool {
+	return strings.HasPrefix(err.Error(), "interrupted due to shutdown")
+}
 
 // trouble takes note that another lane does not get rid of its data, or one less. What is logged is the first and the last.
 func (s *shared) trouble(begins bool, err error) {

@@ -20,6 +20,7 @@ import (
 
 type batch interface {
 	pmetric.Metrics | ptrace.Traces | plog.Logs
+	IsReadOnly() bool
 }
 
 type consumeFunc[B batch] = func(context.Context, B) error
@@ -42,8 +43,8 @@ type signal[B batch] struct {
 	key   string // the routing key if none is configured
 	split func(s *streamid.Splitter, tenant []streamid.TenantKey, data B, n int, owner func(uint64) int, dst []streamid.Part[B]) []streamid.Part[B]
 	items func(B) int
-	// guard drops what the guard finds late; it is nil for signals that backends take in any order.
-	guard func(*guard, []streamid.TenantKey, B) verdicts
+	// guard is guard.filter; it is nil for signals that backends take in any order.
+	guard func(*guard, []streamid.TenantKey, B) (dropped verdicts, held B, heldAs verdicts)
 
 	empty     func() B
 	resources func(B) int
