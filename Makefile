@@ -16,6 +16,7 @@ in-modules = @set -e; for module in $(MODULES); do echo "== $$module: $(1)"; (cd
 help:
 	@echo 'make quickstart   convert real deltas in an embedded Collector and check every total'
 	@echo 'make test         everything that must pass; installs prometheus, redis and qemu if they are missing, and builds .tools'
+	@echo 'make certify      the shipped configurations into each backend, by each path, through each event: half an hour'
 	@echo 'make tools        build the backends in .tools that the tests ask: minutes, once'
 	@echo 'make oldest       the libraries and the processor with the oldest Collector that is supported'
 	@echo 'make long         200 kills and half a million histories; hours are not enough to be sure, this is a night'
@@ -70,6 +71,14 @@ oldest:
 	go mod tidy -diff -modfile=.ci/oldest.mod
 	go vet -modfile=.ci/oldest.mod $(OLDEST)
 	go test -short -count=1 -modfile=.ci/oldest.mod $(OLDEST)
+
+# Real Collectors with the files of examples/otelcol, and every sample that the backends have of them.
+.PHONY: certify certify-short
+certify: /usr/bin/prometheus /usr/bin/redis-server tools
+	cd examples/fleet && go run . -certify
+
+certify-short: /usr/bin/prometheus /usr/bin/redis-server tools
+	cd examples/fleet && go run . -certify -short
 
 .PHONY: long
 long: /usr/bin/prometheus /usr/bin/redis-server tools

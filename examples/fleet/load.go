@@ -161,7 +161,8 @@ type agent struct {
 	counters, histograms int
 	begin                time.Time
 	targets              *targets
-	turn                 int // chooses the address
+	more                 func(a *agent, rm pmetric.ResourceMetrics, i int) // what else it sends, nil for nothing
+	turn                 int                                               // chooses the address
 	conns                map[string]*grpc.ClientConn
 
 	done    atomic.Int64 // intervals acknowledged or refused
@@ -296,6 +297,9 @@ func (a *agent) deltas(i int) pmetric.Metrics {
 		pt.BucketCounts().FromRaw(counts)
 		pt.SetCount(uint64(len(a.baskets(stream, i))))
 		pt.SetSum(float64(total))
+	}
+	if a.more != nil {
+		a.more(a, rm, i)
 	}
 	return md
 }

@@ -30,12 +30,17 @@ func main() {
 	flag.BoolVar(&opt.short, "short", false, "fewer streams for a shorter time")
 	flag.BoolVar(&opt.parallel, "parallel", false, "several Collectors in parallel, plain ones and ours; -event names set-ups")
 	flag.StringVar(&opt.logs, "logs", "", "keep the logs of all processes in this directory")
+	flag.BoolVar(&opt.certify, "certify", false, "run the configurations of examples/otelcol into each backend, by each path, through each event, instead of all this")
+	flag.StringVar(&opt.only, "only", "", "run only the rows of -certify whose name, backend/path/topology/event, matches this expression")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	do := run
-	if opt.parallel {
+	switch {
+	case opt.parallel:
 		do = runParallel
+	case opt.certify:
+		do = certify
 	}
 	if err := do(ctx, os.Stdout, opt, only); err != nil {
 		fmt.Fprintln(os.Stderr, "fleet:", err)
@@ -46,8 +51,8 @@ func main() {
 
 type options struct {
 	peer, alone, cluster, short bool
-	parallel                    bool
-	png, logs                   string
+	parallel, certify           bool
+	png, logs, only             string
 }
 
 var errFlawed = errors.New("not every column of ours is 0")
