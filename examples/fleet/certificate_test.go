@@ -193,6 +193,17 @@ func TestScraped(t *testing.T) {
 	}
 }
 
+func TestFreePortsAreGivenOnce(t *testing.T) {
+	seen := map[int]bool{}
+	for range 100 { // two of as many are the same in one of five runs, otherwise
+		ports, err := freePorts(1)
+		if err != nil || seen[ports[0]] {
+			t.Fatalf("%v, %v", ports, err)
+		}
+		seen[ports[0]] = true
+	}
+}
+
 // TestGate hands on what the backend says, notes what it refuses, and answers nothing for one that is away.
 func TestGate(t *testing.T) {
 	status := http.StatusOK

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -90,31 +91,35 @@ func (p *process) kill() {
 	<-p.exited
 }
 
-// freePort returns a loopback port that was free a moment ago. It lies below the ports from which the system takes those
-// of outgoing connections, so that a process that comes back finds its own still free.
+// given are the ports that freePort has returned. Several are asked for before any of them is listened at.
+var given sync.Map
+
+// freePort returns a loopback port that was free a moment ago, and each only once. It lies below the ports from which the system
+// takes those of outgoing connections, so that a process that comes back finds its own still free.
 func freePort() (int, error) {
 	for range 1000 {
 		port := 12000 + rand.IntN(20000)
 		l, err := net.Listen("tcp", loopback(port))
-		if err == nil {
-			return port, l.Close()
+		if err != nil {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			return 0, err
+		}
+		if _, before := given.LoadOrStore(port, true); !before {
+			return port, nil
 		}
 	}
 	return 0, errors.New("no free port")
 }
 
-// freePorts returns n different ones.
+// freePorts returns n of them.
 func freePorts(n int) ([]int, error) {
-	seen := map[int]bool{}
-	ports := make([]int, 0, n)
-	for len(ports) < n {
-		port, err := freePort()
-		if err != nil {
+	ports := make([]int, n)
+	for i := range ports {
+		var err error
+		if ports[i], err = freePort(); err != nil {
 			return nil, err
-		}
-		if !seen[port] {
-			seen[port] = true
-			ports = append(ports, port)
 		}
 	}
 	return ports, nil
