@@ -101,7 +101,7 @@ func (f *fleet) start(ctx context.Context, gateways, workers int) (err error) {
 	if f.names, err = newNameServer(); err != nil {
 		return err
 	}
-	if f.prom, err = startPrometheus(ctx, f.dir); err != nil {
+	if f.prom, err = startPrometheus(ctx, f.dir, prometheus2); err != nil {
 		return err
 	}
 	if f.recorder, err = newRecorder(f.prom.writeURL()); err != nil {
@@ -221,7 +221,7 @@ func (f *fleet) stop() {
 	if f.recorder != nil {
 		f.recorder.stop()
 	}
-	if f.prom != nil && f.prom.process != nil {
+	if f.prom != nil {
 		f.prom.kill()
 	}
 	if f.names != nil {

@@ -171,11 +171,11 @@ func (o options) happen(ctx context.Context, e event, s side, binary string) (*v
 	}
 
 	v.truths, v.retries, v.refused = l.truths(), l.retries(), l.refused()
-	if v.samples, err = f.prom.samples(); err != nil {
+	if v.samples, err = f.prom.everything(); err != nil {
 		return nil, err
 	}
 	v.rejected, v.excuse = f.recorder.refused()
-	counted, err := f.prom.rejected()
+	counted, err := f.prom.rejections()
 	if err != nil {
 		return nil, err
 	}

@@ -8,16 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 )
 
 // buildParallel is the Collector of all set-ups, plain ones and ours.
 var buildParallel = build{"go.opentelemetry.io/collector/cmd/builder@v0.165.0", "parallel-manifest.yaml", "build/parallel/otelcol-parallel"}
-
-// inOrderPrometheus is the server that takes the samples; "make tools" builds it.
-const inOrderPrometheus = "../../.tools/prometheus-v0.316.0"
 
 const (
 	parallelClients  = 9
@@ -207,7 +203,7 @@ type parallel struct {
 }
 
 func (p *parallel) start(ctx context.Context) (err error) {
-	if p.prom, err = startInOrderPrometheus(ctx, p.fleet.dir); err != nil {
+	if p.prom, err = startPrometheus(ctx, p.fleet.dir, prometheus3); err != nil {
 		return err
 	}
 	if p.backend, err = newSlowBackend(p.prom.url, p.latency); err != nil {
@@ -311,33 +307,10 @@ func (p *parallel) kill() {
 			c.kill()
 		}
 	}
-	if p.prom != nil && p.prom.process != nil {
+	if p.prom != nil {
 		p.prom.kill()
 	}
 	for _, s := range []*httpServer{p.backend.http(), p.telemetry.http(), p.targets.http(), p.balancer.http()} {
 		s.close()
 	}
-}
-
-// startInOrderPrometheus starts a Prometheus that takes remote write and OTLP, and of each series only what is newer than what it has.
-func startInOrderPrometheus(ctx context.Context, dir string) (*prometheus, error) {
-	if _, err := os.Stat(inOrderPrometheus); err != nil {
-		return nil, fmt.Errorf("%w; \"make tools\" builds it", err)
-	}
-	config := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(config, []byte("storage: {tsdb: {out_of_order_time_window: 0s}}\n"), 0o600); err != nil {
-		return nil, err
-	}
-	port, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	p := &prometheus{url: "http://" + loopback(port)}
-	p.process, err = start(ctx, filepath.Join(dir, "prometheus.log"), nil, answers(p.url+"/-/ready"), inOrderPrometheus,
-		"--config.file="+config,
-		"--storage.tsdb.path="+filepath.Join(dir, "prometheus"),
-		"--web.listen-address="+loopback(port),
-		"--web.enable-remote-write-receiver",
-		"--web.enable-otlp-receiver")
-	return p, err
 }

@@ -232,7 +232,7 @@ func TestBadRequests(t *testing.T) {
 	body := ""
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) }))
 	defer server.Close()
-	p := &prometheus{url: server.URL}
+	p := &prometheus{&database{url: server.URL}}
 	if _, err := p.badRequests(); err == nil {
 		t.Error("a backend that counts nothing is no error")
 	}

@@ -184,7 +184,7 @@ func (p *parallel) result() (*result, error) {
 	p.backend.mu.Lock()
 	r.requests, r.excuse = p.backend.requests, p.backend.excuse
 	p.backend.mu.Unlock()
-	if r.outOfOrder, err = p.prom.rejected(); err != nil {
+	if r.outOfOrder, err = p.prom.rejections(); err != nil {
 		return nil, err
 	}
 	if r.rejected, err = p.prom.badRequests(); err != nil {
