@@ -98,8 +98,10 @@ func (e *ringExporter[B]) deliver(ctx context.Context, data B) error {
 }
 
 // interrupted returns whether retries ended because of the shutdown. Queues on disk keep such data; exporterhelper has no
-// exported way to ask.
-func interrupted(err error) bool { return strings.Contains(err.Error(), "interrupted due to shutdown") }
+// exported way to ask. What a member says is behind other words: it may be a Collector that stops.
+func interrupted(err error) bool {
+	return strings.HasPrefix(err.Error(), "interrupted due to shutdown")
+}
 
 // attempt is consume for deliver.
 func (e *ringExporter[B]) attempt(ctx context.Context, data B) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/consumer/consumererror"
@@ -107,6 +108,27 @@ func TestEveryItemHasOneOutcome(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMembersWordsAreNoInterruption has a member say what exporterhelper says when it stops, as a Collector does that stops. What a
+// queue on disk drops after its retries is lost and counted, whatever the member says.
+func TestMembersWordsAreNoInterruption(t *testing.T) {
+	workers := startWorkers(t, "a")
+	workers["a"].setBefore(func(context.Context) error {
+		return status.Error(codes.Unavailable, "interrupted due to shutdown: the next one is away")
+	})
+	cfg := staticConfig(t, workers)
+	queue, id := exporterhelper.NewDefaultQueueConfig(), component.MustNewID("shelf")
+	queue.NumConsumers, queue.StorageID = 1, &id
+	withoutQueues(cfg).QueueConfig = configoptional.Some(queue)
+	cfg.RetryConfig.InitialInterval, cfg.RetryConfig.MaxElapsedTime = time.Millisecond, 2*time.Millisecond
+	g := startGatewayIn(t, newShelf(), cfg, &metrics)
+	require.NoError(t, g.consume(t.Context(), metricBatch(0, streamNames(10)...)))
+	require.Eventually(t, func() bool {
+		_, err := g.tel.GetMetric("otelcol_ring_items")
+		return err == nil && sum(t, g, "otelcol_ring_items", "outcome", "failed") == 10
+	}, 10*time.Second, time.Millisecond)
+	require.NoError(t, g.stop())
 }
 
 // TestRefusalIsToldAfterRetries has one part refused for good and another taken only when it is tried again.
