@@ -131,6 +131,28 @@ func TestMembersWordsAreNoInterruption(t *testing.T) {
 	require.NoError(t, g.stop())
 }
 
+// TestWhatStaysOnDiskIsNotLost stops while the member is away: what is in a queue on disk is sent by the next run.
+func TestWhatStaysOnDiskIsNotLost(t *testing.T) {
+	workers := startWorkers(t, "a")
+	workers["a"].setBefore(func(context.Context) error { return status.Error(codes.Unavailable, "away") })
+	cfg := staticConfig(t, workers)
+	queue, id := exporterhelper.NewDefaultQueueConfig(), component.MustNewID("shelf")
+	queue.NumConsumers, queue.StorageID = 1, &id
+	withoutQueues(cfg).QueueConfig = configoptional.Some(queue)
+	disk := newShelf()
+	g := startGatewayIn(t, disk, cfg, &metrics)
+	require.NoError(t, g.consume(t.Context(), metricBatch(0, streamNames(10)...)))
+	require.NoError(t, g.stop())
+	_, err := g.tel.GetMetric("otelcol_ring_items")
+	require.Error(t, err, "nothing has become of it yet")
+
+	workers["a"].setBefore(nil)
+	g = startGatewayIn(t, disk, cfg, &metrics)
+	workers["a"].awaitItems(t, 10)
+	require.NoError(t, g.stop())
+	assert.EqualValues(t, 10, sum(t, g, "otelcol_ring_items", "outcome", "sent"))
+}
+
 // TestRefusalIsToldAfterRetries has one part refused for good and another taken only when it is tried again.
 func TestRefusalIsToldAfterRetries(t *testing.T) {
 	workers := startWorkers(t, "a", "b", "c")
