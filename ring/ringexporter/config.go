@@ -52,6 +52,16 @@ type Config struct {
 	// of the members' processors. Another seed gives most data to other owners. Default 0.
 	Seed uint64 `mapstructure:"seed"`
 
+	// HandoverTimeout bounds how long a member that gains streams waits before it is sent metrics of theirs: until all that others got of
+	// them before has ended, in queues of members. Zero waits for nothing, and what moves may come out of order. It is for queues with
+	// one consumer, without batch and wait_for_result. Default 30s.
+	HandoverTimeout time.Duration `mapstructure:"handover_timeout"`
+
+	// MaxRequestBytes has what waits in the queue of a member while a request is under way go together in the next, up to that size. What
+	// comes as one batch is never cut. Zero, the default, makes each batch a request. It is for queues with one consumer, without
+	// batch and wait_for_result.
+	MaxRequestBytes int `mapstructure:"max_request_bytes"`
+
 	Protocol ProtocolConfig `mapstructure:"protocol"`
 	Resolver ResolverConfig `mapstructure:"resolver"`
 
@@ -154,9 +164,10 @@ func createDefaultConfig() component.Config {
 	otlp.ClientConfig.Endpoint = placeholder
 	otlp.QueueConfig = configoptional.Some(queue)
 	return &Config{
-		RetryConfig: configretry.NewDefaultBackOffConfig(),
-		QueueConfig: configoptional.Default(queue),
-		Protocol:    ProtocolConfig{OTLP: *otlp},
+		RetryConfig:     configretry.NewDefaultBackOffConfig(),
+		QueueConfig:     configoptional.Default(queue),
+		HandoverTimeout: 30 * time.Second,
+		Protocol:        ProtocolConfig{OTLP: *otlp},
 		Resolver: ResolverConfig{DNS: configoptional.Default(DNSConfig{
 			Interval:   5 * time.Second,
 			Timeout:    time.Second,
@@ -180,6 +191,9 @@ func (c *Config) Validate() error {
 	if q := c.Protocol.OTLP.QueueConfig; q.HasValue() && q.Get().StorageID != nil {
 		return errors.New("protocol::otlp::sending_queue::storage: a member that leaves would leave its data on disk where no " +
 			"other finds it; set sending_queue::storage of the exporter itself, and protocol::otlp::sending_queue::enabled to false")
+	}
+	if err := c.checkHandover(); err != nil {
+		return err
 	}
 	tenants, err := metadataKeys(c.MetadataKeys)
 	if err != nil {
@@ -205,6 +219,25 @@ func (c *Config) Validate() error {
 		return dns.Get().validate()
 	}
 	return errors.New("resolver: set one of static and dns")
+}
+
+func (c *Config) checkHandover() error {
+	if c.HandoverTimeout < 0 {
+		return fmt.Errorf("handover_timeout: must not be negative, got %v; 0s waits for nothing", c.HandoverTimeout)
+	}
+	if c.MaxRequestBytes < 0 {
+		return fmt.Errorf("max_request_bytes: must not be negative, got %d; 0 makes each batch a request", c.MaxRequestBytes)
+	}
+	if queue := c.Protocol.OTLP.QueueConfig; c.MaxRequestBytes > 0 && queue.HasValue() && !inOrder(queue.Get()) {
+		return errors.New("max_request_bytes: is for a queue of members with one consumer: set num_consumers to 1 in " +
+			"protocol::otlp::sending_queue, and leave out batch and wait_for_result, or set max_request_bytes to 0")
+	}
+	return nil
+}
+
+// inOrder reports whether a queue has what comes out of it sent in the order in which it came in, whatever comes out at the time.
+func inOrder(queue *exporterhelper.QueueBatchConfig) bool {
+	return queue.NumConsumers == 1 && !queue.WaitForResult && !queue.Batch.HasValue()
 }
 
 func (c *StaticConfig) endpoints() ([]endpoint, error) {

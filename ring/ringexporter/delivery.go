@@ -105,7 +105,7 @@ func interrupted(err error) bool {
 
 // attempt is consume for deliver.
 func (e *ringExporter[B]) attempt(ctx context.Context, data B) error {
-	return e.hand(ctx, data, ctx.Value(tallyKey{}).(*tally[B]))
+	return e.hand(ctx, data, ctx.Value(tallyKey{}).(*tally[B]), false)
 }
 
 // losses counts the items that are lost while the exporter stops, by member.

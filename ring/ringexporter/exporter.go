@@ -38,6 +38,9 @@ type ringExporter[B batch] struct {
 	// No stream is in two parts, so this changes no order. Queues that take over at once need no goroutines.
 	parallel bool
 
+	// handover bounds waiting for streams that move; zero if nothing waits. See handOver.
+	handover time.Duration
+
 	current    atomic.Pointer[view[B]] // nil before the first members are known
 	tenantless atomic.Bool             // a batch had none of metadata_keys
 
@@ -70,10 +73,13 @@ func newExporter[B batch](set exporter.Settings, cfg *Config, sig *signal[B]) (*
 	e := &ringExporter[B]{signal: sig, cfg: cfg, set: set, tel: tel, parallel: true}
 	e.splitter.Key, e.splitter.Seed = key, streamid.Seed(cfg.Seed)
 	e.nobody, e.routing = tel.member(""), routingOf(cfg.Seed, tenants)
-	e.shared = shared[B]{closing: make(chan struct{}), reroute: e.consume, tenants: tenants, logger: set.Logger, losses: &losses{}}
+	e.shared = shared[B]{closing: make(chan struct{}), reroute: e.reroute, requestBytes: cfg.MaxRequestBytes, tenants: tenants, logger: set.Logger, losses: &losses{}}
 	e.shared.aborted, e.shared.abort = context.WithCancel(context.Background())
 	if q := cfg.Protocol.OTLP.QueueConfig; q.HasValue() {
 		e.parallel = q.Get().WaitForResult || q.Get().BlockOnOverflow
+		if sig.handsOver && inOrder(q.Get()) {
+			e.handover = cfg.HandoverTimeout
+		}
 	}
 	return e, nil
 }
@@ -105,7 +111,7 @@ func (e *ringExporter[B]) start(ctx context.Context, host component.Host) error 
 	return nil
 }
 
-// warnOfDisorder says which settings let batches of one stream overtake each other.
+// warnOfDisorder says which settings let batches of one stream overtake each other, always or when it moves.
 func (e *ringExporter[B]) warnOfDisorder() {
 	warn := func(key string) {
 		e.set.Logger.Warn("more than one consumer takes batches out of a queue, so streams do not stay in order", zap.String("key", key))
@@ -115,6 +121,10 @@ func (e *ringExporter[B]) warnOfDisorder() {
 	}
 	if q := e.cfg.Protocol.OTLP.QueueConfig; q.HasValue() && q.Get().NumConsumers > 1 {
 		warn("protocol::otlp::sending_queue::num_consumers")
+	}
+	if q := e.cfg.Protocol.OTLP.QueueConfig; e.signal.handsOver && e.cfg.HandoverTimeout > 0 && q.HasValue() && q.Get().Batch.HasValue() {
+		e.set.Logger.Warn("protocol::otlp::sending_queue::batch lets what comes out of a queue overtake what came before, so handover_timeout " +
+			"has no effect; set max_request_bytes in its place, or handover_timeout to 0s")
 	}
 }
 
@@ -160,10 +170,18 @@ func (e *ringExporter[B]) acquire() *view[B] {
 
 // consume hands each part of a batch to its owner. If some could not be, the error has exactly that data and the rest is
 // taken over; if it is permanent, that data is dropped.
-func (e *ringExporter[B]) consume(ctx context.Context, data B) error { return e.hand(ctx, data, nil) }
+func (e *ringExporter[B]) consume(ctx context.Context, data B) error {
+	return e.hand(ctx, data, nil, false)
+}
 
-// hand is consume that notes in t, if there is one, what was refused for good and what was not taken over.
-func (e *ringExporter[B]) hand(ctx context.Context, data B, t *tally[B]) error {
+// reroute is consume for what a member that left has not taken. It goes past the queues of the others, and so comes before what was
+// routed there since, and needs no room in them.
+func (e *ringExporter[B]) reroute(ctx context.Context, data B) error {
+	return e.hand(ctx, data, nil, true)
+}
+
+// hand is consume that notes in t, if there is one, what was refused for good and what was not taken over; past queues if it is to.
+func (e *ringExporter[B]) hand(ctx context.Context, data B, t *tally[B], past bool) error {
 	if t != nil {
 		t.unsent, t.homeless = map[*member[B]]int{}, 0
 	}
@@ -189,15 +207,27 @@ func (e *ringExporter[B]) hand(ctx context.Context, data B, t *tally[B]) error {
 		return e.signal.unsent(errNoMembers, data)
 	}
 	defer v.release()
+	if e.handover > 0 && !past {
+		v.await(ctx, e.shared.closing)
+	}
 
 	parts, keyless := e.signal.split(&e.splitter, of, data, len(v.members), v.ring.Owner, nil)
 	e.tel.keyless(ctx, keyless)
 	errs := make([]error, len(parts))
 	ctx = withTerm(ctx, v.term)
-	give := func(i int) { errs[i] = v.members[parts[i].Owner].consume(ctx, parts[i].Batch) }
+	give := func(i int) {
+		switch owner := parts[i].Owner; {
+		case past:
+			errs[i] = v.members[owner].send(ctx, parts[i].Batch)
+		case e.handover > 0:
+			errs[i] = v.consume(ctx, owner, parts[i].Batch)
+		default:
+			errs[i] = v.members[owner].consume(ctx, parts[i].Batch)
+		}
+	}
 	var wg sync.WaitGroup
 	for i := range parts {
-		if e.parallel && i < len(parts)-1 {
+		if (e.parallel || past) && i < len(parts)-1 {
 			wg.Go(func() { give(i) })
 		} else {
 			give(i)
@@ -277,23 +307,27 @@ func (e *ringExporter[B]) apply(ctx context.Context, list []endpoint) error {
 		before = old.term
 	}
 	next.term = before.next(e.epoch(r), time.Now().UnixMilli())
-	e.announce(ctx, old, next)
+	plan := e.announce(ctx, old, next)
+	if old != nil && e.handover > 0 {
+		e.handOver(old, next, plan)
+	}
 	e.current.Store(next)
 	if old != nil {
 		e.retire(old, next)
 	} else {
 		close(next.settled) // there is none before; see retire
+		close(next.past)
 	}
 	return nil
 }
 
-// announce logs and counts a change of the members.
-func (e *ringExporter[B]) announce(ctx context.Context, old, next *view[B]) {
+// announce logs and counts a change of the members, and returns what it moves, nil if they are the first.
+func (e *ringExporter[B]) announce(ctx context.Context, old, next *view[B]) *ring.Plan {
 	epoch := zap.Uint64("epoch", e.epoch(next.ring)>>11) // as in the metric
 	if old == nil {
 		e.tel.changed(ctx, nil)
 		e.set.Logger.Info("members are known", zap.Strings("members", names(next)), epoch)
-		return
+		return nil
 	}
 	plan := ring.Diff(old.ring, next.ring)
 	e.tel.changed(ctx, plan)
@@ -311,6 +345,7 @@ func (e *ringExporter[B]) announce(ctx context.Context, old, next *view[B]) {
 		zap.Float64("moved", plan.Share()),
 		zap.Float64("moved_to_minimum", plan.Ratio()),
 		epoch)
+	return plan
 }
 
 func names[B batch](v *view[B]) []string {

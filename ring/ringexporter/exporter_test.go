@@ -19,7 +19,6 @@ import (
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -461,43 +460,58 @@ func TestSettingsThatBreakOrderWarn(t *testing.T) {
 	assert.Equal(t, map[string]any{"key": "protocol::otlp::sending_queue::num_consumers"}, warnings[0].ContextMap())
 }
 
-// TestShutdownWaitsForRoom stops while the queue of a member that left is to go to one whose queue is full.
-func TestShutdownWaitsForRoom(t *testing.T) {
-	workers := startWorkers(t, "a", "b")
-	s := startNameServer(t)
-	s.serve(workers)
-	cfg := dnsConfig(t, s)
-	const queued = 3
-	cfg.Protocol.OTLP.QueueConfig.Get().QueueSize = queued
-	g := startGateway(t, cfg)
-	g.awaitMembers("a.workers.test", "b.workers.test")
-	owned := g.owned(streamNames(60))
-	handling, release := make(chan struct{}, 100), make(chan struct{})
-	workers["a"].setBefore(func(context.Context) error {
-		handling <- struct{}{}
-		<-release
-		return nil
-	})
-	workers["b"].kill()
-	a, b := owned["a.workers.test"], owned["b.workers.test"]
-	for n := range queued {
-		require.NoError(t, g.consume(t.Context(), metricBatch(int64(n), a...)))
-		require.NoError(t, g.consume(t.Context(), metricBatch(int64(n), b...)))
+// TestWhatMovesNeedsNoRoom has a member leave whose data is to go to one whose queue is full of what was routed since, and waits for just
+// that data.
+func TestWhatMovesNeedsNoRoom(t *testing.T) {
+	for _, stop := range []bool{false, true} {
+		t.Run(fmt.Sprintf("stop=%v", stop), func(t *testing.T) {
+			workers := startWorkers(t, "a", "b")
+			s := startNameServer(t)
+			s.serve(workers)
+			cfg := dnsConfig(t, s)
+			const queued = 3
+			cfg.Protocol.OTLP.QueueConfig.Get().QueueSize = queued
+			cfg.HandoverTimeout = time.Hour
+			g := startGateway(t, cfg)
+			g.awaitMembers("a.workers.test", "b.workers.test")
+			streams := streamNames(60)
+			owned := g.owned(streams)
+			refuse := make(chan struct{})
+			workers["b"].setBefore(func(ctx context.Context) error {
+				select {
+				case <-refuse:
+				case <-ctx.Done():
+				}
+				return errUnavailable
+			})
+			b := owned["b.workers.test"]
+			for n := range queued {
+				require.NoError(t, g.consume(t.Context(), metricBatch(int64(n), b...)))
+			}
+			s.serve(only(workers, "a"))
+			g.awaitMembers("a.workers.test")
+			for n := range queued { // one of them is at the head and waits
+				require.NoError(t, g.consume(t.Context(), metricBatch(int64(queued+n), b...)))
+			}
+			full := g.ring.consume(t.Context(), metricBatch(0, b...))
+			require.Error(t, full, "the queue is full")
+			require.Empty(t, workers["a"].got())
+			stopped := make(chan error, 1)
+			if stop {
+				go func() { stopped <- g.stop() }()
+				<-g.ring.shared.closing
+			}
+			close(refuse)
+			workers["a"].awaitItems(t, 2*queued*len(b))
+			if !stop {
+				stopped <- g.stop()
+			}
+			require.NoError(t, <-stopped)
+			assert.Len(t, workers["a"].got(), 2*queued*len(b))
+			assert.Zero(t, sum(t, g, "otelcol_ring_items", "outcome", "failed"))
+			checkInOrder(t, workers["a"])
+		})
 	}
-	<-handling
-	s.serve(only(workers, "a"))
-	g.awaitMembers("a.workers.test")
-	require.Eventually(t, func() bool {
-		return g.logs.FilterMessageSnippet("Rejecting data").FilterField(zap.String("member", "a.workers.test")).Len() > 0
-	}, patience, time.Millisecond, "the queue of a to be full")
-	stopped := make(chan error)
-	go func() { stopped <- g.stop() }()
-	<-g.ring.shared.closing
-	close(release)
-	require.NoError(t, <-stopped)
-	assert.Len(t, workers["a"].got(), queued*(len(a)+len(b)))
-	assert.Zero(t, sum(t, g, "otelcol_ring_items", "outcome", "failed"))
-	checkInOrder(t, workers["a"])
 }
 
 // TestNewAddressUnderTheOldName has a member come back elsewhere: it owns what it owned, including what is in its queue.

@@ -32,6 +32,7 @@ type member[B batch] struct {
 	shared *shared[B]
 	conn   *connection[B]
 	queue  running[B] // zero if there is none
+	outbox *outbox[B] // behind it, nil if each batch is a request
 	retry  configretry.BackOffConfig
 	count  memberTelemetry
 
@@ -43,12 +44,14 @@ type member[B batch] struct {
 
 // shared is what members need of their exporter.
 type shared[B batch] struct {
-	closing chan struct{} // closed when the exporter is to stop: no more waiting
-	reroute func(context.Context, B) error
-	tenants tenant.Keys // to be sent
-	health  *health
-	logger  *zap.Logger
-	losses  *losses
+	closing chan struct{}                  // closed when the exporter is to stop: no more waiting
+	reroute func(context.Context, B) error // past queues
+	// requestBytes is up to which size batches from a queue go together, zero if they do not.
+	requestBytes int
+	tenants      tenant.Keys // to be sent
+	health       *health
+	logger       *zap.Logger
+	losses       *losses
 
 	aborted context.Context // done when the exporter has no more time to stop
 	abort   context.CancelFunc
@@ -75,7 +78,12 @@ func startMember[B batch](
 	m.waits = queue.Get().WaitForResult
 	// No two components may have one ID: it labels the telemetry of queues.
 	set.ID = component.NewIDWithName(set.ID.Type(), set.ID.Name()+"/"+e.Name)
-	m.queue, err = sig.queue(ctx, set, &cfg, m.deliver,
+	push := m.push
+	if sh.requestBytes > 0 {
+		m.outbox = newOutbox(m, sh.requestBytes)
+		push = m.outbox.put
+	}
+	m.queue, err = sig.queue(ctx, set, &cfg, push,
 		exporterhelper.WithTimeout(exporterhelper.TimeoutConfig{}), // that of the connection is for each attempt
 		exporterhelper.WithQueue(queue))
 	if err == nil {
@@ -83,6 +91,9 @@ func startMember[B batch](
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("member %q: %w", e.Name, err), m.conn.close())
+	}
+	if m.outbox != nil {
+		m.outbox.start()
 	}
 	return m, nil
 }
@@ -92,14 +103,43 @@ func (m *member[B]) consume(ctx context.Context, data B) error {
 	if m.queue.Component != nil {
 		return m.queue.consume(ctx, data)
 	}
+	return m.send(ctx, data)
+}
+
+// send sends data once, past the queue.
+func (m *member[B]) send(ctx context.Context, data B) error {
+	if m.stopping() && m.given.Load() {
+		return errGivenUp
+	}
 	items := m.signal.items(data)
 	err := m.attempt(ctx, data, items)
 	switch {
 	case err == nil:
 	case consumererror.IsPermanent(err):
 		m.refused(ctx, items, err)
+	case m.stopping():
+		m.given.Store(true) // or all that is to go here would wait for its own timeout
 	}
 	return err // what is to be tried again is counted by deliver of the exporter
+}
+
+// push brings data from the queue to its end.
+func (m *member[B]) push(ctx context.Context, data B) error {
+	t := ticketOf(ctx)
+	defer t.end()
+	m.hold(t)
+	return m.deliver(ctx, data)
+}
+
+// hold waits until a batch may go out.
+func (m *member[B]) hold(t *ticket) {
+	if t == nil || t.hold == nil {
+		return
+	}
+	select {
+	case <-t.hold:
+	case <-m.shared.aborted.Done():
+	}
 }
 
 // deliver sends data from the queue, and tries until it succeeds, the member leaves or retries are used up. What a member
@@ -148,11 +188,7 @@ func (m *member[B]) deliver(ctx context.Context, data B) error {
 			}
 		}
 		pause := max(wait.NextBackOff(), requestedDelay(err))
-		if left && m.stopping() {
-			// Queues of others are full. They do not stay so: whoever does not answer now gives up what it has.
-			pause = min(pause, maxPauseStopping)
-		}
-		if !m.retry.Enabled || m.stopping() && !left ||
+		if !m.retry.Enabled || m.stopping() ||
 			m.retry.MaxElapsedTime > 0 && time.Since(began)+pause > m.retry.MaxElapsedTime {
 			m.dropped(ctx, m.signal.items(data))
 			return err
@@ -164,9 +200,6 @@ func (m *member[B]) deliver(ctx context.Context, data B) error {
 	}
 }
 
-// maxPauseStopping is how long to wait for room in other queues while the Collector stops.
-const maxPauseStopping = 50 * time.Millisecond
-
 var (
 	errGivenUp = errors.New("the member did not answer when last tried")
 	errAborted = errors.New("no time is left to send data")
@@ -174,19 +207,16 @@ var (
 
 // pause waits until d has passed or the situation changes. It returns false if ctx is done.
 func (m *member[B]) pause(ctx context.Context, d time.Duration, left bool) bool {
-	leaves, closing := m.left, m.shared.closing
+	leaves := m.left
 	if left {
 		leaves = nil // is known
-	}
-	if m.stopping() {
-		closing = nil // is known
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-leaves:
-	case <-closing:
+	case <-m.shared.closing:
 	case <-m.shared.aborted.Done():
 	case <-ctx.Done():
 		return false
@@ -273,6 +303,9 @@ func (m *member[B]) shutdown(ctx context.Context) error {
 	var err error
 	if m.queue.Component != nil {
 		err = m.queue.Shutdown(ctx)
+	}
+	if m.outbox != nil {
+		m.outbox.close()
 	}
 	err = errors.Join(err, m.conn.close())
 	m.shared.health.report(m.Name+" at "+m.address, nil)

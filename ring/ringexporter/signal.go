@@ -42,10 +42,15 @@ func (running[B]) Capabilities() consumer.Capabilities {
 
 // signal is all that differs between metrics, traces and logs.
 type signal[B batch] struct {
-	id    streamid.Signal
-	split func(s *streamid.Splitter, tenant []streamid.TenantKey, data B, n int, owner func(uint64) int, dst []streamid.Part[B]) ([]streamid.Part[B], int)
-	items func(B) int
-	move  func(from, to B) // appends
+	id streamid.Signal
+	// handsOver has a member that gains streams wait for what others still hold of them. Spans and log records are no totals, which
+	// a backend wants in order.
+	handsOver bool
+	split     func(s *streamid.Splitter, tenant []streamid.TenantKey, data B, n int, owner func(uint64) int, dst []streamid.Part[B]) ([]streamid.Part[B], int)
+	items     func(B) int
+	size      func(B) int // in bytes, as it is sent; of two appended it is the sum
+	empty     func() B
+	move      func(from, to B) // appends
 	// unsent returns an error that has the data that is to be tried again, which rest returns.
 	unsent func(error, B) error
 	rest   func(error) (B, bool)
@@ -55,11 +60,14 @@ type signal[B batch] struct {
 }
 
 var metrics = signal[pmetric.Metrics]{
-	id:     streamid.SignalMetrics,
-	split:  (*streamid.Splitter).MetricsOf,
-	items:  pmetric.Metrics.DataPointCount,
-	move:   func(from, to pmetric.Metrics) { from.ResourceMetrics().MoveAndAppendTo(to.ResourceMetrics()) },
-	unsent: consumererror.NewMetrics,
+	id:        streamid.SignalMetrics,
+	handsOver: true,
+	split:     (*streamid.Splitter).MetricsOf,
+	items:     pmetric.Metrics.DataPointCount,
+	size:      (&pmetric.ProtoMarshaler{}).MetricsSize,
+	empty:     pmetric.NewMetrics,
+	move:      func(from, to pmetric.Metrics) { from.ResourceMetrics().MoveAndAppendTo(to.ResourceMetrics()) },
+	unsent:    consumererror.NewMetrics,
 	rest: func(err error) (data pmetric.Metrics, ok bool) {
 		var e consumererror.Metrics
 		if ok = errors.As(err, &e); ok {
@@ -97,6 +105,8 @@ var traces = signal[ptrace.Traces]{
 		return s.Traces(td, n, owner, dst) // no key of traces has a tenant
 	},
 	items:  ptrace.Traces.SpanCount,
+	size:   (&ptrace.ProtoMarshaler{}).TracesSize,
+	empty:  ptrace.NewTraces,
 	move:   func(from, to ptrace.Traces) { from.ResourceSpans().MoveAndAppendTo(to.ResourceSpans()) },
 	unsent: consumererror.NewTraces,
 	rest: func(err error) (data ptrace.Traces, ok bool) {
@@ -136,6 +146,8 @@ var logs = signal[plog.Logs]{
 		return s.Logs(ld, n, owner, dst) // nor of logs
 	},
 	items:  plog.Logs.LogRecordCount,
+	size:   (&plog.ProtoMarshaler{}).LogsSize,
+	empty:  plog.NewLogs,
 	move:   func(from, to plog.Logs) { from.ResourceLogs().MoveAndAppendTo(to.ResourceLogs()) },
 	unsent: consumererror.NewLogs,
 	rest: func(err error) (data plog.Logs, ok bool) {

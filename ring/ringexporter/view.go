@@ -21,6 +21,12 @@ type view[B batch] struct {
 	drained chan struct{}
 	// settled is closed when all views before this one are drained.
 	settled chan struct{}
+
+	// For the handover, see handOver: what was routed by the view, past is closed when that is over of all views before, and what
+	// each member waits for before it is sent anything that the view has routed, nil for nothing.
+	routed *routed
+	past   chan struct{}
+	holds  []<-chan struct{}
 }
 
 func newView[B batch](r *ring.Ring) *view[B] {
@@ -29,6 +35,9 @@ func newView[B batch](r *ring.Ring) *view[B] {
 		members: make([]*member[B], len(r.Members())),
 		drained: make(chan struct{}),
 		settled: make(chan struct{}),
+		routed:  newRouted(),
+		past:    make(chan struct{}),
+		holds:   make([]<-chan struct{}, len(r.Members())),
 	}
 	v.users.Store(1)
 	return v
@@ -51,6 +60,7 @@ func (v *view[B]) acquire() bool {
 func (v *view[B]) release() {
 	if v.users.Add(-1) == 0 {
 		close(v.drained)
+		v.routed.end()
 	}
 }
 
