@@ -14,6 +14,8 @@ type account struct {
 	// lost is the number of samples that were acknowledged and are not there; excused that of samples which may be lost so by what
 	// the configurations say of themselves.
 	lost, excused int
+	// twice is the number of deltas that were counted by a process and again by the one after it, which the configurations say may be.
+	twice int
 	// wrong is the number of samples whose value is not the truth, or for which there is no interval.
 	wrong int
 	// totals is the number of series that lack something in the end, other than what is excused.
@@ -32,6 +34,7 @@ type rules struct {
 	lives   bool                 // it may begin anew: what adds it up has forgotten it
 	zeros   bool                 // the backend puts zeros at starts
 	excused func(end int64) bool // what was sent for the interval that has ended then may be lost
+	twice   func(end int64) bool // or counted again where the series begins anew
 	// unseen is how much of what is counted increase() does not see where a series falls from one value to another.
 	unseen func(from, to int64) int64
 }
@@ -40,7 +43,7 @@ type rules struct {
 type missed struct {
 	first   int64 // the value of the first sample
 	hidden  int64 // at restarts
-	excused int64 // deltas that are in no sample
+	excused int64 // deltas that are in no sample, less those that were counted twice
 }
 
 // settle compares the samples of a series with what it has to be.
@@ -78,6 +81,9 @@ func (c *account) settle(key seriesKey, e expected, samples []sample, r rules) m
 		}
 	}
 
+	// again reports whether the latest interval of which there is a sample may have been counted twice.
+	again := func() bool { return last >= 0 && e.lives && r.twice != nil && r.twice(begin+int64(last+1)*step) }
+
 	// began finds the interval after whose end a series that is a value at the end of interval i has begun anew.
 	began := func(i int, value int64) (int, bool) {
 		for k := last; k < i && r.lives && e.lives; k++ {
@@ -85,7 +91,7 @@ func (c *account) settle(key seriesKey, e expected, samples []sample, r rules) m
 				return k, true
 			}
 		}
-		return 0, false
+		return last - 1, again() && total(last-1) == total(i)-value
 	}
 	// injected reports whether a zero is none that was counted.
 	injected := func(i int) bool {
@@ -102,6 +108,12 @@ func (c *account) settle(key seriesKey, e expected, samples []sample, r rules) m
 		case !off && s.value == 0 && injected(i):
 			c.zeros++
 			continue
+		case !off && i == last && again() && int64(s.value) == total(i)-total(i-1): // VictoriaMetrics has both
+			base, value = total(i-1), int64(s.value)
+			c.restarts++
+			c.twice++
+			m.excused += total(i-1) - total(i)
+			continue
 		case off || i <= last:
 			c.wrong++
 			say("has %v at %d ms, where no interval ends", s.value, s.ms)
@@ -112,6 +124,9 @@ func (c *account) settle(key seriesKey, e expected, samples []sample, r rules) m
 		if right && v != total(i)-base {
 			k, anew := began(i, v)
 			if right = anew; anew {
+				if k < last {
+					c.twice++
+				}
 				m.excused += total(k) - total(last)
 				if value > 0 {
 					m.hidden += r.unseen(value, v)
@@ -171,8 +186,8 @@ func complete(expectations map[seriesKey]expected, has map[seriesKey][]sample) b
 	return true
 }
 
-// around returns what may have been held in queues at a time: what was sent for intervals that ended so shortly before, or after.
-func around(at time.Time, before, after time.Duration) func(end int64) bool {
-	from, to := at.Add(-before).UnixMilli(), at.Add(after).UnixMilli()
+// around returns what may have been held in queues at a time: what was sent for intervals that ended so shortly before.
+func around(at time.Time, before time.Duration) func(end int64) bool {
+	from, to := at.Add(-before).UnixMilli(), at.UnixMilli()
 	return func(end int64) bool { return from <= end && end <= to }
 }

@@ -29,6 +29,8 @@ func TestAccount(t *testing.T) {
 	visible := rules{lives: true, unseen: unseenFall}
 	killed := visible
 	killed.excused = func(end int64) bool { return end == at(2) }
+	repeated := visible
+	repeated.twice = func(end int64) bool { return end == at(2) }
 	zeros := visible
 	zeros.zeros = true
 
@@ -57,6 +59,11 @@ func TestAccount(t *testing.T) {
 		{"begins anew, and a delta is lost", counter, all(10, none, 10, 20), visible, account{restarts: 1, lost: 1}, missed{first: 10, hidden: 10, excused: 10}},
 		{"begins anew, and a delta has died", counter, all(10, none, 10, 20), killed, account{restarts: 1, excused: 1}, missed{first: 10, hidden: 10, excused: 10}},
 		{"a sample has died, its delta has not", counter, all(10, none, 30, 40), killed, account{excused: 1}, missed{first: 10}},
+
+		{"begins anew, counting twice what was not answered", counter, all(10, 20, 20, 30), repeated, account{restarts: 1, twice: 1}, missed{first: 10, hidden: 20, excused: -10}},
+		{"begins anew, and both samples are there", counter, []sample{{at(1), 10}, {at(2), 20}, {at(2), 10}, {at(3), 20}, {at(4), 30}}, repeated,
+			account{restarts: 1, twice: 1}, missed{first: 10, excused: -10}},
+		{"counts twice what was not answered, and does not begin anew", counter, all(10, 30, 40, 50), repeated, account{wrong: 3}, missed{first: 10}},
 
 		{"bucket without what is nothing", bucket, all(none, 3, 3, 5), rules{}, account{}, missed{first: 3}},
 		{"bucket that is lost", bucket, all(none, 3, none, 5), rules{}, account{lost: 1}, missed{first: 3}},
@@ -110,8 +117,8 @@ func TestUnseen(t *testing.T) {
 }
 
 func TestAround(t *testing.T) {
-	excused := around(time.UnixMilli(10_000), time.Second, 2*time.Second)
-	for end, want := range map[int64]bool{8_999: false, 9_000: true, 10_000: true, 12_000: true, 12_001: false} {
+	excused := around(time.UnixMilli(10_000), time.Second)
+	for end, want := range map[int64]bool{8_999: false, 9_000: true, 10_000: true, 10_001: false} {
 		if got := excused(end); got != want {
 			t.Errorf("%d: %v", end, got)
 		}

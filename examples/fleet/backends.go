@@ -34,7 +34,6 @@ type backend struct {
 	ready         string // path that answers when it is
 	write, otlp   string // paths of remote write and of OTLP
 	flush         string // path that makes all visible that has been taken, if that takes a while otherwise
-	inOrder       bool   // refuses a sample that is older than the latest of its series
 	native        bool   // keeps exponential histograms as they are; else it makes series of their buckets
 	unseen        func(from, to int64) int64
 	counted       []string // metrics of what it has not taken
@@ -71,9 +70,9 @@ func unseenPartly(from, to int64) int64 {
 var (
 	// Its OTLP receiver is none that anybody should use.
 	prometheus2 = backend{name: "prometheus-2", title: "Prometheus 2", version: "--version", arguments: prometheusArguments("--enable-feature=native-histograms"),
-		ready: "/-/ready", write: "/api/v1/write", inOrder: true, native: true, unseen: unseenFall, counted: unacceptable, countsRepeats: true}
+		ready: "/-/ready", write: "/api/v1/write", native: true, unseen: unseenFall, counted: unacceptable, countsRepeats: true}
 	prometheus3 = backend{name: "prometheus-3", title: "Prometheus 3", tool: "PROMETHEUS", arguments: prometheusArguments("--web.enable-otlp-receiver"),
-		ready: "/-/ready", write: "/api/v1/write", otlp: "/api/v1/otlp", inOrder: true, native: true, unseen: unseenFall, counted: unacceptable, countsRepeats: true}
+		ready: "/-/ready", write: "/api/v1/write", otlp: "/api/v1/otlp", native: true, unseen: unseenFall, counted: unacceptable, countsRepeats: true}
 	victoriaMetrics = backend{name: "victoriametrics", title: "VictoriaMetrics", tool: "VICTORIAMETRICS",
 		arguments: func(dir, address string) []string {
 			return []string{

@@ -37,8 +37,7 @@ func TestFaults(t *testing.T) {
 	}{
 		{"clean", seen(certificate{trial: one}), ""},
 		{"died in memory, began anew, late", seen(certificate{trial: one, late: 3, account: account{excused: 3, restarts: 2}}), ""},
-		{"late after a move", seen(certificate{trial: one, moved: true, requests: 1, lanes: 1, account: account{excused: 1}}), ""},
-		{"late after a move, of which nothing is lost", seen(certificate{trial: one, moved: true, requests: 1}), "1 requests rejected"},
+		{"counted twice after a kill", seen(certificate{trial: one, requests: 1, samplesRefused: 1, lanes: 1, account: account{twice: 1, restarts: 1}}), ""},
 		{"error", certificate{err: errors.New("no port")}, "no port"},
 		{"requests", seen(certificate{trial: one, requests: 1}), "1 requests rejected"},
 		{"samples", seen(certificate{trial: one, samplesRefused: 2}), "2 samples rejected"},
@@ -239,19 +238,17 @@ func TestGate(t *testing.T) {
 	}
 }
 
-// TestRemoteWrite: what is merged over files that export OTLP exports by remote write, and has queues only where these may have them.
+// TestRemoteWrite: what is merged over files that export OTLP exports by remote write, and brings no queues.
 func TestRemoteWrite(t *testing.T) {
-	for queue, want := range map[bool]bool{true: true, false: false} {
-		file, err := remoteWrite(t.TempDir(), queue)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if filepath.Base(file) != "remote-write.yaml" || strings.Contains(string(text), "sending_queue") != want || !strings.Contains(string(text), "prometheus_remote_write") {
-			t.Errorf("queue %v:\n%s", queue, text)
-		}
+	file, err := remoteWrite(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if filepath.Base(file) != "remote-write.yaml" || strings.Contains(string(text), "sending_queue") || !strings.Contains(string(text), "prometheus_remote_write") {
+		t.Errorf("%s", text)
 	}
 }

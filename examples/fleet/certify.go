@@ -268,12 +268,12 @@ func (s *site) certificate(ctx context.Context, t trial, l *load) (*certificate,
 	}
 
 	r := rules{lives: t.event.restarts && !t.topology.shared, zeros: slices.Contains(t.route.flags, zeroInjection), unseen: t.route.backend.unseen}
-	switch {
-	case t.topology.shared:
-	case !s.killed.IsZero(): // the queues of a healthy Collector are flushed after 0.1 s
-		r.excused = around(s.killed, time.Second, 0)
-	case !s.moved.IsZero() && t.route.backend.inOrder: // those of one with a slow backend may have what came during two requests
-		r.excused, c.moved = around(s.moved, jitter.to, 3*time.Second), true // before gateways know
+	if !t.topology.shared && !s.killed.IsZero() {
+		if t.topology.gateways == 0 { // the queues of a healthy Collector are flushed after 0.1 s
+			r.excused = around(s.killed, time.Second)
+		} else { // gateways send again what was not answered
+			r.twice = around(s.killed, time.Second)
+		}
 	}
 	missed := c.balance(expectations, has, r)
 	if err := c.increases(s.db, expectations, missed); err != nil {

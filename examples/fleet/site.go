@@ -60,13 +60,12 @@ var (
 var (
 	scaleOut = happening{name: "scale-out", title: "scale out, 3 to 4 workers", restarts: true, run: func(ctx context.Context, s *site) error { return s.scaleOut(ctx) }}
 
-	// What a worker has in its queues of streams that move may come to the backend behind what the next worker makes of them.
+	// What a worker still has of streams that move must not come to the backend behind what the next worker makes of them.
 	slowScaleOut = happening{name: "slow-scale-out", title: "scale out, slow backend", restarts: true, run: func(ctx context.Context, s *site) error {
 		s.gate.slow.Store(true)
 		if err := pause(ctx, 2*time.Second); err != nil {
 			return err
 		}
-		s.moved = time.Now()
 		return s.scaleOut(ctx)
 	}}
 
@@ -112,7 +111,6 @@ type site struct {
 	env       []string
 	telemetry map[*collector]string // URL
 	killed    time.Time             // when a worker was
-	moved     time.Time             // when streams did, while queues were not empty
 
 	lanes scraped // what lanes of workers that have ended have said
 }
@@ -141,7 +139,7 @@ func (s *site) start(ctx context.Context, t topology, r route) (err error) {
 	if r.write {
 		s.files = []string{filepath.Join(shippedDir, t.write)}
 		if t.write != remoteWriteFile {
-			file, err := remoteWrite(s.dir, !t.shared)
+			file, err := remoteWrite(s.dir)
 			if err != nil {
 				return err
 			}
@@ -286,16 +284,14 @@ func (s *site) stop() {
 // remoteWriteFile has the exporter that every configuration is to take for remote write.
 const remoteWriteFile = "prometheus.yaml"
 
-// remoteWrite writes a configuration to be merged over another that exports OTLP, with what prometheus.yaml exports by, and its lanes
-// if they are to have their queues.
-func remoteWrite(dir string, queue bool) (string, error) {
+// remoteWrite writes a configuration to be merged over another that exports OTLP, with what prometheus.yaml exports by.
+func remoteWrite(dir string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(shippedDir, remoteWriteFile))
 	if err != nil {
 		return "", err
 	}
 	var config struct {
-		Connectors map[string]any `json:"connectors"`
-		Exporters  map[string]any `json:"exporters"`
+		Exporters map[string]any `json:"exporters"`
 	}
 	if err := yaml.Unmarshal(text, &config); err != nil {
 		return "", err
@@ -303,9 +299,6 @@ func remoteWrite(dir string, queue bool) (string, error) {
 	merged := map[string]any{
 		"exporters": config.Exporters,
 		"service":   map[string]any{"pipelines": map[string]any{"metrics/lanes": map[string]any{"exporters": slices.Collect(maps.Keys(config.Exporters))}}},
-	}
-	if queue {
-		merged["connectors"] = config.Connectors
 	}
 	text, err = yaml.Marshal(merged)
 	file := filepath.Join(dir, "remote-write.yaml")

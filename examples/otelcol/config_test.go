@@ -113,6 +113,12 @@ func checkTiers(t *testing.T, configs map[string]settings) {
 	})
 	workers := 0
 	for name, config := range configs {
+		for id, ring := range config.components("exporters", "ring") {
+			queue := ring.at("protocol", "otlp", "sending_queue", "enabled") != false
+			if timeout := ring.at("handover_timeout"); queue && (timeout == nil || timeout == "0s") {
+				t.Errorf("%s: handover_timeout of %s is %v, and it has queues", name, id, timeout)
+			}
+		}
 		for id, d2c := range config.components("processors", "d2c") {
 			workers++
 			shared := d2c.at("state", "shared") != nil
@@ -122,6 +128,11 @@ func checkTiers(t *testing.T, configs map[string]settings) {
 			}
 			if gap := d2c.at("gap"); gap != want && !(gap == nil && want == "continue") {
 				t.Errorf("%s: gap of %s is %v, want %s", name, id, gap, want)
+			}
+			for id, lanes := range config.components("connectors", "lanes") {
+				if lanes.at("sending_queue") != nil && gateways && !shared {
+					t.Errorf("%s: %s has a queue: what is in it comes behind what the next owner of its streams makes", name, id)
+				}
 			}
 			for id, otlp := range config.components("receivers", "otlp") {
 				if include := otlp.at("protocols", "grpc", "include_metadata"); gateways && include != true {
