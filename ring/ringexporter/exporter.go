@@ -182,9 +182,6 @@ func (e *ringExporter[B]) reroute(ctx context.Context, data B) error {
 
 // hand is consume that notes in t, if there is one, what was refused for good and what was not taken over; past queues if it is to.
 func (e *ringExporter[B]) hand(ctx context.Context, data B, t *tally[B], past bool) error {
-	if t != nil {
-		t.unsent, t.homeless = map[*member[B]]int{}, 0
-	}
 	of := e.shared.tenants.Of(ctx)
 	if of == nil && len(e.shared.tenants) > 0 && !e.tenantless.Load() && !e.tenantless.Swap(true) {
 		e.set.Logger.Warn("a batch has none of metadata_keys, so it is routed and sent on as that of nobody in particular: " +
@@ -195,18 +192,22 @@ func (e *ringExporter[B]) hand(ctx context.Context, data B, t *tally[B], past bo
 		e.nobody.refused(ctx, e.signal.items(data))
 		if t != nil {
 			t.refused = append(t.refused, err)
+			t.unsent, t.homeless = nil, 0
 		}
 		return err
 	}
 	v := e.acquire()
 	if v == nil {
-		if t != nil {
+		if t != nil && len(t.unsent) == 0 { // else the exporter stops, and a member has not taken it
 			t.homeless = e.signal.items(data)
 		}
 		e.tel.unroutable(ctx, e.signal.items(data))
 		return e.signal.unsent(errNoMembers, data)
 	}
 	defer v.release()
+	if t != nil {
+		t.unsent, t.homeless = map[*member[B]]int{}, 0
+	}
 	if e.handover > 0 && !past {
 		v.await(ctx, e.shared.closing)
 	}
