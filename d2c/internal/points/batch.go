@@ -307,7 +307,7 @@ func isDelta(m pmetric.Metric, r *Reading) bool {
 	case pmetric.MetricTypeExponentialHistogram:
 		return m.ExponentialHistogram().AggregationTemporality() == pmetric.AggregationTemporalityDelta
 	case pmetric.MetricTypeSummary:
-		return len(r.Summaries) > 0 && matches(r.Summaries, m.Name())
+		return len(r.Summaries) > 0 && streamid.MatchAny(r.Summaries, m.Name())
 	}
 	return false
 }

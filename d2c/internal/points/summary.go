@@ -71,38 +71,3 @@ func (b *Batch) writeHistogram(it *Item, h *fold.Histogram, others bool) {
 
 // Summary reports whether the item is a summary's, folded as a histogram.
 func (it *Item) Summary() bool { return it.flags&flagSummary != 0 }
-
-// matches reports whether a name is one of some patterns, in which * is anything and ? is any one character. Names may have
-// slashes, hence not package path.
-func matches(patterns []string, name string) bool {
-	for _, pattern := range patterns {
-		if match(pattern, name) {
-			return true
-		}
-	}
-	return false
-}
-
-func match(pattern, name string) bool {
-	star, again := -1, 0 // the latest * and what of name it was not yet tried on
-	p, n := 0, 0
-	for n < len(name) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, again = p, n
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == name[n]):
-			p++
-			n++
-		case star >= 0:
-			again++
-			p, n = star+1, again
-		default:
-			return false
-		}
-	}
-	for p < len(pattern) && pattern[p] == '*' {
-		p++
-	}
-	return p == len(pattern)
-}
