@@ -59,7 +59,7 @@ func Section(b []byte, writers Writers) (records map[streamid.ID]string, written
 	}
 	var w table.RecordWriter
 	for i := range sh.N {
-		w.Add(sh, sh.Slot(i), 0)
+		w.Add(sh, i, 0)
 	}
 	return records, w.Append(nil), r.Err
 }

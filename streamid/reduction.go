@@ -121,7 +121,7 @@ func (s *selection) strip(m pcommon.Map) {
 	}
 }
 
-// Differs reports whether m has attributes that do not stay.
+// differs reports whether m has attributes that do not stay.
 func (s *selection) differs(m pcommon.Map) bool {
 	if s.all() {
 		return false
@@ -202,6 +202,9 @@ func (r *Reduction) StripScope(m pcommon.Map) { r.scope.strip(m) }
 
 // StripPoint takes from the attributes of a point what does not stay.
 func (r *Reduction) StripPoint(m pcommon.Map) { r.point.strip(m) }
+
+// StripsPoints reports whether attributes of points may not stay.
+func (r *Reduction) StripsPoints() bool { return !r.point.all() }
 
 // Strips reports whether something of the attributes of a resource or a scope does not stay.
 func (r *Reduction) Strips(resource, scope pcommon.Map) bool {

@@ -34,6 +34,11 @@ type Batch struct {
 	sum         fold.SumTotal
 	histogram   fold.HistogramTotal
 	exponential fold.ExponentialTotal
+
+	// What follows is for items that are aggregated.
+	writer   fold.Timeline
+	unvalued fold.Unvalued
+	more     more
 }
 
 // maxScratch is the number of bucket counts that scratch space may hold on to between batches.
@@ -50,6 +55,7 @@ func (b *Batch) Reset() {
 	}
 	b.histogram = fold.HistogramTotal{Histogram: fold.Histogram{Counts: counts}}
 	b.exponential.Delta, b.exponential.Narrow = nil, [2][]uint32{}
+	b.unvalued.Total = nil
 }
 
 // target is where items are folded to.
@@ -64,6 +70,10 @@ type target struct {
 	remembers bool   // streams remember their deltas
 	window    uint32 // for how long, in seconds
 	late      bool   // some items need more: see arrive
+	many      bool   // streams have many writers
+	memory    bool   // state ends with the process
+
+	writer, total *fold.Rules // of what is aggregated
 }
 
 // clockMargin is by how many seconds the clocks of gateways and workers may differ.
@@ -130,6 +140,12 @@ func (b *Batch) foldOne(to *target, it *points.Item) {
 	if it.Again() {
 		b.foldAgain(to, it)
 		return
+	}
+	if b.Aggregated() {
+		if w := b.Writer(it); w != nil {
+			b.foldWriter(to, it, w)
+			return
+		}
 	}
 	s, t := it.Slot, &b.timeline
 	fresh := false

@@ -54,6 +54,7 @@ type origin struct {
 	tag       uint64 // of the stream's record in shared state
 	seen      uint32 // when the stream was last counted
 	left      bool   // to others, who have changed it since this worker last did
+	total     int32  // the copy of the total, +1, of a total itself as of its writers; zero of others
 }
 
 // fate says how a copy goes on.
@@ -162,10 +163,18 @@ func (tx *Tx) foldBatch(b *Batch, sh *table.Shard, shard int, items []int32) {
 	for _, i := range items {
 		it := &b.Items[i]
 		it.Slot, it.Number = sh.Seek(it.ID)
+		if w := b.Writer(it); w != nil {
+			w.Slot, w.Number = sh.Seek(w.ID)
+		}
 	}
 	repeated, markers := false, false
 	for _, i := range items {
 		it := &b.Items[i]
+		if w := b.Writer(it); w != nil {
+			tx.locateWriter(b, it, w, sh, shard)
+			repeated = touch(it) || repeated
+			continue
+		}
 		if it.Marker {
 			markers = true // may follow the point that opens its stream
 			continue
@@ -175,7 +184,7 @@ func (tx *Tx) foldBatch(b *Batch, sh *table.Shard, shard int, items []int32) {
 	}
 	if markers {
 		for _, i := range items {
-			if it := &b.Items[i]; it.Marker {
+			if it := &b.Items[i]; it.Marker && b.Writer(it) == nil {
 				tx.locate(it, sh, shard)
 				repeated = touch(it) || repeated
 			}
@@ -259,7 +268,7 @@ func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
 			b.timeline.Floor = max(b.timeline.Floor, tx.began)
 		}
 		switch {
-		case it.Again() && it.Slot != nil && tx.fates[it.Number].renewed:
+		case it.Again() && it.Slot != nil && tx.fates[it.Number].renewed && b.EmittedBefore(it) != points.Anyhow:
 			tx.leave(b, it)
 		case unknown && !it.Marker && it.Interval.Time <= tx.began:
 			b.Note(it, fold.Kept)
@@ -398,9 +407,16 @@ func (tx *Tx) publishShard(from, to int) {
 			if of.number >= 0 {
 				tx.p.Live.Add(1)
 			}
+			if of.total > 0 {
+				tx.publishNew(sh, int(number), n)
+			}
 		}
 		sh.CopyFrom(dst, &tx.copies, s)
 		sh.SetTag(int(number), of.tag)
+		if s.Role == table.RoleTotal {
+			// Its writers are counted as they come and go.
+			sh.SetOwner(int(number), table.WithHorizon(sh.Owner(int(number)), table.Horizon(tx.copies.Owner(n))))
+		}
 		if sh.Names() {
 			tx.publishName(sh, int(number), n)
 		}

@@ -18,9 +18,12 @@ import (
 type Again struct {
 	Family *table.Family
 	Values []byte // of its attributes
-	// Emitted is the time of its latest sample. It is left alone if that is another by then.
+	// Emitted is the time of its latest sample. It is left alone if that is another by then, unless it is Anyhow.
 	Emitted int64
 }
+
+// Anyhow is no time.
+const Anyhow = -1
 
 // AddAgain adds an item for a stream, whose sample is to be of a time, or a "no recorded value" point in its place.
 func (b *Batch) AddAgain(id streamid.ID, kind table.Kind, at int64, mark bool, a Again) {
@@ -138,6 +141,10 @@ func (b *Batch) Name(t *table.Table, w *table.Naming, item int32, tenant []strea
 		attributes = b.histograms[it.point].Attributes()
 	default:
 		attributes = b.exponentials[it.point].Attributes()
+	}
+	if writer := b.Writer(it); writer != nil {
+		src, attributes := writer.reduced(b.aggregates, src, attributes)
+		return t.Name(w, &src, attributes)
 	}
 	return t.Name(w, src, attributes)
 }

@@ -10,14 +10,13 @@ import (
 
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/table"
-	"github.com/deltaring/deltaring/streamid"
 )
 
 // A summary whose count and sum are deltas is folded as a histogram without buckets: the same rules, the same records. Its
 // identity says that it is none. Quantiles are not for adding up, and stay as they came. The value of an item is the number of
 // its point.
 
-func (b *Batch) identifySummaries(m pmetric.Metric, metric streamid.Metric) {
+func (b *Batch) identifySummaries(m pmetric.Metric, who *identity) {
 	dps := m.Summary().DataPoints()
 	for i := range dps.Len() {
 		dp := dps.At(i)
@@ -41,7 +40,7 @@ func (b *Batch) identifySummaries(m pmetric.Metric, metric streamid.Metric) {
 		}
 		b.histograms = append(b.histograms, histogramPoint{value: v})
 		b.summaries = append(b.summaries, dp)
-		b.identified(it, metric.Point(dp.Attributes()))
+		b.identified(it, who, dp.Attributes())
 	}
 }
 

@@ -173,7 +173,7 @@ func TestShardAgainstMap(t *testing.T) {
 						expired++
 					}
 				}
-				if got, _ := sh.Expire(now, age); got != expired {
+				if got, _, _ := sh.Expire(now, age); got != expired {
 					t.Fatalf("seed %d: expired %d, want %d", seed, got, expired)
 				}
 			}
