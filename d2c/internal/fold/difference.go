@@ -6,7 +6,6 @@ package fold
 import (
 	"math"
 	"math/bits"
-	"slices"
 )
 
 // The difference of two cumulative values of one producer is the delta between them: added to the earlier, it gives the later
@@ -53,8 +52,8 @@ func (d *Distribution) difference(now, last *Distribution) (fell bool) {
 }
 
 // Difference makes h what now, a cumulative value, holds beyond last, an earlier one of the same producer. fell is true where
-// there is no such delta: bounds or the number of buckets are others, or a count is lower; h is of no use then. It writes to
-// counts of its own only, which must be neither's, and shares the bounds of now.
+// there is no such delta: bounds or the number of buckets are others, a count is lower, or the sums are too far apart; h is of no
+// use then. It writes to counts of its own only, which must be neither's, and shares the bounds of now.
 func (h *Histogram) Difference(now, last *Histogram) (fell bool) {
 	if h.difference(&now.Distribution, &last.Distribution) {
 		return true
@@ -80,9 +79,9 @@ func subtractCounts(counts, last []uint64) (fits bool) {
 }
 
 // Difference makes e what now, a cumulative value, holds beyond last, an earlier one of the same producer, with the scale of now.
-// fell is true where there is no such delta: now has a finer scale, a narrower zero bucket, or a lower count; e is of no use
-// then. As where one is added to another, who has counted nothing says nothing of how to count. It writes to counts of its own
-// only, which must be neither's.
+// fell is true where there is no such delta: now has a finer scale, a narrower zero bucket, or a lower count, or the sums are too
+// far apart; e is of no use then. As where one is added to another, who has counted nothing says nothing of how to count. It
+// writes to counts of its own only, which must be neither's.
 //
 // Both must be as their points say, or both as a total that was restarted with them: that may have a lower scale and a wider
 // zero bucket.
@@ -102,11 +101,8 @@ func (e *Exponential) Difference(now, last *Exponential) (fell bool) {
 	}
 	switch {
 	case now.ZeroCount == 0:
-		if last.ZeroCount > 0 {
-			return true
-		}
 	case now.ZeroThreshold == last.ZeroThreshold:
-		// What is in a bucket that the zero bucket cuts or covers was and is there.
+		// What is in a bucket that the zero bucket cuts or covers was there before.
 	case now.ZeroThreshold < last.ZeroThreshold && last.ZeroCount > 0:
 		return true
 	default:
@@ -195,16 +191,16 @@ func (d *subtraction) zero(which int, n uint64) {
 
 // trim removes the empty buckets at both ends. The others are moved to the front, so that the slice can take as many again.
 func (b *Buckets) trim() {
-	hasCount := func(v uint64) bool { return v != 0 }
-	lo := slices.IndexFunc(b.Counts, hasCount)
-	if lo < 0 {
-		b.Offset, b.Counts = 0, b.Counts[:0]
-		return
+	lo, hi := 0, len(b.Counts)
+	for lo < hi && b.Counts[lo] == 0 {
+		lo++
 	}
-	hi := len(b.Counts)
-	for b.Counts[hi-1] == 0 {
+	for lo < hi && b.Counts[hi-1] == 0 {
 		hi--
 	}
 	b.Offset += int64(lo)
+	if lo == hi {
+		b.Offset = 0
+	}
 	b.Counts = b.Counts[:copy(b.Counts, b.Counts[lo:hi])]
 }
