@@ -104,7 +104,7 @@ endif
 # finding, which would leave its input.
 .PHONY: fuzz
 fuzz:
-	@set -e; for package in streamid ring d2c; do \
+	@set -e; for package in streamid ring d2c d2c/internal/fold; do \
 		for target in $$(go test -list '^Fuzz' ./$$package | grep '^Fuzz' | grep -v -e '^FuzzOpen$$' -e '^FuzzSharedRecord$$'); do \
 			echo "== $$package: $$target"; \
 			output=$$(go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./$$package 2>&1) || { \

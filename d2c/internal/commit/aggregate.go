@@ -291,6 +291,18 @@ type more struct {
 	exponential     fold.Exponential
 	lastHistogram   fold.HistogramTotal
 	lastExponential fold.ExponentialTotal
+	now             fold.ExponentialTotal
+}
+
+// cumulative is the value of an exponential histogram, with no more buckets than a stream keeps.
+func (b *Batch) cumulative(it *points.Item) *fold.Exponential {
+	now := b.ExponentialDelta(it)
+	if len(now.Ranges[0].Counts) <= fold.MaxBuckets && len(now.Ranges[1].Counts) <= fold.MaxBuckets {
+		return now
+	}
+	b.more.now.Take(now)
+	b.more.now.Restart()
+	return &b.more.now.Exponential
 }
 
 // compare finds what a cumulative item holds beyond the latest of its writer. It reports whether it holds less somewhere, and whether it is
@@ -309,7 +321,7 @@ func (b *Batch) compare(to *target, it *points.Item, a *aggregation) (fell, same
 		same = now.Print(fold.Interval{}) == m.lastHistogram.Histogram.Print(fold.Interval{})
 		return m.histogram.Difference(now, &m.lastHistogram.Histogram), same
 	default:
-		now := b.ExponentialDelta(it)
+		now := b.cumulative(it)
 		to.streams.Exponential(a.Slot, &m.lastExponential)
 		m.lastExponential.Complete()
 		same = now.Print(fold.Interval{}) == m.lastExponential.Exponential.Print(fold.Interval{})
@@ -328,7 +340,7 @@ func (b *Batch) saveWriter(to *target, it *points.Item, a *aggregation) {
 	case it.Kind == table.KindHistogram:
 		to.streams.SetHistogram(s, b.HistogramDelta(it), true)
 	default:
-		to.streams.SetExponential(s, b.ExponentialDelta(it))
+		to.streams.SetExponential(s, b.cumulative(it))
 	}
 	s.Meta = s.Meta&^table.FlagFresh | table.FlagChanged
 	s.Period = b.period
