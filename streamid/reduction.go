@@ -5,8 +5,8 @@ package streamid
 
 import (
 	"fmt"
-	"math/bits"
 	"slices"
+	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -28,8 +28,8 @@ type Selection struct {
 	Keep []string
 }
 
-// Reduction makes one stream of several: of the attributes by which they differ some are left out. It comes from NewReduction; a
-// nil Reduction leaves all as it is. The streams as they were are the writers of the stream that is left.
+// Reduction makes one stream of several: of the attributes by which they differ some are left out. It comes from NewReduction and
+// does not change. The streams as they were are the writers of the stream that is left.
 //
 // What is left has an identity of its own, other than that of any stream which has just these attributes: it holds the
 // Reduction, too, so that what comes of one never continues what came of another. Of the metric there are name, unit, type and
@@ -37,6 +37,24 @@ type Selection struct {
 type Reduction struct {
 	resource, scope, point selection
 	print                  ID
+}
+
+// String returns what is selected, of each part of which something is. It is equal for equal Reductions, and for no others.
+func (r *Reduction) String() string {
+	var b strings.Builder
+	for _, part := range [...]struct {
+		name string
+		*selection
+	}{{"resource", &r.resource}, {"scope", &r.scope}, {"attributes", &r.point}} {
+		if part.all() {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s %s %q", part.verb(), part.name, part.names)
+	}
+	return b.String()
 }
 
 // selection is a Selection ready for use.
@@ -47,29 +65,33 @@ type selection struct {
 
 // NewReduction returns the Reduction that selects the attributes of resources, scopes and points.
 func NewReduction(resource, scope, point Selection) (*Reduction, error) {
+	r, err := newReduction(resource, scope, point)
+	if err != nil {
+		return nil, fmt.Errorf("streamid: %w", err)
+	}
+	return r, nil
+}
+
+func newReduction(resource, scope, point Selection) (*Reduction, error) {
 	r := new(Reduction)
 	sum := pairSum{}
-	for i, part := range [...]struct {
+	for _, part := range [...]struct {
 		name string
 		from Selection
 		to   *selection
 	}{{"resource", resource, &r.resource}, {"scope", scope, &r.scope}, {"attributes", point, &r.point}} {
 		var err error
 		if *part.to, err = part.from.ready(); err != nil {
-			return nil, fmt.Errorf("streamid: %s: %w", part.name, err)
+			return nil, fmt.Errorf("%s: %w", part.name, err)
 		}
-		// As pairs of attributes: the part and what is selected of it, which has no order.
-		texts := slices.Concat([]string{"drop"}, part.to.names)
-		if part.to.keep {
-			texts[0] = "keep"
-		}
-		if part.to.keep || len(part.to.names) > 0 {
-			seed := uint64(i+1) * tagReduction
-			sum.add(hashString(part.name, seed), hashStrings(texts, seed))
+		// As attributes: to the name of a part the slice of what is selected of it. Names are sorted, for their order says nothing.
+		if !part.to.all() {
+			key := hashString(part.name, tagReduction)
+			sum.add(key, hashStrings(slices.Concat([]string{part.to.verb()}, part.to.names), key.Lo))
 		}
 	}
 	if sum.count == 0 {
-		return nil, fmt.Errorf("streamid: nothing is left out: name attributes of the resource, the scope or the points")
+		return nil, fmt.Errorf("nothing is left out: name attributes of the resource, the scope or the points")
 	}
 	var buf [24]byte
 	sum.put(buf[:])
@@ -95,6 +117,14 @@ func (s Selection) ready() (selection, error) {
 		}
 	}
 	return selection{names: names, keep: s.Keep != nil}, nil
+}
+
+// verb says what happens to the names.
+func (s *selection) verb() string {
+	if s.keep {
+		return "keep"
+	}
+	return "drop"
 }
 
 // all reports whether all attributes stay.
@@ -141,13 +171,7 @@ func (s *selection) sums(m pcommon.Map, seed uint64) (whole, left pairSum) {
 		return whole, whole
 	}
 	for name, v := range m.All() {
-		key := hashString(name, seed)
-		var value ID
-		if text := v.Str(); text != "" {
-			value = feedForward(hashString(text, key.Lo+tagStr), key.Lo+tagStr)
-		} else {
-			value = hashValue(v, key.Lo)
-		}
+		key, value := hashPair(name, v, seed)
 		whole.add(key, value)
 		if s.leaves(name) {
 			left.add(key, value)
@@ -156,11 +180,32 @@ func (s *selection) sums(m pcommon.Map, seed uint64) (whole, left pairSum) {
 	return whole, left
 }
 
+// left is the second result of sums, without the first.
+func (s *selection) left(m pcommon.Map, seed uint64) (left pairSum) {
+	if s.all() {
+		return sumPairs(m, seed)
+	}
+	for name, v := range m.All() {
+		if s.leaves(name) {
+			left.add(hashPair(name, v, seed))
+		}
+	}
+	return left
+}
+
+// hashPair hashes an attribute as sumPairs does.
+func hashPair(name string, v pcommon.Value, seed uint64) (key, value ID) {
+	key = hashString(name, seed)
+	if text := v.Str(); text != "" {
+		return key, feedForward(hashString(text, key.Lo+tagStr), key.Lo+tagStr)
+	}
+	return key, hashValue(v, key.Lo)
+}
+
 // Resource is Tenant.Resource of what is left of a resource.
 func (r *Reduction) Resource(t Tenant, res pcommon.Resource) Resource {
-	_, left := r.resource.sums(res.Attributes(), t.seed)
 	var buf [64]byte
-	left.put(buf[:24])
+	r.resource.left(res.Attributes(), t.seed).put(buf[:24])
 	t.sum.put(buf[24:48])
 	r.print.put(buf[48:])
 	return Resource{seed: t.seed, hash: hashBytes(buf[:], t.seed+tagReduced)}
@@ -168,8 +213,7 @@ func (r *Reduction) Resource(t Tenant, res pcommon.Resource) Resource {
 
 // Scope is Resource.Scope of what is left of a scope.
 func (r *Reduction) Scope(in Resource, scope pcommon.InstrumentationScope) Scope {
-	_, left := r.scope.sums(scope.Attributes(), in.seed)
-	return in.scope(scope, left)
+	return in.scope(scope, r.scope.left(scope.Attributes(), in.seed))
 }
 
 // Metric is Scope.Metric, whatever the temporality.
@@ -180,8 +224,7 @@ func (r *Reduction) Metric(in Scope, m pmetric.Metric) Metric {
 
 // Point returns the identity of the stream that is left, of a point in what is left of its metric.
 func (r *Reduction) Point(left Metric, attrs pcommon.Map) ID {
-	_, sum := r.point.sums(attrs, left.seed)
-	return left.point(sum)
+	return left.point(r.point.left(attrs, left.seed))
 }
 
 // Points returns the identities of the stream that is left, and of its writer: that is the stream as it was, whole being its metric. A
@@ -191,7 +234,7 @@ func (r *Reduction) Points(whole, left Metric, attrs pcommon.Map) (stream, write
 	all, some := r.point.sums(attrs, left.seed)
 	stream = left.point(some)
 	w := hashWords(whole.hash.Hi, whole.hash.Lo^stream.Lo, all.hi, all.lo, all.count, left.seed+tagWriter)
-	return stream, ID{Hi: stream.Hi, Lo: w.Hi ^ bits.RotateLeft64(w.Lo, 32)}
+	return stream, ID{Hi: stream.Hi, Lo: fold(w)}
 }
 
 // StripResource takes from the attributes of a resource what does not stay.

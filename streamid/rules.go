@@ -6,6 +6,7 @@ package streamid
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Rule says how metrics are reduced, those with a name that one of the patterns matches.
@@ -18,7 +19,7 @@ type Rule struct {
 
 // Rules say which metrics are reduced, and how. The zero value reduces none. It comes from NewRules and does not change.
 type Rules struct {
-	patterns   [][]string
+	patterns   [][]string // sorted
 	reductions []*Reduction
 }
 
@@ -33,19 +34,17 @@ func NewRules(list []Rule) (*Rules, error) {
 		if slices.Contains(r.Metrics, "") {
 			return nil, fmt.Errorf("streamid: rule %d: metrics: no metric has an empty name", i)
 		}
-		reduction, err := NewReduction(r.Resource, r.Scope, r.Point)
+		reduction, err := newReduction(r.Resource, r.Scope, r.Point)
 		if err != nil {
 			return nil, fmt.Errorf("streamid: rule %d: %w", i, err)
 		}
-		rules.patterns = append(rules.patterns, slices.Clone(r.Metrics))
-		rules.reductions = append(rules.reductions, reduction)
-	}
-	for i, patterns := range rules.patterns {
-		for _, p := range patterns {
-			if before := slices.IndexFunc(rules.patterns[:i], func(earlier []string) bool { return coversAny(earlier, p) }); before >= 0 {
+		for _, p := range r.Metrics {
+			if before := rules.Covering(p); before >= 0 {
 				return nil, fmt.Errorf("streamid: rule %d: metrics: %.60q is never reached, rule %d takes all that it matches", i, p, before)
 			}
 		}
+		rules.patterns = append(rules.patterns, slices.Sorted(slices.Values(r.Metrics)))
+		rules.reductions = append(rules.reductions, reduction)
 	}
 	return rules, nil
 }
@@ -63,6 +62,37 @@ func (r *Rules) Find(name string) int {
 	return -1
 }
 
+// Covering returns the place of the first rule of which one pattern matches all that another pattern does, or -1. It may miss one
+// where ? and * are side by side, but what it finds is so: as a later rule's, the other pattern would never be reached.
+func (r *Rules) Covering(other string) int {
+	for i, patterns := range r.patterns {
+		for _, p := range patterns {
+			if match(p, other, true) {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// Key returns the routing key "aggregate": of the metrics that a rule matches it is the identity of the stream that is left, so
+// that all its writers have one owner, and of other metrics that of the stream, as for the key "streamID".
+func (r *Rules) Key() Key { return Key{kind: keyAggregate, rules: r} }
+
+// String returns the rules in their order, with sorted patterns and names: what says the same reads the same.
+func (r *Rules) String() string {
+	var b strings.Builder
+	b.WriteByte('[')
+	for i, patterns := range r.patterns {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		fmt.Fprintf(&b, "{%q %v}", patterns, r.reductions[i])
+	}
+	b.WriteByte(']')
+	return b.String()
+}
+
 // At returns what a rule does.
 func (r *Rules) At(i int) *Reduction { return r.reductions[i] }
 
@@ -74,11 +104,6 @@ func MatchAny(patterns []string, name string) bool {
 		}
 	}
 	return false
-}
-
-// coversAny reports whether one of the patterns matches all that another one does.
-func coversAny(patterns []string, other string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool { return match(p, other, true) })
 }
 
 // match reports whether a pattern matches a name. Where that is a pattern too its * is only matched by another.
