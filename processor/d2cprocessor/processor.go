@@ -158,8 +158,11 @@ func (p *d2cProcessor) start(ctx context.Context, host component.Host) error {
 		zap.Int("max_streams", p.cfg.MaxStreams),
 		zap.Duration("max_stale", p.cfg.MaxStale),
 		zap.Strings("metadata_keys", p.tenants),
-		zap.Int("aggregate", len(p.cfg.Aggregate)),
 	)
+	for i := range p.cfg.Aggregate {
+		r := &p.cfg.Aggregate[i]
+		p.logger.Info("adding up streams", zap.Int("rule", i), zap.Strings("metrics", r.Metrics), zap.Bool("keep_input", r.KeepInput), zap.Duration("interval", r.Interval))
+	}
 	return nil
 }
 
