@@ -122,8 +122,11 @@ func (b *Batch) foldWriter(to *target, it *points.Item, w *points.Writer) {
 		b.Note(it, fold.DroppedTooLate)
 		return
 	}
-	u.Floor, u.Lives, u.Zeros, u.Moved = t.Floor, t.Lives, false, false
-	if !a.unknown {
+	a.aligned = !w.Cumulative && !to.many && w.Slot.Aligned(it.Interval)
+	if !a.aligned {
+		u.Floor, u.Lives, u.Zeros, u.Moved = t.Floor, t.Lives, false, false
+	}
+	if !a.unknown && !a.aligned {
 		to.streams.Timeline(w.Slot, u)
 		if it.Arrived() {
 			it.Interval.Time = min(max(it.Interval.Time, u.Last+1), fold.MaxTime)
@@ -145,8 +148,14 @@ func (b *Batch) foldWriter(to *target, it *points.Item, w *points.Writer) {
 	if counts {
 		o = b.addTotal(to, v, it, o, &a)
 		b.saveTotal(to, it, &a)
-		u.Print = fold.ShortPrint(v.Print(it.Interval))
-		b.saveWriter(to, it, &a)
+		if print := v.Print(it.Interval); a.aligned {
+			w.Slot.Align(it.Interval, print)
+			w.Slot.Meta |= table.FlagChanged
+			w.Slot.Period = b.period
+		} else {
+			u.Print = fold.ShortPrint(print)
+			b.saveWriter(to, it, &a)
+		}
 	} else if o.Answered() && !a.fresh {
 		t.Answer(v)
 	}
@@ -167,6 +176,7 @@ func (b *Batch) foldWriter(to *target, it *points.Item, w *points.Writer) {
 		if b.several {
 			b.claimed = s
 		}
+		t.Last = t.Emitted // of a total nobody asks when its latest interval ended, and so it needs no aside
 		to.streams.SetTimeline(s, t)
 	}
 	b.Note(it, o)
@@ -177,6 +187,7 @@ type aggregation struct {
 	*points.Writer
 	fresh   bool  // the total
 	unknown bool  // the writer
+	aligned bool  // the point, to the writer
 	known   int64 // up to when writers that are not known may have been counted
 	open    fold.Interval
 }
@@ -222,6 +233,10 @@ func (b *Batch) judge(to *target, v fold.Total, it *points.Item, a *aggregation)
 	switch {
 	case a.Cumulative:
 		return b.judgeCumulative(to, it, a)
+	case a.aligned && !before:
+		return fold.AddedAligned
+	case a.aligned:
+		return fold.DroppedTooLate
 	case before && to.remembers && !a.unknown && to.streams.Remembers(a.Slot, b.Print(it), to.unix, to.window):
 		return fold.Repeated
 	case before && !to.many && !a.unknown:

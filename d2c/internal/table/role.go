@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -75,6 +76,14 @@ func WithHorizon(owner uint64, at int64) uint64 {
 	seconds := uint64(min((max(at, 0)+int64(time.Second)-1)/int64(time.Second), math.MaxUint32))
 	return owner&writersMask | max(owner>>32, seconds)<<32
 }
+
+// Aligned reports whether p begins where the writer has ended, and nothing else is to be asked of it: nearly all points do.
+func (s *Slot) Aligned(p fold.Interval) bool {
+	return p.Start == s.last && p.Time > p.Start && s.Meta>>asideShift == 0 && s.Meta&FlagFresh == 0
+}
+
+// Align moves a writer on to the end of a point that is aligned.
+func (s *Slot) Align(p fold.Interval, print uint64) { s.last, s.print = p.Time, fold.ShortPrint(print) }
 
 // Total returns the identity of a writer's total.
 func (s *Slot) Total(owner uint64) streamid.ID { return streamid.ID{Hi: s.ID.Hi, Lo: owner} }
