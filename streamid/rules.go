@@ -39,8 +39,10 @@ func NewRules(list []Rule) (*Rules, error) {
 			return nil, fmt.Errorf("streamid: rule %d: %w", i, err)
 		}
 		for _, p := range r.Metrics {
-			if before := rules.Covering(p); before >= 0 {
-				return nil, fmt.Errorf("streamid: rule %d: metrics: %.60q is never reached, rule %d takes all that it matches", i, p, before)
+			for before, patterns := range rules.patterns {
+				if CoversAny(patterns, p) {
+					return nil, fmt.Errorf("streamid: rule %d: metrics: %.60q is never reached, rule %d takes all that it matches", i, p, before)
+				}
 			}
 		}
 		rules.patterns = append(rules.patterns, slices.Sorted(slices.Values(r.Metrics)))
@@ -57,19 +59,6 @@ func (r *Rules) Find(name string) int {
 	for i, patterns := range r.patterns {
 		if MatchAny(patterns, name) {
 			return i
-		}
-	}
-	return -1
-}
-
-// Covering returns the place of the first rule of which one pattern matches all that another pattern does, or -1. It may miss one
-// where ? and * are side by side, but what it finds is so: as a later rule's, the other pattern would never be reached.
-func (r *Rules) Covering(other string) int {
-	for i, patterns := range r.patterns {
-		for _, p := range patterns {
-			if match(p, other, true) {
-				return i
-			}
 		}
 	}
 	return -1
@@ -100,6 +89,17 @@ func (r *Rules) At(i int) *Reduction { return r.reductions[i] }
 func MatchAny(patterns []string, name string) bool {
 	for _, pattern := range patterns {
 		if match(pattern, name, false) {
+			return true
+		}
+	}
+	return false
+}
+
+// CoversAny reports whether one of the patterns matches all names that another pattern does, so that this one is never reached after
+// it. It may miss that where ? and * are side by side; what it reports is so.
+func CoversAny(patterns []string, other string) bool {
+	for _, pattern := range patterns {
+		if match(pattern, other, true) {
 			return true
 		}
 	}
