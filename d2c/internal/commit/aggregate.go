@@ -267,8 +267,10 @@ func (b *Batch) judge(to *target, v fold.Total, it *points.Item, a *aggregation)
 // judgeCumulative has of a cumulative item as much at hand as is new.
 func (b *Batch) judgeCumulative(to *target, it *points.Item, a *aggregation) fold.Outcome {
 	known := a.known
-	if to.memory && to.lives.Began < it.Interval.Time {
-		known = max(known, to.lives.Began) // what this process was before may have counted it
+	if to.lives.Began < it.Interval.Time && (to.memory || a.fresh || b.timeline.Start >= to.lives.Began) {
+		// The total is of this process, and what there was before may have counted the producer: under other rules, or without any. A total
+		// that is older knows its writers.
+		known = max(known, to.lives.Began)
 	}
 	fell, same := false, false
 	if !a.unknown {
