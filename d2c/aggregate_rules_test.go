@@ -485,3 +485,18 @@ func TestAggregateIsChecked(t *testing.T) {
 		t.Error("aggregates with MaxOutstanding")
 	}
 }
+
+// With many writers to an identity, points of two pods are none of a multiset, however alike they are.
+func TestAggregateManyWritersEach(t *testing.T) {
+	cfg := manyWriters(dropPod(d2c.DefaultConfig()))
+	clock(0)(&cfg)
+	s := series("requests")
+	a, b := func() pmetric.Metrics { return ofPod("a", s.int(10, 20, 1)) }, func() pmetric.Metrics { return ofPod("b", s.int(10, 20, 1)) }
+	playAggregate(t, newConverter(t, cfg), []aggregateStep{
+		{merged(a(), b()), "first 2", "10 20 2"},
+		{b(), "repeat 1", "10 20 2"},
+		{merged(b(), a()), "repeat 2", "10 20 2"},
+		{merged(a(), a()), "repeat 1, unordered 1", "10 20.001 3"},
+		{ofPod("b", s.int(5, 20, 1)), "unordered 1", "10 20.002 4"},
+	})
+}

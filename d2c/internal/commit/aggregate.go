@@ -207,7 +207,7 @@ func (a *aggregation) ofTotal(o fold.Outcome) fold.Outcome {
 func (b *Batch) load(to *target, it *points.Item, a *aggregation) fold.Total {
 	switch it.Kind {
 	case table.KindSum:
-		delta := it.Number64()
+		delta := it.NumberValue()
 		b.sum.Number, b.sum.Delta, b.sum.Reduced = it.Slot.Number(), delta, delta
 		return &b.sum
 	case table.KindHistogram:
@@ -328,7 +328,7 @@ func (b *Batch) compare(to *target, it *points.Item, a *aggregation) (fell, same
 	m := &b.more
 	switch it.Kind {
 	case table.KindSum:
-		now, last := it.Number64(), a.Slot.Number()
+		now, last := it.NumberValue(), a.Slot.Number()
 		m.number, fell = now.Minus(last, it.Monotonic())
 		return fell, now == last
 	case table.KindHistogram:
@@ -353,7 +353,7 @@ func (b *Batch) saveWriter(to *target, it *points.Item, a *aggregation) {
 	case !a.Cumulative:
 		s.SetNumber(fold.Number{})
 	case it.Kind == table.KindSum:
-		s.SetNumber(it.Number64())
+		s.SetNumber(it.NumberValue())
 	case it.Kind == table.KindHistogram:
 		to.streams.SetHistogram(s, b.HistogramDelta(it), true)
 	default:
