@@ -262,3 +262,6 @@ func (c *Converter) AddBroken(id streamid.ID) {
 	sh.Add(id, KindHistogram).Break()
 	c.pipeline.Live.Add(1)
 }
+
+// Live is the number of streams and writers that count against MaxStreams.
+func (c *Converter) Live() int { return int(c.pipeline.Live.Load()) }

@@ -76,6 +76,17 @@ func WithHorizon(owner uint64, at int64) uint64 {
 	return owner&writersMask | max(owner>>32, seconds)<<32
 }
 
+// Closed reports whether the slot takes nothing of a time, as that is from before a restart.
+func (s *Slot) Closed(at int64) bool {
+	return s.Meta&(FlagFresh|FlagRestarted) == FlagRestarted && at <= s.start
+}
+
+// Start returns the start of an open stream.
+func (s *Slot) Start() int64 { return s.start }
+
+// Last returns the end of the latest interval of an open stream.
+func (s *Slot) Last() int64 { return s.last }
+
 // Total returns the identity of a writer's total.
 func (s *Slot) Total(owner uint64) streamid.ID { return streamid.ID{Hi: s.ID.Hi, Lo: owner} }
 
@@ -113,7 +124,7 @@ func (f *forgotten) add(sh *Shard, number int, s *Slot) {
 func (f *forgotten) tell(sh *Shard) {
 	for id, l := range f.of {
 		s, number := sh.Seek(id)
-		if s == nil {
+		if s == nil || s.Role != RoleTotal { // who forges records may say so
 			continue
 		}
 		owner := WithWriters(sh.Owner(int(number)), -l.writers)
@@ -139,7 +150,7 @@ func (t *Table) CountWriters() (writers int) {
 				continue
 			}
 			writers++
-			if total, at := sh.Seek(s.Total(sh.Owner(n))); total != nil {
+			if total, at := sh.Seek(s.Total(sh.Owner(n))); total != nil && total.Role == RoleTotal {
 				sh.SetOwner(int(at), WithWriters(sh.Owner(int(at)), 1))
 			}
 		}
