@@ -6,6 +6,7 @@ package table
 import (
 	"math"
 	"time"
+	"unsafe"
 
 	"github.com/deltaring/deltaring/streamid"
 )
@@ -35,9 +36,25 @@ func (r Role) Writes() bool { return r >= RoleWriter }
 func (t *Table) Aggregate() {
 	for i := range t.Shards {
 		if sh := &t.Shards[i]; !sh.aggregates {
-			sh.aggregates, sh.owners = true, make([]uint64, sh.N)
+			sh.aggregate()
 		}
 	}
+}
+
+// aggregate makes room for what slots have besides.
+func (sh *Shard) aggregate() {
+	sh.aggregates = true
+	for _, chunk := range sh.chunks[len(sh.owners):] {
+		sh.owners = append(sh.owners, make([]uint64, len(chunk)))
+	}
+}
+
+// ownerBytes is what that takes. It grows as slots do, and not as a slice would, by a quarter.
+func (sh *Shard) ownerBytes() int64 {
+	if len(sh.owners) == 0 {
+		return 0
+	}
+	return int64(unsafe.Sizeof([]uint64{}))*int64(cap(sh.owners)) + 8*int64(sh.room)
 }
 
 // Owner returns what a total or a writer has besides, by its number.
@@ -45,13 +62,15 @@ func (sh *Shard) Owner(number int) uint64 {
 	if !sh.aggregates {
 		return 0
 	}
-	return sh.owners[number]
+	chunk, at, _ := chunkOf(number)
+	return sh.owners[chunk][at]
 }
 
 // SetOwner sets what a total or a writer has besides, by its number.
 func (sh *Shard) SetOwner(number int, owner uint64) {
 	if sh.aggregates {
-		sh.owners[number] = owner
+		chunk, at, _ := chunkOf(number)
+		sh.owners[chunk][at] = owner
 	}
 }
 
