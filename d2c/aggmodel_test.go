@@ -131,6 +131,8 @@ func (t *aggTotal) apply(where *aggWhere, template *simTemplate, points []aggPoi
 			denied[i] = d2c.DroppedTooLate
 		case limit > 0 && len(t.writers)+len(admitted) >= limit:
 			denied[i] = d2c.DroppedWriters
+		case where.plan.maxStreams > 0 && len(t.writers)+len(admitted)+2 > where.plan.maxStreams:
+			denied[i] = d2c.DroppedLimit // the total, the others, and this one
 		default:
 			admitted[p.writer] = true
 		}
@@ -155,7 +157,7 @@ func (t *aggTotal) apply(where *aggWhere, template *simTemplate, points []aggPoi
 				w.seen = where.now
 			}
 		}
-		if !o.Dropped() && t.open {
+		if !o.Dropped() && t.open && !where.plan.held {
 			sample = &aggSample{t.start, t.emitted, t.value}
 		}
 	}

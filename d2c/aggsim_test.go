@@ -5,9 +5,11 @@ package d2c_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -59,11 +61,12 @@ const (
 	aggCrash                // worker a is replaced
 	aggView                 // from now on total a is sent to worker b
 	aggWipe                 // the store loses everything
+	aggEmit                 // worker a gives out totals that batches do not
 	aggLate                 // a request that was given up reaches the store
 	aggOps
 )
 
-var aggOpNames = [aggOps]string{"produce", "send", "again", "release", "begin", "time", "expire", "crash", "view", "wipe", "late"}
+var aggOpNames = [aggOps]string{"produce", "send", "again", "release", "begin", "time", "expire", "crash", "view", "wipe", "emit", "late"}
 
 type aggStep struct {
 	op         aggOp
@@ -109,14 +112,17 @@ type aggPlan struct {
 	gauges     bool
 	keepInput  bool
 	maxWriters int
+	maxStreams int  // of one total
+	held       bool // samples are given out by the clock
+	damages    bool // the store loses single records: then only what one worker gives out is looked at
 	window     time.Duration
 	stale      time.Duration
 	steps      []aggStep
 }
 
 func (p *aggPlan) String() string {
-	return fmt.Sprintf("seed %d: %s, %d workers, %d totals of %d writers, cumulative %b (falls %b), many %v, keep %v, max writers %d, window %v, stale %v, gauges %v",
-		p.seed, aggModeNames[p.mode], p.workers, p.totals, p.writers, p.kinds, p.falls, p.many, p.keepInput, p.maxWriters, p.window, p.stale, p.gauges)
+	return fmt.Sprintf("seed %d: %s, %d workers, %d totals of %d writers, cumulative %b (falls %b), many %v, keep %v, max writers %d, max streams %d, held %v, damages %v, window %v, stale %v, gauges %v",
+		p.seed, aggModeNames[p.mode], p.workers, p.totals, p.writers, p.kinds, p.falls, p.many, p.keepInput, p.maxWriters, p.maxStreams, p.held, p.damages, p.window, p.stale, p.gauges)
 }
 
 func (p *aggPlan) cumulative(total, writer int) bool { return p.kinds>>((total*8+writer)%64)&1 != 0 }
@@ -131,6 +137,10 @@ func (p *aggPlan) config() d2c.Config {
 		Metrics: []string{"no such", "*"}, Resource: streamid.Selection{Drop: []string{"pod"}}, Attributes: streamid.Selection{Drop: []string{"part"}},
 		KeepInput: p.keepInput, MaxWriters: p.maxWriters,
 	}}}
+	cfg.MaxStreams = p.maxStreams
+	if p.held {
+		cfg.Aggregate[0].Interval = time.Second
+	}
 	if p.many {
 		cfg.Writers = d2c.WritersMany
 	}
@@ -173,6 +183,12 @@ func newAggPlan(seed uint64) *aggPlan {
 		p.maxWriters = 1 + r.IntN(3)
 	}
 	p.keepInput = r.IntN(6) == 0
+	if r.IntN(4) == 0 && p.mode <= aggDurable && p.totals == 1 && !p.keepInput {
+		p.maxStreams = 1 + r.IntN(4)
+	}
+	if p.held = r.IntN(5) == 0; p.held {
+		weights[aggEmit] = 15
+	}
 	switch p.mode {
 	case aggMemory:
 		if r.IntN(2) == 0 {
@@ -194,6 +210,7 @@ func newAggPlan(seed uint64) *aggPlan {
 		weights[aggLate] = 3
 		if p.mode == aggWiped {
 			weights[aggWipe] = 1 + r.IntN(4)
+			p.damages = r.IntN(3) == 0
 		}
 	case aggMoved:
 		weights[aggAgain] = 0
@@ -266,8 +283,9 @@ type aggTruth struct {
 	writers  []aggProducer
 	stored   []*aggTotal // what storage may have instead
 	given    []aggSample
-	anew     bool            // it may have expired
-	counted  [aggDeltas]bool // acknowledged
+	givenBy  map[int]aggSample // by worker
+	anew     bool              // it may have expired
+	counted  [aggDeltas]bool   // acknowledged
 	sentBy   [aggDeltas]bool
 }
 
@@ -283,7 +301,7 @@ func newAggSim(p *aggPlan, trace func(string, ...any)) *aggSim {
 	s := &aggSim{plan: p, now: time.Unix(0, int64(simEpoch)), trace: trace, files: &recorder{values: stored{}}}
 	for i := range p.totals {
 		n := (int(p.seed) + i*2) % len(aggTemplates)
-		t := &aggTruth{index: n, template: aggTemplates[n], worlds: []*aggTotal{newAggTotal()}}
+		t := &aggTruth{givenBy: map[int]aggSample{}, index: n, template: aggTemplates[n], worlds: []*aggTotal{newAggTotal()}}
 		for range p.writers {
 			t.writers = append(t.writers, aggProducer{start: simEpoch + 100e9, last: simEpoch + 100e9})
 		}
@@ -319,6 +337,7 @@ func (s *aggSim) open(w int) {
 	cfg.Now = func() time.Time { return s.now }
 	worker := s.workers[w]
 	worker.began = uint64(s.now.UnixNano())
+	s.forgets(w)
 	var err error
 	switch s.plan.mode {
 	case aggMemory, aggMoved:
@@ -330,7 +349,9 @@ func (s *aggSim) open(w int) {
 		}
 	default:
 		worker.conv, err = d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: &aggStore{sim: s, w: w}, Owner: "sim", OnDamaged: func(id streamid.ID, err error) {
-			s.fail("worker %d: %v is damaged: %v", w, id, err)
+			if !s.plan.damages {
+				s.fail("worker %d: %v is damaged: %v", w, id, err)
+			}
 		}})
 	}
 	if err != nil {
@@ -391,7 +412,20 @@ func (s *aggSim) do(step aggStep) {
 		was := s.route
 		s.route = d2c.Route{Epoch: was.Epoch%3 + 1, Since: s.now, Previous: was.Epoch, PreviousSince: was.Since}
 		s.now = s.now.Add(time.Minute)
+		for w := range s.workers { // each gets some batch by the new ring
+			route := s.route
+			route.Member = fmt.Sprint(w)
+			if _, err := s.workers[w].conv.Convert(d2c.WithRoute(context.Background(), route), pmetric.NewMetrics()); err != nil {
+				s.fail("%v", err)
+			}
+		}
+	case aggEmit:
+		s.emit(int(step.a) % len(s.workers))
 	case aggWipe:
+		if s.plan.damages {
+			s.store.damage(int(step.a), int(step.b))
+			break
+		}
 		s.store.Wipe()
 		s.life = store.Life{}
 		s.now = s.now.Add(time.Duration(step.a%4) * time.Second)
@@ -724,6 +758,7 @@ func (s *aggSim) stays() {
 
 func (s *aggSim) expire(w int) {
 	n := s.workers[w].conv.Expire()
+	s.forgets(w)
 	s.log("   %d totals expire at worker %d", n, w)
 	if s.plan.mode > aggDurable {
 		return
@@ -744,8 +779,9 @@ func (s *aggSim) forget() {
 		return
 	}
 	s.late = nil // no request is that late
-	for _, worker := range s.workers {
+	for w, worker := range s.workers {
 		worker.conv.Expire()
+		s.forgets(w)
 	}
 	for _, t := range s.totals {
 		for i, world := range t.worlds {
@@ -757,9 +793,16 @@ func (s *aggSim) forget() {
 	}
 }
 
+// forgets is for a worker that may not know any more what it has given out.
+func (s *aggSim) forgets(w int) {
+	for _, t := range s.totals {
+		delete(t.givenBy, w)
+	}
+}
+
 // note notes what was acknowledged where no oracle knows more.
 func (s *aggSim) note(points []aggPoint, result d2c.Result) {
-	if s.plan.keepInput {
+	if s.plan.keepInput || s.plan.held {
 		return
 	}
 	all := uint64(0)
@@ -780,6 +823,14 @@ func (s *aggSim) note(points []aggPoint, result d2c.Result) {
 
 // given checks a sample against all others.
 func (s *aggSim) given(t *aggTruth, w int, sample aggSample) {
+	if s.plan.damages {
+		last, known := t.givenBy[w]
+		if err := t.follows(&last, &sample); known && err != nil {
+			s.fail("worker %d, total %d: %w", w, t.index, err)
+		}
+		t.givenBy[w] = sample
+		return
+	}
 	for i, times := range t.template.counted(sample.value) {
 		if times != 0 && times != 1 || times != 0 && aggDeltas-1-i >= t.n {
 			s.fail("total %d: increment %d is %d times in %v", t.index, aggDeltas-1-i, times, sample)
@@ -787,6 +838,15 @@ func (s *aggSim) given(t *aggTruth, w int, sample aggSample) {
 	}
 	if n := len(t.given); n > 0 {
 		last := t.given[n-1]
+		if s.plan.held && s.plan.mode == aggMoved && sample.start < last.start {
+			// The last of a life before, at its own time.
+			next := slices.IndexFunc(t.given, func(o aggSample) bool { return o.start > sample.start })
+			if next > 0 && t.given[next-1].start == sample.start && t.follows(&t.given[next-1], &sample) != nil || sample.time > t.given[next].start {
+				s.fail("worker %d, total %d: %v after %v", w, t.index, sample, t.given)
+			}
+			t.given = slices.Insert(t.given, next, sample)
+			return
+		}
 		falls := t.template.monotonic && sample.value < last.value
 		switch {
 		case sample == last:
@@ -804,6 +864,75 @@ func (s *aggSim) given(t *aggTruth, w int, sample aggSample) {
 	t.given, t.anew = append(t.given, sample), false
 }
 
+// follows says what is wrong with two samples that one worker has given out.
+func (t *aggTruth) follows(a, b *aggSample) error {
+	falls := t.template.monotonic && b.value < a.value
+	switch {
+	case *a == *b:
+		return nil
+	case b.time < a.time, b.start < a.start, b.start > a.start && b.start < a.time, b.start == a.start && (falls || b.time/nudge == a.time/nudge):
+		return fmt.Errorf("%v after %v", b, a)
+	}
+	return nil
+}
+
+// emit has a worker give out totals.
+func (s *aggSim) emit(w int) {
+	if !s.plan.held {
+		return
+	}
+	worker := s.workers[w]
+	worker.faults = nil
+	s.now = s.now.Add(time.Second)
+	puts, all := len(s.files.puts), map[int]aggSample{}
+	n, err := worker.conv.EmitTotals(context.Background(), time.Second, func(_ context.Context, md pmetric.Metrics) error {
+		samples, err := aggRead(&aggPlan{}, md, nil)
+		for i, sample := range samples {
+			if _, twice := all[i]; twice {
+				err = errors.New("given twice")
+			}
+			all[i] = sample
+		}
+		return err
+	})
+	s.log("   worker %d gives out %v", w, all)
+	if err != nil || n != len(all) {
+		s.fail("worker %d gives out %d: %v", w, n, err)
+		return
+	}
+	for _, t := range s.totals {
+		sample, given := all[t.index]
+		if s.plan.exact() {
+			var worlds []*aggTotal
+			for _, world := range t.worlds {
+				after := world.clone()
+				if given && after.open {
+					if after.emitted = max(after.emitted+nudge, uint64(s.now.UnixNano())); uint64(s.now.UnixNano())/nudge > world.emitted/nudge {
+						after.emitted = uint64(s.now.UnixNano())
+					}
+					if s.plan.mode == aggShared {
+						after.seen = s.now.Unix()
+					}
+				}
+				if given && after.open && sample == (aggSample{after.start, after.emitted, after.value}) || !given && (s.plan.mode != aggMemory || !after.open) {
+					worlds = append(worlds, after)
+				}
+			}
+			if len(worlds) == 0 {
+				s.fail("worker %d gives out %v of total %d, want what is %v", w, all, t.index, t.worlds)
+				return
+			}
+			t.worlds = worlds
+		}
+		if len(s.files.puts) > puts {
+			t.stored = nil
+		}
+		if given {
+			s.given(t, w, sample)
+		}
+	}
+}
+
 // finish sends what is left, and checks the accounts.
 func (s *aggSim) finish() {
 	s.waiting, s.heldUp = append(s.waiting, s.heldUp...), nil
@@ -813,7 +942,12 @@ func (s *aggSim) finish() {
 	if s.err != nil {
 		return
 	}
-	if !s.plan.exact() {
+	if s.plan.held && s.plan.mode != aggMoved {
+		for w := range s.workers {
+			s.emit(w)
+		}
+	}
+	if !s.plan.exact() && !s.plan.damages && !s.plan.held {
 		for _, t := range s.totals {
 			s.account(t)
 		}
@@ -943,6 +1077,26 @@ func (r *aggRecords) unit(swaps []store.Swap, results []store.Result) {
 	}
 }
 
+// damage loses a record, or a bit of it.
+func (r *aggRecords) damage(which, how int) {
+	ids := slices.SortedFunc(maps.Keys(r.records), func(a, b streamid.ID) int { return cmp.Or(cmp.Compare(a.Hi, b.Hi), cmp.Compare(a.Lo, b.Lo)) })
+	if len(ids) == 0 {
+		return
+	}
+	id := ids[which%len(ids)]
+	switch there := r.records[id]; how % 3 {
+	case 0:
+		delete(r.records, id)
+	case 1:
+		there.record = bytes.Clone(there.record)
+		there.record[how%len(there.record)] ^= 4
+		r.records[id] = there
+	default:
+		there.record = there.record[:how%len(there.record)+1]
+		r.records[id] = there
+	}
+}
+
 func (r *aggRecords) SetAside(_ context.Context, id streamid.ID, record []byte) error {
 	if there := r.records[id]; bytes.Equal(there.record, record) {
 		delete(r.records, id)
@@ -1031,7 +1185,9 @@ func aggSorted(swaps []store.Swap) error {
 }
 
 func (x *aggStore) SetAside(ctx context.Context, id streamid.ID, record []byte) error {
-	x.sim.fail("worker %d sets %v aside", x.w, id)
+	if !x.sim.plan.damages {
+		x.sim.fail("worker %d sets %v aside", x.w, id)
+	}
 	return x.sim.store.SetAside(ctx, id, record)
 }
 

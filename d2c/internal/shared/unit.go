@@ -116,7 +116,8 @@ func (k *Keeper) renewMember(ctx context.Context, tx *commit.Tx, n int, swap *st
 		return nil
 	}
 	k.ask(tx, n)
-	lost := s.known.known && (!there || !r.continues(&s.known, k.record.Kind != table.KindSum || tx.Monotonic(n)))
+	// No point moves the start of a total back.
+	lost := s.known.known && (!there || r.start < s.known.start || !r.continues(&s.known, k.record.Kind != table.KindSum || tx.Monotonic(n)))
 	if r.known {
 		s.after = fold.Interval{Start: max(s.after.Start, r.start), Time: max(s.after.Time, r.emitted)}
 		if !lost {
