@@ -38,6 +38,39 @@ func TestForgottenWriterComesBack(t *testing.T) {
 	}
 }
 
+// A writer whose clock is wrong keeps nobody out when it is forgotten.
+func TestForgottenWriterOfTheFuture(t *testing.T) {
+	now := time.Unix(10, 0)
+	conv := newConverter(t, dropPod(d2c.Config{MaxStale: 10 * time.Second, Now: func() time.Time { return now }}))
+	s := series("requests")
+	convertTotals(t, conv, together(ofPod("a", s.int(10, 20, 1)), ofPod("ahead", s.int(10, 1e9, 1))))
+	for i := range 3 {
+		now = now.Add(8 * time.Second)
+		convertTotals(t, conv, ofPod("a", s.int(20+float64(i), 21+float64(i), 1)))
+		conv.Expire()
+	}
+	if r := convertTotals(t, conv, ofPod("new", s.int(30, 40, 1))); conv.Stats().Writers != 2 || r.Count(d2c.AddedFirst) != 1 {
+		t.Errorf("%d writers, a new one is %s", conv.Stats().Writers, describeResult(r))
+	}
+}
+
+// What two writers say is not one said twice, whatever comes with it.
+func TestWritersThatSayTheSame(t *testing.T) {
+	for mode, open := range aggregateModes {
+		t.Run(mode, func(t *testing.T) {
+			conv := open(t, dropPod(manyWriters(clockAt(d2c.DefaultConfig(), 0))))
+			s := series("requests")
+			a, b := ofPod("a", s.int(10, 20, 1)), ofPod("b", s.int(10, 20, 1))
+			convertTotals(t, conv, together(clonedMetrics(a), clonedMetrics(b)))
+			for _, md := range []pmetric.Metrics{b, a} {
+				if r := convertTotals(t, conv, md); r.Count(d2c.Repeated) != 1 || text(md) != "map[service.name:shop] requests map[] 10 20 2" {
+					t.Errorf("a retry is %s: %s", describeResult(r), text(md))
+				}
+			}
+		})
+	}
+}
+
 // A cumulative writer opens with what is its own, whatever was folded before it in the batch.
 func TestCumulativeWriterHasNoGapsOfOthers(t *testing.T) {
 	cfg := dropPod(d2c.DefaultConfig())

@@ -139,8 +139,9 @@ func (f *forgotten) add(sh *Shard, number int, s *Slot) {
 	f.of[id] = loss{l.writers + 1, max(l.last, s.last)}
 }
 
-// tell tells the totals that are left.
-func (f *forgotten) tell(sh *Shard) {
+// tell tells the totals that are left. Nothing that was counted so long ago is later than now, but of a clock that is wrong: such a
+// writer must not keep all others out that are new.
+func (f *forgotten) tell(sh *Shard, now int64) {
 	for id, l := range f.of {
 		s, number := sh.Seek(id)
 		if s == nil || s.Role != RoleTotal { // who forges records may say so
@@ -148,7 +149,7 @@ func (f *forgotten) tell(sh *Shard) {
 		}
 		owner := WithWriters(sh.Owner(int(number)), -l.writers)
 		if !f.shared {
-			owner = WithHorizon(owner, l.last)
+			owner = WithHorizon(owner, min(l.last, now))
 		}
 		sh.SetOwner(int(number), owner)
 	}

@@ -316,8 +316,8 @@ func (sh *Shard) reindex(size int) {
 }
 
 // Expire forgets the streams last seen more than age before now. It returns how many these are, and from when on a stream may
-// start that may be one of them: see fold.Lives.
-func (sh *Shard) Expire(now, age uint32) (expired, writers int, free int64) {
+// start that may be one of them: see fold.Lives. at is the time of now, in Unix nanoseconds.
+func (sh *Shard) Expire(now, age uint32, at int64) (expired, writers int, free int64) {
 	forgotten := sh.forgotten()
 	expired = sh.Remove(func(number int, s *Slot) bool {
 		if now <= s.Seen || now-s.Seen <= age {
@@ -331,7 +331,7 @@ func (sh *Shard) Expire(now, age uint32) (expired, writers int, free int64) {
 		free = max(free, sh.Emitted(s), s.start+1)
 		return true
 	})
-	forgotten.tell(sh)
+	forgotten.tell(sh, at)
 	return expired - writers, writers, free
 }
 
