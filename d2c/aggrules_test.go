@@ -54,6 +54,28 @@ func TestForgottenWriterOfTheFuture(t *testing.T) {
 	}
 }
 
+// A writer whose clock is wrong does not move the samples of all others to its time.
+func TestWriterOfTheFuture(t *testing.T) {
+	for mode, open := range aggregateModes {
+		t.Run(mode, func(t *testing.T) {
+			conv := open(t, dropPod(clockAt(d2c.DefaultConfig(), 0)))
+			s := series("requests")
+			for _, step := range []struct {
+				md   pmetric.Metrics
+				want string
+			}{
+				{ofPod("ahead", s.int(1e9, 2e9, 1)), "map[service.name:shop] requests map[] 300 300 1"},
+				{ofPod("a", s.int(10, 20, 2)), "map[service.name:shop] requests map[] 300 300.001 3"},
+				{ofPod("a", s.int(290, 310, 4)), "map[service.name:shop] requests map[] 300 300.002 7"},
+			} {
+				if convertTotals(t, conv, step.md); text(step.md) != step.want {
+					t.Errorf("got %s, want %s", text(step.md), step.want)
+				}
+			}
+		})
+	}
+}
+
 // What two writers say is not one said twice, whatever comes with it.
 func TestWritersThatSayTheSame(t *testing.T) {
 	for mode, open := range aggregateModes {

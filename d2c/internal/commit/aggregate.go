@@ -371,20 +371,20 @@ func (b *Batch) saveWriter(to *target, it *points.Item, a *aggregation) {
 // addTotal adds what is new of an item to its total.
 func (b *Batch) addTotal(to *target, v fold.Total, it *points.Item, o fold.Outcome, a *aggregation) fold.Outcome {
 	t := &b.timeline
-	was := o
+	was, at := o, to.notAhead(it.Interval)
 	switch {
 	case a.fresh && b.after.Time != 0:
 		v.Restart()
 		t.Start, t.Emitted, t.Last = b.after.Start, max(b.after.Time, t.Floor), 0
 		o = fold.RestartedLost
-		t.Accept(o, it.Interval, v.Print(it.Interval), to.total, &b.Gaps)
+		t.Accept(o, at, v.Print(at), to.total, &b.Gaps)
 	case a.fresh:
 		v.Restart()
-		t.OpenTotal(a.open, v.Print(it.Interval), a.elsewhere, to.total)
+		t.OpenTotal(to.notAhead(a.open), v.Print(at), a.elsewhere, to.total)
 	case t.Moved:
-		o = fold.RestartTotal(t, v, it.Interval, a.elsewhere, to.total, &b.Gaps)
+		o = fold.RestartTotal(t, v, at, a.elsewhere, to.total, &b.Gaps)
 	default:
-		if r := fold.FoldUnordered(t, v, it.Interval, to.total); r.Restarted() {
+		if r := fold.FoldUnordered(t, v, at, to.total); r.Restarted() {
 			o = r
 		}
 	}
@@ -397,6 +397,21 @@ func (b *Batch) addTotal(to *target, v fold.Total, it *points.Item, o fold.Outco
 	}
 	return o
 }
+
+// notAhead is an interval as a total takes it. One writer of a wrong clock is not to move the samples of all others to its time, where they
+// would stay, and which no backend takes.
+func (to *target) notAhead(p fold.Interval) fold.Interval {
+	if latest := (int64(to.unix) + maxAhead) * int64(time.Second); p.Time > latest {
+		p.Time = latest
+		if p.Start >= latest {
+			p.Start = 0
+		}
+	}
+	return p
+}
+
+// maxAhead is how many seconds after now the sample of a total may be.
+const maxAhead = 300
 
 // saveTotal keeps the total at hand.
 func (b *Batch) saveTotal(to *target, it *points.Item, a *aggregation) {
