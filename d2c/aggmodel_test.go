@@ -428,7 +428,7 @@ func aggRead(plan *aggPlan, md pmetric.Metrics, points []aggPoint) (samples map[
 					}
 					continue
 				}
-				if err := aggReadMetric(n, m, samples); err != nil {
+				if err := aggReadMetric(plan, n, m, samples); err != nil {
 					return nil, fmt.Errorf("total %d: %w", n, err)
 				}
 			}
@@ -447,16 +447,22 @@ func aggRead(plan *aggPlan, md pmetric.Metrics, points []aggPoint) (samples map[
 	return samples, nil
 }
 
-func aggReadMetric(n int, m pmetric.Metric, samples map[int]aggSample) error {
+// aggZero is where the zero is with which a total begins.
+func aggZero(n int) int { return -1 - n }
+
+func aggReadMetric(plan *aggPlan, n int, m pmetric.Metric, samples map[int]aggSample) error {
 	t := aggTemplates[n]
 	add := func(dp dataPoint, value float64, buckets []uint64) error {
 		if got := fmt.Sprint(dp.Attributes().AsRaw()); got != "map[kind:x]" {
 			return fmt.Errorf("a sample has the attributes %s", got)
 		}
-		if _, twice := samples[n]; twice {
-			return fmt.Errorf("two samples")
-		}
 		s := aggSample{uint64(dp.StartTimestamp()), uint64(dp.Timestamp()), digits(value)}
+		if first, twice := samples[n]; twice {
+			if !plan.zeros || first.value != 0 || first.start != s.start || first.time >= s.time {
+				return fmt.Errorf("two samples, %v and %v", first, s)
+			}
+			samples[aggZero(n)] = first
+		}
 		samples[n] = s
 		if t.kind == d2c.KindSum {
 			return nil

@@ -113,6 +113,7 @@ type aggPlan struct {
 	keepInput  bool
 	maxWriters int
 	maxStreams int  // of one total
+	zeros      bool // lives begin with a zero
 	held       bool // samples are given out by the clock
 	damages    bool // the store loses single records: then only what one worker gives out is looked at
 	window     time.Duration
@@ -121,8 +122,8 @@ type aggPlan struct {
 }
 
 func (p *aggPlan) String() string {
-	return fmt.Sprintf("seed %d: %s, %d workers, %d totals of %d writers, cumulative %b (falls %b), many %v, keep %v, max writers %d, max streams %d, held %v, damages %v, window %v, stale %v, gauges %v",
-		p.seed, aggModeNames[p.mode], p.workers, p.totals, p.writers, p.kinds, p.falls, p.many, p.keepInput, p.maxWriters, p.maxStreams, p.held, p.damages, p.window, p.stale, p.gauges)
+	return fmt.Sprintf("seed %d: %s, %d workers, %d totals of %d writers, cumulative %b (falls %b), many %v, keep %v, max writers %d, max streams %d, zeros %v, held %v, damages %v, window %v, stale %v, gauges %v",
+		p.seed, aggModeNames[p.mode], p.workers, p.totals, p.writers, p.kinds, p.falls, p.many, p.keepInput, p.maxWriters, p.maxStreams, p.zeros, p.held, p.damages, p.window, p.stale, p.gauges)
 }
 
 func (p *aggPlan) cumulative(total, writer int) bool { return p.kinds>>((total*8+writer)%64)&1 != 0 }
@@ -137,7 +138,7 @@ func (p *aggPlan) config() d2c.Config {
 		Metrics: []string{"no such", "*"}, Resource: streamid.Selection{Drop: []string{"pod"}}, Attributes: streamid.Selection{Drop: []string{"part"}},
 		KeepInput: p.keepInput, MaxWriters: p.maxWriters,
 	}}}
-	cfg.MaxStreams = p.maxStreams
+	cfg.MaxStreams, cfg.EmitZero = p.maxStreams, p.zeros
 	if p.held {
 		cfg.Aggregate[0].Interval = time.Second
 	}
@@ -186,6 +187,7 @@ func newAggPlan(seed uint64) *aggPlan {
 	if r.IntN(4) == 0 && p.mode <= aggDurable && p.totals == 1 && !p.keepInput {
 		p.maxStreams = 1 + r.IntN(4)
 	}
+	p.zeros = !p.exact() && r.IntN(3) == 0 && !p.keepInput // the oracle has none
 	if p.held = r.IntN(5) == 0; p.held {
 		weights[aggEmit] = 15
 	}
@@ -262,9 +264,9 @@ type aggSim struct {
 }
 
 type aggStats struct {
-	histories, batches, refused, worlds int
-	outcomes                            [d2c.NumOutcomes]uint64
-	modes                               [aggModes]int
+	histories, batches, refused, worlds, zeros int
+	outcomes                                   [d2c.NumOutcomes]uint64
+	modes                                      [aggModes]int
 }
 
 type aggWorker struct {
@@ -641,6 +643,12 @@ func (s *aggSim) send(w int, points []aggPoint, step aggStep) {
 		s.note(points, result)
 	}
 	for _, t := range s.totals {
+		if zero, ok := samples[aggZero(t.index)]; ok {
+			s.stats.zeros++
+			if n := len(t.given); n > 0 && (zero.start < t.given[n-1].time || zero.time/nudge <= t.given[n-1].time/nudge) && !s.plan.damages {
+				s.fail("worker %d, total %d: zero %v after %v", w, t.index, zero, t.given[n-1])
+			}
+		}
 		if sample, ok := samples[t.index]; ok {
 			s.given(t, w, sample)
 		}
@@ -1288,6 +1296,7 @@ func (s *aggStats) add(o *aggStats) {
 	s.histories += o.histories
 	s.batches += o.batches
 	s.refused += o.refused
+	s.zeros += o.zeros
 	s.worlds = max(s.worlds, o.worlds)
 	for i := range s.modes {
 		s.modes[i] += o.modes[i]
@@ -1299,7 +1308,7 @@ func (s *aggStats) add(o *aggStats) {
 
 func (s *aggStats) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d histories: %d batches (%d refused), up to %d worlds;", s.histories, s.batches, s.refused, s.worlds)
+	fmt.Fprintf(&b, "%d histories: %d batches (%d refused), %d zeros, up to %d worlds;", s.histories, s.batches, s.refused, s.zeros, s.worlds)
 	for i, n := range s.modes {
 		fmt.Fprintf(&b, " %d %s", n, aggModeNames[i])
 	}

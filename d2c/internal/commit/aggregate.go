@@ -450,8 +450,12 @@ func (b *Batch) giveTotal(it *points.Item, o fold.Outcome, a *aggregation) {
 	if b.several {
 		if before != nil && !o.Restarted() {
 			b.Supersede(before)
+			b.MoveZero(before, it) // where the sample is: the points of a total are anywhere in a batch
 		}
 		b.latest = it
+	}
+	if b.unseen != nil && b.unseen.Slot == it.Slot && !o.Restarted() {
+		b.MoveZero(b.unseen, it)
 	}
 	b.unseen = nil
 	b.Stamp(it, &b.timeline)
