@@ -54,6 +54,39 @@ func TestForgottenWriterOfTheFuture(t *testing.T) {
 	}
 }
 
+// A store has lost a total, and somebody who did not know it has begun it anew, before where it began. That is not its successor for who
+// does know it, though it is later and counts more: no point moves the start of a total back.
+func TestLostTotalBeginsEarlier(t *testing.T) {
+	now := time.Unix(0, 0)
+	cfg := dropPod(d2c.Config{Now: func() time.Time { return now }})
+	st := &rawStore{}
+	var convs [2]*d2c.Converter
+	for i := range convs {
+		var err error
+		if convs[i], err = d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: st}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now = time.Unix(100, 0)
+	s := series("requests")
+	for i, step := range []struct {
+		md   pmetric.Metrics
+		want string
+	}{
+		{ofPod("a", s.int(10, 20, 1)), "10 20 1"},
+		{ofPod("b", s.int(5, 30, 100)), "5 30 100"},
+		{ofPod("a", s.int(30, 40, 2)), "30 40 2"},
+	} {
+		if i == 1 {
+			clear(st.records)
+		}
+		convertTotals(t, convs[i%2], step.md)
+		if want := "map[service.name:shop] requests map[] " + step.want; text(step.md) != want {
+			t.Errorf("got %s, want %s", text(step.md), want)
+		}
+	}
+}
+
 // A writer whose clock is wrong does not move the samples of all others to its time.
 func TestWriterOfTheFuture(t *testing.T) {
 	for mode, open := range aggregateModes {
