@@ -186,7 +186,7 @@ func (t *aggTotal) take(where *aggWhere, template *simTemplate, p aggPoint, twin
 	var o d2c.Outcome
 	delta, begins := p.value, p.start
 	if where.plan.cumulative(p.total, p.writer) {
-		if where.plan.mode == aggMemory && where.began < p.time {
+		if where.began < p.time && (where.plan.mode == aggMemory || !t.open || t.start >= where.began) {
 			known = max(known, where.began)
 		}
 		o, delta = w.takeCumulative(p, known)

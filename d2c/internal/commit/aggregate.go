@@ -113,7 +113,8 @@ func (b *Batch) foldWriter(to *target, it *points.Item, w *points.Writer) {
 		Writer: w, fresh: s.Meta&table.FlagFresh != 0, unknown: w.Slot.Meta&table.FlagFresh != 0,
 		known: max(t.Floor, table.Horizon(to.streams.Owner(int(it.Number)))),
 	}
-	if a.counted = b.lost; to.forgotten > 0 {
+	t.Lives, a.counted = to.lives, b.lost
+	if to.forgotten > 0 && it.Interval.Time > to.forgotten-replayAge {
 		t.Lives.Expired, a.known = max(t.Lives.Expired, to.forgotten), max(a.known, to.forgotten)
 	}
 	if a.unknown && it.Interval.Time <= a.known || a.fresh && it.Interval.Time <= max(b.after.Time, t.Floor) {
@@ -183,6 +184,9 @@ func (b *Batch) foldWriter(to *target, it *points.Item, w *points.Writer) {
 	}
 	b.Note(it, o)
 }
+
+// replayAge is how much older than what a shared store may have forgotten a point is that nobody can send again: it is of a replay.
+const replayAge = int64(6 * time.Hour)
 
 // aggregation is what folding one item needs.
 type aggregation struct {
