@@ -138,6 +138,8 @@ type Config struct {
 	// says so. Count and sum are added up by the same rules as those of a histogram, and the quantiles of what is added stay as they
 	// came. In a name * is anything and ? any one byte. All other summaries are Passed.
 	Summaries []string
+	// Aggregate says of which metrics one stream is made out of many, and how. The first rule that matches counts.
+	Aggregate []AggregateRule
 	// Duplicates says what labels the backend tells streams apart by, to find those that it takes for one series: see Duplicates.
 	// What is found is counted, and told by OnNotice. It costs 10 bytes a stream, for the latest million streams.
 	Duplicates Duplicates
@@ -202,14 +204,15 @@ func (c Config) Validate() error {
 	case c.MaxStale < 0:
 		return fmt.Errorf("d2c: MaxStale: must not be negative, got %v", c.MaxStale)
 	}
-	return nil
+	_, err := c.aggregates()
+	return err
 }
 
 // newKey is replaced by tests that want streams in the same places each time.
 var newKey = table.NewKey
 
-// apply makes p, which is new, what the configuration says.
-func (c Config) apply(p *commit.Pipeline) {
+// apply makes p, which is new, what the configuration and its rules say.
+func (c Config) apply(p *commit.Pipeline, a *aggregates) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -233,6 +236,12 @@ func (c Config) apply(p *commit.Pipeline) {
 	p.Time, p.Began = c.Now, c.Now()
 	p.Epoch = p.Began
 	if c.ReemitInterval > 0 {
-		p.NameStreams()
+		p.NameStreams(false)
+	}
+	if a != nil {
+		p.Aggregate(&a.Aggregates)
+		if a.held() && c.ReemitInterval == 0 {
+			p.NameStreams(true)
+		}
 	}
 }

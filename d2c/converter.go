@@ -24,6 +24,8 @@ type Converter struct {
 	shared   *shared.Keeper   // nil unless it is shared
 	reemit   time.Duration    // Config.ReemitInterval
 	outage   *shared.Outage   // nil unless batches are given out while the shared store fails
+
+	aggregates *aggregates // nil without Config.Aggregate
 }
 
 // New returns a Converter without streams whose state is in memory alone, or an error that names the field of cfg that is out
@@ -33,7 +35,11 @@ func New(cfg Config) (*Converter, error) {
 		return nil, err
 	}
 	c := new(Converter)
-	cfg.apply(&c.pipeline)
+	var err error
+	if c.aggregates, err = cfg.aggregates(); err != nil {
+		return nil, err
+	}
+	cfg.apply(&c.pipeline, c.aggregates)
 	c.reemit = cfg.ReemitInterval
 	return c, nil
 }
@@ -73,8 +79,10 @@ func (c *Converter) Expire() int { return c.pipeline.Expire() }
 
 // Stats are figures of a Converter.
 type Stats struct {
-	// Streams is the number of live streams. With shared state it is what this Converter has in its cache.
+	// Streams is the number of live streams, totals included. With shared state it is what this Converter has in its cache.
 	Streams int
+	// Writers is the number of writers that totals have, which are not among the streams: see Config.Aggregate.
+	Writers int
 	// MemoryBytes is the memory allocated for the state of all streams, exact but for the bookkeeping of shared histogram
 	// bounds, which is estimated.
 	MemoryBytes int64
@@ -90,7 +98,7 @@ type Stats struct {
 
 // Stats returns the figures of this moment. It locks one shard at a time and waits for no store.
 func (c *Converter) Stats() Stats {
-	s := Stats{Streams: c.Len(), MemoryBytes: c.pipeline.Table.Memory()}
+	s := Stats{Streams: c.Len(), Writers: int(c.pipeline.Writers.Load()), MemoryBytes: c.pipeline.Table.Memory()}
 	if d := c.pipeline.Duplicates; d != nil {
 		s.MemoryBytes += d.Memory()
 	}
@@ -104,7 +112,7 @@ func (c *Converter) Stats() Stats {
 }
 
 // Len returns the number of live streams: Stats().Streams, at no cost.
-func (c *Converter) Len() int { return int(c.pipeline.Live.Load()) }
+func (c *Converter) Len() int { return int(max(c.pipeline.Live.Load()-c.pipeline.Writers.Load(), 0)) }
 
 // Streams iterates over the live streams in no particular order. Each shard is locked while it is copied, not while the
 // loop body runs, so the whole is no snapshot.

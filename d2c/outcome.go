@@ -81,6 +81,17 @@ const (
 	// AddedUnordered was added whatever its interval: see WritersMany.
 	AddedUnordered = fold.AddedUnordered
 
+	// AddedReset is the first cumulative point after its producer began anew: all of it was added. Of Config.Aggregate only, as
+	// are the next three.
+	AddedReset = fold.AddedReset
+	// Baseline is the first cumulative point of a producer that may have been counted before: nothing of it was added, and what
+	// follows is added as far as it is more.
+	Baseline = fold.Baseline
+	// WriterEnded is a "no recorded value" marker of one writer of an aggregate. It is removed: the others go on.
+	WriterEnded = fold.WriterEnded
+	// DroppedWriters would have been one more writer of its aggregate than AggregateRule.MaxWriters.
+	DroppedWriters = fold.DroppedWriters
+
 	// NumOutcomes is the number of outcomes. Later ones get the next numbers, whatever their class.
 	NumOutcomes = fold.NumOutcomes
 )

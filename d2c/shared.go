@@ -56,6 +56,9 @@ func OpenShared(ctx context.Context, cfg Config, sc SharedConfig) (*Converter, e
 	if sc.MaxOutstanding < 0 {
 		return nil, fmt.Errorf("d2c: SharedConfig.MaxOutstanding: must not be negative, got %d", sc.MaxOutstanding)
 	}
+	if sc.MaxOutstanding > 0 && len(cfg.Aggregate) > 0 {
+		return nil, errors.New("d2c: SharedConfig.MaxOutstanding: not with Config.Aggregate, whose totals have many workers' points: leave it at 0, and batches are refused while the store fails")
+	}
 	if cfg.Gap == GapRestartIfMoved {
 		return nil, errors.New("d2c: Gap: with shared state a stream's worker does not matter, leave it at GapContinue")
 	}

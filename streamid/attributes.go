@@ -31,7 +31,7 @@ const (
 	tagScope    = 10 * tagStep & mod64
 	tagMetric   = 11 * tagStep & mod64
 	tagPoint    = 12 * tagStep & mod64
-	tagTenant   = 16 * tagStep & mod64 // 13 to 15 are of route.go
+	tagTenant   = 16 * tagStep & mod64 // 13 to 15 are of route.go, 17 to 19 of reduction.go
 
 	// canonicalNaN stands for every NaN: which one an application produces is an accident of its hardware.
 	canonicalNaN = 0x7FF8000000000001

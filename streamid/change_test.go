@@ -28,7 +28,12 @@ func newBijection(t testing.TB) bijection {
 
 func (b bijection) add(id identity, got streamid.ID) {
 	b.t.Helper()
-	canonical := id.canonical()
+	b.addText(id.canonical(), got)
+}
+
+// addText is add of a stream by a text that no other stream has.
+func (b bijection) addText(canonical string, got streamid.ID) {
+	b.t.Helper()
 	if before, ok := b.id[canonical]; ok && before != got {
 		b.t.Fatalf("two IDs, %v and %v, for %.500s", before, got, canonical)
 	}

@@ -18,6 +18,9 @@
 //	tenant := streamid.Seed(0).Tenant(streamid.TenantKey{Name: "x-tenant", Values: []string{"acme"}})
 //	resource := tenant.Resource(rm.Resource()) // and so on
 //
+// Where streams are to become one although they differ in some attributes, of the pods of a service for instance, [Rules] say which
+// attributes go. A [Reduction] has the identity of the stream that is left, and of its writers, which are the streams as they were.
+//
 // For fleets in which each stream has one owner, a [Splitter] splits whole batches of metrics, traces or logs by the owner of
 // their routing [Key], as contrib's load_balancing exporter does, but without copying points.
 //
@@ -26,6 +29,9 @@
 // Two points have the same ID if they belong to the same stream, whatever the order of attributes at any depth, on every
 // platform, in every process and every version of this package that has encoding v1. Two points of different streams
 // have different IDs but for chance: among a billion streams the odds of a single collision are below 1 in 10^20.
+//
+// Of two points of which a stream is left the same holds: they have the same ID if what is left is the same, and what has left it.
+// Their writers are told apart by 64 bits, [Reduction.Points] says how well.
 //
 // Not part of the identity are schema URLs, description, metadata, timestamps, flags, exemplars, values, histogram bounds,
 // and dropped-attribute counts. Attributes are taken as the wire has them, a multiset of pairs: an empty value is not a
@@ -58,8 +64,8 @@
 //
 // # Encoding v1
 //
-// This section is complete: with it and an XXH3 library the IDs can be computed in any language, and testdata/v1.json has
-// vectors to check the result. It will not change; should another encoding ever be needed, it will have another name.
+// This section is complete: with it and an XXH3 library the IDs can be computed in any language, and testdata/v1.json and
+// testdata/reductions-v1.json have vectors to check the result. It will not change; should another encoding ever be needed, it will have another name.
 //
 // Notation. H(bytes, seed) is XXH3-128 with a 64-bit seed and the default secret, a pair of 64-bit numbers {Hi, Lo} (high
 // and low half of the canonical 128-bit result). Integers are unsigned and wrap; those in hashed bytes are little-endian,
@@ -101,10 +107,26 @@
 // a monotonic sum, otherwise 0. temporality is one byte: 0 unspecified or not applicable, 1 delta, 2 cumulative, 255 any
 // other number.
 //
+// A reduction is attributes, too: to "resource", "scope" and "attributes" (of the point), as far as something is selected there, a
+// slice of strings, which are "drop" or "keep" and then the names, sorted by their bytes. The hash of these has no seed but its
+// tag:
+//
+//	reduction = H(sum(reduction, 17*G), 17*G)                                                        24 bytes
+//
+// Of the stream that is left the first step is another one, which has the tenant's sum in it also where that is empty, three zeros.
+// The others are those above, of the attributes that are left, and with 0 for the temporality:
+//
+//	resource = H(sum(attributes left, S) | sum(tenant, S) | reduction, S + 18*G)                     64 bytes
+//
+// A writer is a stream as it was, with the metric and the attributes of that, and has a half of the ID of the stream that is left:
+//
+//	writer   = {ID.Hi, fold(H(metric.Hi | (metric.Lo xor ID.Lo) | sum(attributes, S), S + 19*G))}    40 bytes
+//
 // Routing keys are 64 bits of a hash, fold(h) = h.Hi xor (h.Lo rotated by 32), with h from this table; vectors are in
 // testdata/keys-v1.json:
 //
 //	streamID    ID
+//	aggregate   ID of the stream that is left, by the first rule with a pattern that matches the name; ID if there is none
 //	metric      H(name, S + 13*G)
 //	resource    resource
 //	traceID     H(the 16 bytes, S + 14*G)
@@ -114,7 +136,7 @@
 // An attribute is found at the first of resource, scope and point that has it with a value that is neither empty nor an empty
 // string; of a key given twice, the first counts. Fields of spans and log records that are looked up like attributes are
 // strings, or in case of log.body the value that the body is. If none is found, and if the trace ID is zero, h is resource.
-// Only in the ID a tenant counts: the resource of the other keys is that without.
+// Only in IDs a tenant counts: the resource of the other keys is that without.
 //
 // Why so: adding needs no sorting and no memory, and equal pairs do not cancel as they would under xor. Hashing key and value
 // apart needs no copy. A hash of 4 to 8 bytes has a state of 64 bits, and so two of them under different seeds can be

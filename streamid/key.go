@@ -32,11 +32,12 @@ func (s Signal) String() string {
 	return fmt.Sprintf("signal %d", uint8(s))
 }
 
-// Key says by what data is routed. It comes from ParseKey and does not change. The zero value is the key that contrib's
+// Key says by what data is routed. It comes from ParseKey or Rules.Key and does not change. The zero value is the key that contrib's
 // load_balancing exporter uses where none is configured: traceID for traces, service for metrics and logs.
 type Key struct {
 	kind  keyKind
 	names []string // of attributes, for keyAttributes
+	rules *Rules   // for keyAggregate
 }
 
 type keyKind uint8
@@ -49,9 +50,10 @@ const (
 	keyService
 	keyTraceID
 	keyAttributes
+	keyAggregate
 )
 
-// keyNames are those of contrib's load_balancing exporter, and of this table's index.
+// keyNames are those of contrib's load_balancing exporter, which has no aggregate, and of this table's index.
 var keyNames = [...]string{
 	keyDefault:    "",
 	keyStreamID:   "streamID",
@@ -60,6 +62,7 @@ var keyNames = [...]string{
 	keyService:    "service",
 	keyTraceID:    "traceID",
 	keyAttributes: "attributes",
+	keyAggregate:  "aggregate",
 }
 
 // ParseKey returns the key of that name, as the load_balancing exporter has them in routing_key and routing_attributes:
@@ -75,10 +78,15 @@ var keyNames = [...]string{
 // other. Each is looked up in the resource, then in the scope, then in the data point, span or log record. Where resource
 // and scope lack them, span.name and span.kind are a span's name and kind (as in SpanKind.String), and log.severity
 // and log.body a log record's severity text and body. The order of names does not matter.
+//
+// There is one key more, "aggregate" for metrics, which is made of Rules: see Rules.Key.
 func ParseKey(name string, attributes []string) (Key, error) {
 	kind := slices.Index(keyNames[:], name)
 	if kind < 0 {
 		return Key{}, fmt.Errorf("streamid: unknown routing key %.40q, want one of %s", name, strings.Join(keyNames[1:], ", "))
+	}
+	if keyKind(kind) == keyAggregate {
+		return Key{}, fmt.Errorf("streamid: routing key %q is made of rules, not of its name", name)
 	}
 	k := Key{kind: keyKind(kind), names: slices.Clone(attributes)}
 	if k.kind != keyAttributes {
@@ -101,18 +109,21 @@ func ParseKey(name string, attributes []string) (Key, error) {
 	return k, nil
 }
 
-// String returns the name of the key, followed by its attributes if it has any.
+// String returns the name of the key, followed by its attributes or rules if it has any. Keys that read the same route alike.
 func (k Key) String() string {
-	if k.kind != keyAttributes {
-		return keyNames[k.kind]
+	switch k.kind {
+	case keyAttributes:
+		return fmt.Sprintf("%s %q", keyNames[k.kind], k.names)
+	case keyAggregate:
+		return fmt.Sprintf("%s %v", keyNames[k.kind], k.rules)
 	}
-	return fmt.Sprintf("%s %q", keyNames[k.kind], k.names)
+	return keyNames[k.kind]
 }
 
 // Check returns an error if data of this signal has no such key.
 func (k Key) Check(s Signal) error {
 	switch k.kind {
-	case keyStreamID, keyMetric:
+	case keyStreamID, keyMetric, keyAggregate:
 		if s == SignalMetrics {
 			return nil
 		}

@@ -21,7 +21,7 @@ func TestParseKeyNamesWhatIsWrong(t *testing.T) {
 		attributes []string
 		want       string
 	}{
-		{"streamid", nil, `unknown routing key "streamid", want one of streamID, metric, resource, service, traceID, attributes`},
+		{"streamid", nil, `unknown routing key "streamid", want one of streamID, metric, resource, service, traceID, attributes, aggregate`},
 		{strings.Repeat("x", 100), nil, `unknown routing key "` + strings.Repeat("x", 40) + `"`},
 		{"attributes", nil, `routing key "attributes" needs at least one attribute`},
 		{"attributes", []string{"a", ""}, `routing key "attributes": attribute 2 of 2 has no name`},
@@ -119,8 +119,8 @@ func TestOrderOfNamesDoesNotMatter(t *testing.T) {
 	r := rand.New(rand.NewPCG(23, 2))
 	for range 50 {
 		ld := randomLogs(r)
-		a := fmt.Sprint(keysOf(logsBatch, keySpec{"attributes", []string{"tenant", "host", "log.body"}}, 0, ld))
-		b := fmt.Sprint(keysOf(logsBatch, keySpec{"attributes", []string{"log.body", "tenant", "host"}}, 0, ld))
+		a := fmt.Sprint(keysOf(logsBatch, keySpec{Name: "attributes", Attributes: []string{"tenant", "host", "log.body"}}, 0, ld))
+		b := fmt.Sprint(keysOf(logsBatch, keySpec{Name: "attributes", Attributes: []string{"log.body", "tenant", "host"}}, 0, ld))
 		if a != b {
 			t.Fatalf("got %s and %s", a, b)
 		}

@@ -70,7 +70,11 @@ func (r routed) metrics(t testing.TB) pmetric.Metrics {
 	s.scope.MoveTo(sm.Scope())
 	m := sm.Metrics().AppendEmpty()
 	s.metric.MoveTo(m)
-	s.attributes.MoveTo(m.Gauge().DataPoints().AppendEmpty().Attributes())
+	points := m.Sum().DataPoints
+	if m.Type() == pmetric.MetricTypeGauge {
+		points = m.Gauge().DataPoints
+	}
+	s.attributes.MoveTo(points().AppendEmpty().Attributes())
 	return md
 }
 
@@ -183,7 +187,7 @@ func goldenKeys() (all []keyVector) {
 		} else {
 			r.TraceID = ""
 		}
-		all = append(all, keyVector{Description: description, Signal: signal, keySpec: keySpec{name, attributes}, routed: r})
+		all = append(all, keyVector{Description: description, Signal: signal, keySpec: keySpec{Name: name, Attributes: attributes}, routed: r})
 	}
 	for _, seed := range []uint64{0, 0x9E3779B97F4A7C15} {
 		seeded, empty := typical, nothing
@@ -263,5 +267,24 @@ func goldenKeys() (all []keyVector) {
 			add("of a tenant", "metrics", of, name)
 		}
 	}
+
+	aggregate := func(description string, r routed, rules ...ruleSpec) {
+		add(description, "metrics", r, "aggregate")
+		all[len(all)-1].Rules = rules
+	}
+	rule := func(metric string, reduction reductionSpec) ruleSpec { return ruleSpec{[]string{metric}, reduction} }
+	host, tenant := reductionSpec{Resource: drop("host", "process.pid")}, reductionSpec{Scope: drop("tenant"), Point: keep("tenant")}
+	for _, r := range []routed{typical, nothing, of} {
+		aggregate("without rules", r)
+		aggregate("a rule that matches", r, rule("*", host))
+		aggregate("a rule that does not match", r, rule("grpc.*", host))
+		aggregate("the second of two rules", r, rule("*.duration", host), rule("http.*.requests", tenant), rule("*", host))
+	}
+	cumulative := typical
+	cumulative.Metric = &metric{Name: "http.server.requests", Type: "sum", Monotonic: true, Temporality: "cumulative"}
+	aggregate("cumulative", cumulative, rule("*", host))
+	delta := cumulative
+	delta.Metric = &metric{Name: "http.server.requests", Type: "sum", Monotonic: true, Temporality: "delta"}
+	aggregate("delta, with the key of cumulative", delta, rule("*", host))
 	return all
 }

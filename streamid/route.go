@@ -5,6 +5,7 @@ package streamid
 
 import (
 	"math/bits"
+	"slices"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -40,6 +41,7 @@ type route struct {
 	kind  keyKind
 	seed  uint64
 	names []string // of attributes
+	rules *Rules   // of the keys "streamID", which has none, and "aggregate", which is the same but for them
 
 	// found is the sum over the attributes found in the resource, and then those in the scope too; notInResource and
 	// notInScope are the names left over.
@@ -52,19 +54,46 @@ type route struct {
 	resourceID ID // of resource, once it is hashed
 	hashed     bool
 
+	// streams are the identities of the resource and the scope, as they are and then as each rule leaves them. They are hashed when
+	// a metric asks for them, and good for one resource and scope, which are told by their number in the batch.
+	streams                     []scopeStreams
+	resourceNumber, scopeNumber int
+
 	lacking bool // the latest key stands in for one that the data lacks
 }
 
-func (r *route) begin(kind keyKind, names []string, seed Seed) {
-	r.kind, r.names, r.seed = kind, names, uint64(seed)
-	if kind == keyService {
+func (r *route) begin(kind keyKind, key *Key, seed Seed) {
+	r.kind, r.names, r.seed = kind, key.names, uint64(seed)
+	switch kind {
+	case keyService:
 		r.names = serviceAttribute
+	case keyStreamID:
+		r.beginStreams(&noRules)
+	case keyAggregate:
+		r.kind = keyStreamID
+		r.beginStreams(key.rules)
 	}
+}
+
+var noRules Rules
+
+func (r *route) beginStreams(rules *Rules) {
+	r.rules, r.resourceNumber, r.scopeNumber = rules, 0, 0
+	r.streams = slices.Grow(r.streams[:0], 1+rules.Len())[:1+rules.Len()]
+	clear(r.streams)
+}
+
+// scopeStreams is what the identities of the streams in a scope begin with.
+type scopeStreams struct {
+	resource                    Resource
+	scope                       Scope
+	resourceNumber, scopeNumber int
 }
 
 // enterResource begins a resource. It is true if everything in it has this key.
 func (r *route) enterResource(res pcommon.Resource) (key uint64, all bool) {
 	r.resource, r.hashed, r.lacking = res, false, false
+	r.resourceNumber++
 	switch r.kind {
 	case keyResource:
 		return r.resourceKey(), true
@@ -88,6 +117,7 @@ func (r *route) resourceKey() uint64 {
 
 // enterScope begins a scope of the resource. It is true if everything in it has this key.
 func (r *route) enterScope(scope pcommon.InstrumentationScope) (key uint64, all bool) {
+	r.scopeNumber++
 	if r.kind != keyAttributes {
 		return 0, false
 	}
@@ -101,6 +131,30 @@ func (r *route) enterScope(scope pcommon.InstrumentationScope) (key uint64, all 
 // metric is the key of all points of a metric, for the key "metric".
 func (r *route) metric(m pmetric.Metric) uint64 {
 	return fold(hashString(m.Name(), r.seed+tagRouteMetric))
+}
+
+// stream returns the identity of a metric in the latest scope, for the keys "streamID" and "aggregate". Where a rule matches it is
+// that of what the Reduction leaves, which is nil otherwise.
+func (r *route) stream(t Tenant, scope pcommon.InstrumentationScope, m pmetric.Metric) (Metric, *Reduction) {
+	rule := r.rules.Find(m.Name())
+	s := &r.streams[rule+1]
+	if rule < 0 {
+		if s.resourceNumber != r.resourceNumber {
+			s.resource, s.resourceNumber = t.Resource(r.resource), r.resourceNumber
+		}
+		if s.scopeNumber != r.scopeNumber {
+			s.scope, s.scopeNumber = s.resource.Scope(scope), r.scopeNumber
+		}
+		return s.scope.Metric(m), nil
+	}
+	reduction := r.rules.At(rule)
+	if s.resourceNumber != r.resourceNumber {
+		s.resource, s.resourceNumber = reduction.Resource(t, r.resource), r.resourceNumber
+	}
+	if s.scopeNumber != r.scopeNumber {
+		s.scope, s.scopeNumber = reduction.Scope(s.resource, scope), r.scopeNumber
+	}
+	return reduction.Metric(s.scope, m), reduction
 }
 
 // traceID is the key of a span or a log record, for the key "traceID".

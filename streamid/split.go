@@ -74,7 +74,7 @@ func (s *Splitter) begin(signal Signal, n int, owner func(key uint64) int) *spli
 	if c == nil {
 		c = new(splitting)
 	}
-	c.route.begin(kind, s.Key.names, s.Seed)
+	c.route.begin(kind, &s.Key, s.Seed)
 	c.plan.begin()
 	c.n, c.ownerOf, c.missing = n, owner, 0
 	if len(c.partOf) < n {

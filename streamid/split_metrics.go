@@ -13,8 +13,8 @@ func (s *Splitter) Metrics(md pmetric.Metrics, n int, owner func(key uint64) int
 	return s.MetricsOf(nil, md, n, owner, dst)
 }
 
-// MetricsOf is Metrics for a tenant, as Seed.Tenant has them: by the key "streamID" each of their streams has an owner of its
-// own. For the other keys they make no difference.
+// MetricsOf is Metrics for a tenant, as Seed.Tenant has them: by the keys "streamID" and "aggregate" each of their streams
+// has an owner of its own. For the other keys they make no difference.
 func (s *Splitter) MetricsOf(tenant []TenantKey, md pmetric.Metrics, n int, owner func(key uint64) int, dst []Part[pmetric.Metrics]) (parts []Part[pmetric.Metrics], missing int) {
 	c := s.begin(SignalMetrics, n, owner)
 	defer s.end(c)
@@ -47,19 +47,11 @@ func (c *splitting) planMetrics(md pmetric.Metrics, tenant Tenant) {
 			}
 			continue
 		}
-		var resourceID Resource
-		if c.kind == keyStreamID {
-			resourceID = tenant.Resource(rm.Resource())
-		}
 		resource := c.open()
 		for _, sm := range rm.ScopeMetrics().All() {
 			if key, all := c.enterScope(sm.Scope()); all {
 				c.add(resource, c.partFor(key))
 				continue
-			}
-			var scopeID Scope
-			if c.kind == keyStreamID {
-				scopeID = resourceID.Scope(sm.Scope())
 			}
 			scope := c.open()
 			for _, m := range sm.Metrics().All() {
@@ -67,9 +59,10 @@ func (c *splitting) planMetrics(md pmetric.Metrics, tenant Tenant) {
 				case keyMetric:
 					c.add(scope, c.partFor(c.metric(m)))
 				case keyStreamID:
-					c.planMetric(scope, m, scopeID.Metric(m))
+					id, reduction := c.stream(tenant, sm.Scope(), m)
+					c.planMetric(scope, m, id, reduction)
 				default:
-					c.planMetric(scope, m, Metric{})
+					c.planMetric(scope, m, Metric{}, nil)
 				}
 			}
 			c.close(resource, scope)
@@ -78,20 +71,20 @@ func (c *splitting) planMetrics(md pmetric.Metrics, tenant Tenant) {
 	}
 }
 
-// planMetric goes by the points of a metric. id is for the key "streamID".
-func (c *splitting) planMetric(scope int, m pmetric.Metric, id Metric) {
+// planMetric goes by the points of a metric. id and reduction are what stream returns.
+func (c *splitting) planMetric(scope int, m pmetric.Metric, id Metric, reduction *Reduction) {
 	metric := c.open()
 	switch m.Type() {
 	case pmetric.MetricTypeGauge:
-		planPoints(c, metric, id, m.Gauge().DataPoints())
+		planPoints(c, metric, id, reduction, m.Gauge().DataPoints())
 	case pmetric.MetricTypeSum:
-		planPoints(c, metric, id, m.Sum().DataPoints())
+		planPoints(c, metric, id, reduction, m.Sum().DataPoints())
 	case pmetric.MetricTypeHistogram:
-		planPoints(c, metric, id, m.Histogram().DataPoints())
+		planPoints(c, metric, id, reduction, m.Histogram().DataPoints())
 	case pmetric.MetricTypeExponentialHistogram:
-		planPoints(c, metric, id, m.ExponentialHistogram().DataPoints())
+		planPoints(c, metric, id, reduction, m.ExponentialHistogram().DataPoints())
 	case pmetric.MetricTypeSummary:
-		planPoints(c, metric, id, m.Summary().DataPoints())
+		planPoints(c, metric, id, reduction, m.Summary().DataPoints())
 	}
 	c.close(scope, metric)
 }
@@ -108,16 +101,19 @@ type pointSlice[P any] interface {
 	AppendEmpty() P
 }
 
-func planPoints[P point[P], S pointSlice[P]](c *splitting, metric int, id Metric, points S) {
+func planPoints[P point[P], S pointSlice[P]](c *splitting, metric int, id Metric, reduction *Reduction, points S) {
 	for i := range points.Len() {
 		attrs := points.At(i).Attributes()
-		if c.kind == keyStreamID {
+		switch {
+		case reduction != nil:
+			c.add(metric, c.partFor(fold(reduction.Point(id, attrs))))
+		case c.kind == keyStreamID:
 			c.add(metric, c.partFor(fold(id.Point(attrs))))
-			continue
-		}
-		c.add(metric, c.partFor(c.point(attrs)))
-		if c.lacking {
-			c.missing++
+		default:
+			c.add(metric, c.partFor(c.point(attrs)))
+			if c.lacking {
+				c.missing++
+			}
 		}
 	}
 }

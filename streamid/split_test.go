@@ -152,7 +152,7 @@ func (b batch[B]) checkOnce(t testing.TB, of B, spec keySpec, seed uint64, n int
 var splitters = map[string]*streamid.Splitter{}
 
 func splitterFor(spec keySpec, seed uint64) *streamid.Splitter {
-	id := fmt.Sprint(spec, seed)
+	id := fmt.Sprintf("%#v %d", spec, seed)
 	if splitters[id] == nil {
 		splitters[id] = &streamid.Splitter{Key: spec.key(), Seed: streamid.Seed(seed)}
 	}

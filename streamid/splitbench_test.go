@@ -45,6 +45,10 @@ func BenchmarkSplitKeys(b *testing.B) {
 		{Name: "metric"}, {Name: "resource"}, {Name: "service"},
 		{Name: "attributes", Attributes: []string{"k8s.node.name"}},
 		{Name: "attributes", Attributes: []string{"http.route"}},
+		{Name: "streamID"}, {Name: "aggregate", Rules: []ruleSpec{
+			{[]string{"rpc.*", "*.duration"}, reductionSpec{Resource: drop("k8s.pod.name"), Point: keep()}},
+			{[]string{"http.server.*"}, reductionSpec{Resource: drop("k8s.pod.name", "service.instance.id")}},
+		}},
 	} {
 		owner := ranged(10)
 		s := &streamid.Splitter{Key: spec.key()}

@@ -76,6 +76,6 @@ func ExampleParseKey() {
 	// attributes ["tenant"] <nil> <nil>
 	// 1 point without a tenant
 	// streamid: routing key "attributes" needs at least one attribute
-	// streamid: unknown routing key "pod", want one of streamID, metric, resource, service, traceID, attributes
+	// streamid: unknown routing key "pod", want one of streamID, metric, resource, service, traceID, attributes, aggregate
 	// streamid: routing key "traceID" does not go with metrics
 }

@@ -17,6 +17,12 @@ import (
 // usualNames are attributes that routing keys in tests refer to.
 var usualNames = []string{"service.name", "host", "tenant", "span.name", "log.body"}
 
+// usualRules leave the metrics alone that have no name.
+var usualRules = []ruleSpec{
+	{Metrics: []string{"req*"}, reductionSpec: reductionSpec{Resource: drop("host"), Scope: keep(), Point: drop("tenant", "host")}},
+	{Metrics: []string{"nothing", "?*"}, reductionSpec: reductionSpec{Resource: keep("service.name"), Point: keep("tenant")}},
+}
+
 // keySpecs are keys for every signal.
 func keySpecs(signal string) []keySpec {
 	specs := []keySpec{
@@ -26,7 +32,8 @@ func keySpecs(signal string) []keySpec {
 		{Name: "attributes", Attributes: []string{"span.name", "log.body", "span.kind", "log.severity"}},
 	}
 	if signal == "metrics" {
-		return append(specs, keySpec{Name: "streamID"}, keySpec{Name: "streamID"}, keySpec{Name: "metric"})
+		return append(specs, keySpec{Name: "streamID"}, keySpec{Name: "streamID"}, keySpec{Name: "metric"},
+			keySpec{Name: "aggregate", Rules: usualRules}, keySpec{Name: "aggregate", Rules: usualRules}, keySpec{Name: "aggregate"})
 	}
 	return append(specs, keySpec{Name: "traceID"}, keySpec{Name: "traceID"})
 }

@@ -40,17 +40,28 @@ func (r routed) identity() identity {
 
 // keySpec is a routing key as it is configured.
 type keySpec struct {
-	Name       string   `json:"routing_key"`
-	Attributes []string `json:"routing_attributes,omitempty"`
+	Name       string     `json:"routing_key"`
+	Attributes []string   `json:"routing_attributes,omitempty"`
+	Rules      []ruleSpec `json:"aggregate,omitempty"`
 }
 
-func (k keySpec) key() streamid.Key { return must(streamid.ParseKey(k.Name, k.Attributes)) }
+func (k keySpec) key() streamid.Key {
+	if k.Name == "aggregate" {
+		return rulesOf(k.Rules).Key()
+	}
+	return must(streamid.ParseKey(k.Name, k.Attributes))
+}
 
 // reference computes a routing key as the package comment has it. It is lacking if the data has not all of the key.
 func (k keySpec) reference(r routed) (key uint64, lacking bool) {
 	byResource := refFold(identity{Seed: r.Seed, Resource: r.Resource}.reference().Resource)
 	switch k.Name {
 	case "streamID":
+		return refFold(r.identity().reference().ID), false
+	case "aggregate":
+		if i := refFind(k.Rules, r.Metric.Name); i >= 0 {
+			return refFold(k.Rules[i].reduce(r.identity()).ID), false
+		}
 		return refFold(r.identity().reference().ID), false
 	case "metric":
 		return refFold(h128([]byte(r.Metric.Name), r.Seed+13*refG())), false

@@ -163,7 +163,7 @@ func TestWhatLacksTheKeyIsRoutedByItsResource(t *testing.T) {
 	if byService[1] != byResource[1] || byService[0] == byResource[0] || missing != 12 {
 		t.Errorf("service: keys %x, %d missing, want 12; by resource %x", byService, missing, byResource)
 	}
-	byTenant, missing := keysOf(metricsBatch, keySpec{"attributes", []string{"tenant"}}, 0, md)
+	byTenant, missing := keysOf(metricsBatch, keySpec{Name: "attributes", Attributes: []string{"tenant"}}, 0, md)
 	if len(byTenant) != 24 || byTenant[0] != byResource[0] || byTenant[23] != byResource[1] || missing != 24 {
 		t.Errorf("attributes: keys %x, %d missing, want 24; by resource %x", byTenant, missing, byResource)
 	}

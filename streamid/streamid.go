@@ -46,26 +46,36 @@ func (s Seed) Resource(res pcommon.Resource) Resource {
 
 // Scope hashes the name, version and attributes of a scope.
 func (r Resource) Scope(scope pcommon.InstrumentationScope) Scope {
+	return r.scope(scope, sumPairs(scope.Attributes(), r.seed))
+}
+
+func (r Resource) scope(scope pcommon.InstrumentationScope, attributes pairSum) Scope {
 	var buf [72]byte
 	r.hash.put(buf[:16])
 	hashString(scope.Name(), r.seed).put(buf[16:32])
 	hashString(scope.Version(), r.seed).put(buf[32:48])
-	sumPairs(scope.Attributes(), r.seed).put(buf[48:])
+	attributes.put(buf[48:])
 	return Scope{seed: r.seed, hash: hashBytes(buf[:], r.seed+tagScope)}
 }
 
 // Metric hashes the name, unit, type, monotonic flag and aggregation temporality of a metric.
 func (s Scope) Metric(m pmetric.Metric) Metric {
+	kind, monotonic, temporality := kindOf(m)
+	return s.metric(m, kind, monotonic, temporality)
+}
+
+func (s Scope) metric(m pmetric.Metric, kind, monotonic, temporality byte) Metric {
 	var buf [51]byte
 	s.hash.put(buf[:16])
 	hashString(m.Name(), s.seed).put(buf[16:32])
 	hashString(m.Unit(), s.seed).put(buf[32:48])
-	buf[48], buf[49], buf[50] = kindOf(m)
+	buf[48], buf[49], buf[50] = kind, monotonic, temporality
 	return Metric{seed: s.seed, hash: hashBytes(buf[:], s.seed+tagMetric)}
 }
 
 // Point returns the identity of the stream whose points have these attributes.
-func (m Metric) Point(attrs pcommon.Map) ID {
-	sum := sumPairs(attrs, m.seed)
+func (m Metric) Point(attrs pcommon.Map) ID { return m.point(sumPairs(attrs, m.seed)) }
+
+func (m Metric) point(sum pairSum) ID {
 	return hashWords(m.hash.Hi, m.hash.Lo, sum.hi, sum.lo, sum.count, m.seed+tagPoint)
 }

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/deltaring/deltaring/d2c"
+	"github.com/deltaring/deltaring/internal/aggregate"
 	"github.com/deltaring/deltaring/internal/tenant"
 )
 
@@ -70,6 +71,10 @@ type Config struct {
 	// anything and ? any one byte. Default none: summaries pass.
 	Summaries []string `mapstructure:"summaries"`
 
+	// Aggregate makes one stream out of many: of the metrics that a rule matches it takes attributes away, and adds up, exactly, what
+	// has the same ones left. The first rule that matches counts. Default none.
+	Aggregate []AggregateConfig `mapstructure:"aggregate"`
+
 	// WarnDuplicates says what the backend makes labels of, besides the attributes of points, to warn of streams that it takes for
 	// one series (d2c_streams_duplicate): whose values print the same, like 200 and "200"; which differ by an empty value, or in
 	// characters that become underscores; or else in a resource that is no label. "service": namespace, name and instance of
@@ -112,6 +117,30 @@ type Config struct {
 	// prevent unkeyed literal initialization
 	_ struct{}
 }
+
+// AggregateConfig is a rule by which streams are added up: streams that differ only in what is left out are the writers of one total. Gateways
+// that route by it have the same list.
+type AggregateConfig struct {
+	aggregate.RuleConfig `mapstructure:",squash"`
+
+	// KeepInput has the metrics given out as well, as if there were no rule. Their points are counted twice in d2c_points. Default
+	// false.
+	KeepInput bool `mapstructure:"keep_input"`
+
+	// Interval is the time between samples of a total, which come by the clock then and whether or not anything was counted. Zero, the
+	// default, gives out a sample of each total with each batch that has a point of it. A second at least, and less than max_stale.
+	Interval time.Duration `mapstructure:"interval"`
+
+	// MaxWriters bounds the writers of a total. Points of further ones are dropped and counted; a writer is forgotten max_stale
+	// after its last point, what it has counted stays. Default 100000.
+	MaxWriters int `mapstructure:"max_writers"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// defaultMaxWriters is what no MaxWriters is: the items of a list have no defaults of their own.
+const defaultMaxWriters = 100_000
 
 // RepairConfig says which malformed points are repaired, and counted in d2c_repaired. Others are dropped and counted.
 type RepairConfig struct {
@@ -254,7 +283,59 @@ func (c *Config) Validate() error {
 	if _, err := tenant.ParseKeys(c.MetadataKeys); err != nil {
 		return fmt.Errorf("metadata_keys::%w", err)
 	}
+	if err := c.validateAggregate(); err != nil {
+		return fmt.Errorf("aggregate::%w", err)
+	}
 	return c.State.validate()
+}
+
+// maxRules is how many rules there may be.
+const maxRules = 250
+
+func (c *Config) validateAggregate() error {
+	if len(c.Aggregate) == 0 {
+		return nil
+	}
+	if len(c.Aggregate) > maxRules {
+		return fmt.Errorf("%d: there may be %d rules at most, and these are %d", maxRules, maxRules, len(c.Aggregate))
+	}
+	rules := make([]aggregate.RuleConfig, len(c.Aggregate))
+	for i := range c.Aggregate {
+		r := &c.Aggregate[i]
+		rules[i] = r.RuleConfig
+		switch {
+		case r.Interval != 0 && r.Interval < time.Second:
+			return fmt.Errorf("%d::interval: must be 0 or a second at least, got %v; is there a unit missing?", i, r.Interval)
+		case r.Interval != 0 && c.MaxStale != 0 && r.Interval >= c.MaxStale:
+			return fmt.Errorf("%d::interval: must be less than max_stale, %v, or totals are forgotten before they are given out; got %v", i, c.MaxStale, r.Interval)
+		case r.MaxWriters < 0:
+			return fmt.Errorf("%d::max_writers: must not be negative, got %d", i, r.MaxWriters)
+		}
+	}
+	if _, err := aggregate.Rules(rules); err != nil {
+		return err
+	}
+	if c.State.OnError == OnErrorLocal && c.State.Shared != nil {
+		return errors.New("0: does not go with state::on_error: local, for a total has points of all workers; set it to reject")
+	}
+	return nil
+}
+
+// aggregates are the rules as the converter has them. They are valid.
+func (c *Config) aggregates() (rules []d2c.AggregateRule) {
+	for i := range c.Aggregate {
+		r := &c.Aggregate[i]
+		selected := r.Selections()
+		rule := d2c.AggregateRule{
+			Metrics: r.Metrics, Resource: selected.Resource, Scope: selected.Scope, Attributes: selected.Point,
+			KeepInput: r.KeepInput, Interval: r.Interval, MaxWriters: r.MaxWriters,
+		}
+		if rule.MaxWriters == 0 {
+			rule.MaxWriters = defaultMaxWriters
+		}
+		rules = append(rules, rule)
+	}
+	return rules
 }
 
 func (c *StateConfig) validate() error {
@@ -287,6 +368,7 @@ func (c *Config) converter() d2c.Config {
 		Summaries:   c.Summaries,
 		Duplicates:  c.WarnDuplicates,
 		EmitZero:    c.EmitZero,
+		Aggregate:   c.aggregates(),
 
 		ReemitInterval: c.ReemitInterval,
 	}

@@ -38,6 +38,7 @@ func createMetrics(
 		processorhelper.WithStart(p.start),
 		processorhelper.WithShutdown(p.shutdown),
 	)
+	p.emitter = newEmitter(p, next)
 	if err != nil || p.cfg.ReemitInterval == 0 {
 		return m, err
 	}

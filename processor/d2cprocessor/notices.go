@@ -62,7 +62,8 @@ var advice = [d2c.NumOutcomes]string{
 		"Mend the producer, or have it say that the sum is not monotonic",
 	d2c.DroppedBuckets: "histograms are dropped: their buckets do not fit their bounds, or are more than max_buckets. " +
 		"Mend the producer, or raise max_buckets",
-	d2c.DroppedScale: "exponential histograms are dropped: scale, buckets or zero threshold are out of range. Mend the producer",
+	d2c.DroppedWriters: "points of further writers of an aggregate are dropped: it has max_writers; raise that, or look for an attribute of the producers that changes all the time",
+	d2c.DroppedScale:   "exponential histograms are dropped: scale, buckets or zero threshold are out of range. Mend the producer",
 }
 
 // hear is called by the converter.

@@ -37,6 +37,8 @@ type d2cProcessor struct {
 	sweeper   *sweeper // nil until started, and if streams are kept for ever
 
 	reemitter *reemitter // nil unless quiet streams are given out again
+	emitter   *emitter   // nil unless totals are given out by the clock
+	unmet     unmet
 
 	closeExtension func(context.Context) error // nil unless it is open
 	missed         atomic.Uint64               // of Stats, as far as it was told
@@ -133,11 +135,17 @@ func (p *d2cProcessor) start(ctx context.Context, host component.Host) error {
 	case p.cfg.State.Shared != nil:
 		where = p.cfg.State.Shared.String()
 	}
-	if err := p.telemetry.observe(p.conv, p.cfg.MaxStreams); err != nil {
+	if err := p.telemetry.observe(p.conv, p.cfg.MaxStreams, len(p.cfg.Aggregate) > 0); err != nil {
 		return err
 	}
 	if p.reemitter != nil {
 		p.reemitter.start()
+	}
+	if p.emitter != nil {
+		p.emitter.start()
+	}
+	if len(p.cfg.Aggregate) > 0 {
+		p.unmet.start(p)
 	}
 	if p.cfg.MaxStale > 0 {
 		p.sweeper = startSweeper(sweepInterval(p.cfg.MaxStale), p.sweep)
@@ -151,17 +159,25 @@ func (p *d2cProcessor) start(ctx context.Context, host component.Host) error {
 		zap.Duration("max_stale", p.cfg.MaxStale),
 		zap.Strings("metadata_keys", p.tenants),
 	)
+	for i := range p.cfg.Aggregate {
+		r := &p.cfg.Aggregate[i]
+		p.logger.Info("adding up streams", zap.Int("rule", i), zap.Strings("metrics", r.Metrics), zap.Bool("keep_input", r.KeepInput), zap.Duration("interval", r.Interval))
+	}
 	return nil
 }
 
-// shutdown stops and joins all goroutines. It may be called without start and more than once; ctx bounds the wait. There is
-// nothing to flush: what was acknowledged is stored.
+// shutdown stops and joins all goroutines. It may be called without start and more than once; ctx bounds the wait. What was
+// acknowledged is stored; what is given out by the clock is given out once more.
 func (p *d2cProcessor) shutdown(ctx context.Context) error {
 	p.telemetry.shutdown()
 	var err error
 	if p.reemitter != nil {
 		err = p.reemitter.shutdown(ctx)
 	}
+	if p.emitter != nil {
+		err = errors.Join(err, p.emitter.shutdown(ctx))
+	}
+	err = errors.Join(err, p.unmet.shutdown(ctx))
 	if p.sweeper != nil {
 		err = errors.Join(err, p.sweeper.shutdown(ctx))
 	}

@@ -111,7 +111,7 @@ func (t *telemetry) recordExpired(ctx context.Context, n int) {
 }
 
 // observe begins to report the state of conv, until shutdown.
-func (t *telemetry) observe(conv *d2c.Converter, limit int) error {
+func (t *telemetry) observe(conv *d2c.Converter, limit int, aggregates bool) error {
 	streams := t.observer(func() int64 { return int64(conv.Len()) })
 	if err := t.builder.RegisterD2cStreamsCallback(streams); err != nil {
 		return err
@@ -127,6 +127,11 @@ func (t *telemetry) observe(conv *d2c.Converter, limit int) error {
 	}
 	if err := t.builder.RegisterD2cPointsOutstandingCallback(t.observer(func() int64 { return int64(conv.Stats().Outstanding) })); err != nil {
 		return err
+	}
+	if aggregates {
+		if err := t.builder.RegisterD2cWritersCallback(t.observer(func() int64 { return int64(conv.Stats().Writers) })); err != nil {
+			return err
+		}
 	}
 	if limit == 0 {
 		return nil // no limit; a zero would look like one

@@ -14,9 +14,9 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
 
+	"github.com/deltaring/deltaring/internal/aggregate"
 	"github.com/deltaring/deltaring/internal/tenant"
 	"github.com/deltaring/deltaring/internal/units"
-	"github.com/deltaring/deltaring/streamid"
 )
 
 // Config is the configuration of the connector.
@@ -24,13 +24,17 @@ type Config struct {
 	// Lanes is how many requests are under way at most, at once. Default 16.
 	Lanes int `mapstructure:"lanes"`
 
-	// RoutingKey is a name that streamid.ParseKey knows: what has the same key has one lane and stays in order. The default is
+	// RoutingKey is a name that streamid.ParseKey knows, or aggregate: what has the same key has one lane and stays in order. The default is
 	// streamID for metrics, traceID for traces and resource for logs. Set it to resource where the backend makes something of
 	// the resource of a request that must stay in order as well, as Prometheus makes target_info of OTLP.
 	RoutingKey string `mapstructure:"routing_key"`
 
 	// RoutingAttributes are the attributes of the routing key "attributes".
 	RoutingAttributes []string `mapstructure:"routing_attributes"`
+
+	// Aggregate are the rules of the routing key "aggregate", as the processor d2c behind the connector has them: all that they
+	// make one stream of has one lane.
+	Aggregate []aggregate.RoutingRuleConfig `mapstructure:"aggregate"`
 
 	// Late says what becomes of a sample that is not later than what was sent of its stream: "drop", the default, or "pass".
 	// Only metrics have late samples; deltas always pass.
@@ -101,11 +105,8 @@ func (c *Config) Validate() error {
 	if err := units.Check(c); err != nil {
 		return err
 	}
-	if _, err := streamid.ParseKey(c.RoutingKey, c.RoutingAttributes); err != nil {
-		if len(c.RoutingAttributes) > 0 {
-			return fmt.Errorf("routing_key, routing_attributes: %w", err)
-		}
-		return fmt.Errorf("routing_key: %w", err)
+	if _, err := aggregate.Key(c.RoutingKey, c.RoutingAttributes, c.Aggregate); err != nil {
+		return err
 	}
 	if _, err := tenant.ParseKeys(c.MetadataKeys); err != nil {
 		return fmt.Errorf("metadata_keys::%w", err)

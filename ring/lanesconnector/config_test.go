@@ -45,6 +45,13 @@ func TestBadConfigsNameTheKey(t *testing.T) {
 		{"routing_key: name", `routing_key: .*"name"`},
 		{"routing_key: attributes", "routing_key: .*at least one attribute"},
 		{"routing_attributes: [a]", "routing_key, routing_attributes: .*takes no attributes"},
+		{"routing_key: aggregate", "^aggregate: must have the rules of routing_key: aggregate"},
+		{"aggregate: [{metrics: [a], drop: {resource: [pod]}}]", "^aggregate: only goes with routing_key: aggregate"},
+		{"routing_key: resource, aggregate: [{metrics: [a], drop: {resource: [pod]}}]", "^aggregate: only goes with routing_key: aggregate"},
+		{"routing_key: aggregate, routing_attributes: [a], aggregate: [{metrics: [a], drop: {resource: [pod]}}]", "^routing_attributes: does not go"},
+		{"routing_key: aggregate, aggregate: [{metrics: [a], drop: {resource: [pod]}, keep: {resource: []}}]", "^aggregate::0::drop::resource: keep::resource is set as well"},
+		{"routing_key: aggregate, aggregate: [{metrics: [a], drop: {pod: []}}]", "aggregate.*pod"},
+		{"routing_key: aggregate, aggregate: [{metrics: [a], without: {resource: [pod]}}]", "aggregate.*without"},
 		{"late: keep", `late: must be drop or pass, got "keep"`},
 		{"max_streams: 0", "max_streams: must be positive, got 0; .*late: pass"},
 		{"max_stale: 5", "max_stale: .*is there a unit missing"},
@@ -93,4 +100,22 @@ func TestKeyMustFitTheSignal(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAggregateGoesWithMetrics alone, with the list of the processor d2c as it is there.
+func TestAggregateGoesWithMetrics(t *testing.T) {
+	cfg, err := load(t, `
+routing_key: aggregate
+aggregate:
+  - {metrics: [http.*], drop: {resource: [pod]}, keep_input: true, interval: 15s, max_writers: 1000}
+  - {metrics: ["*"], keep: {attributes: []}}
+`)
+	require.NoError(t, err)
+	set, f, next := connectortest.NewNopSettings(metadata.Type), NewFactory(), consumertest.NewNop()
+	_, err = f.CreateMetricsToMetrics(t.Context(), set, cfg, next)
+	assert.NoError(t, err)
+	_, err = f.CreateTracesToTraces(t.Context(), set, cfg, next)
+	assert.ErrorContains(t, err, `routing_key: streamid: routing key "aggregate" does not go with traces`)
+	_, err = f.CreateLogsToLogs(t.Context(), set, cfg, next)
+	assert.ErrorContains(t, err, `routing_key: streamid: routing key "aggregate" does not go with logs`)
 }

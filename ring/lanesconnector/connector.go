@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
+	"github.com/deltaring/deltaring/internal/aggregate"
 	"github.com/deltaring/deltaring/internal/tenant"
 	"github.com/deltaring/deltaring/streamid"
 )
@@ -43,11 +44,11 @@ func newConnector[B batch](set connector.Settings, cfg *Config, sig *signal[B], 
 	if name == "" {
 		name = sig.key
 	}
-	key, err := streamid.ParseKey(name, cfg.RoutingAttributes)
-	if err == nil {
-		err = key.Check(sig.id)
-	}
+	key, err := aggregate.Key(name, cfg.RoutingAttributes, cfg.Aggregate)
 	if err != nil {
+		return nil, err
+	}
+	if err := key.Check(sig.id); err != nil {
 		return nil, fmt.Errorf("routing_key: %w", err)
 	}
 	tenants, err := tenant.ParseKeys(cfg.MetadataKeys)

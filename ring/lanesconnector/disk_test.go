@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -139,6 +140,7 @@ func TestOnDisk(t *testing.T) {
 		{"lanes: 4", "lanes: 7", "lanes: 7"},
 		{"lanes: 8", "lanes: 2", "lanes: 8"},
 		{"lanes: 3", "lanes: 3, routing_key: resource", "lanes: 1, routing_key: resource"},
+		{"lanes: 3", "lanes: 3, " + dropping("service.instance.id"), "lanes: 3, " + dropping("service.instance.id", "pod")},
 	} {
 		for _, pulled := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v, plug pulled %v", lanes, pulled), func(t *testing.T) {
@@ -184,6 +186,30 @@ func TestOnDisk(t *testing.T) {
 			})
 		}
 	}
+}
+
+// dropping is the routing key "aggregate" with one rule.
+func dropping(resource ...string) string {
+	return "routing_key: aggregate, aggregate: [{metrics: ['*'], drop: {resource: [" + strings.Join(resource, ", ") + "]}}]"
+}
+
+// TestOtherRulesAreOtherLanes, and the same rules in another order of names are not.
+func TestOtherRulesAreOtherLanes(t *testing.T) {
+	d, b := newDisk(), newSwitched(t)
+	generation := func(routing string) int {
+		l := newLabOn(t, d.host(), "{lanes: 4, sending_queue: {storage: disk}, "+routing+", "+quickRetries+"}", b)
+		require.NoError(t, l.ConsumeMetrics(t.Context(), batchOf(0, 20, 0, 1, one)))
+		l.stop()
+		layouts, err := parseLayouts(d.files["Connector lanes metrics"][layoutsKey])
+		require.NoError(t, err)
+		return layouts[len(layouts)-1].Generation
+	}
+	assert.Equal(t, 1, generation(dropping("pod", "host")))
+	assert.Equal(t, 1, generation(dropping("host", "pod")))
+	assert.Equal(t, 2, generation(dropping("pod")))
+	assert.Equal(t, 3, generation(strings.Replace(dropping("pod"), "'*'", "requests", 1)))
+	assert.Equal(t, 4, generation("routing_key: streamID"))
+	assert.Equal(t, 5, generation(dropping("pod", "host")))
 }
 
 // TestNothingNewerOvertakes has another number of lanes while the backend is still down for what the old ones left.

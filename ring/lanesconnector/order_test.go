@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -105,6 +106,43 @@ func testInOrder(t *testing.T, yaml string, seed uint64) {
 		}
 		require.EqualValues(t, rounds+1, samples[len(samples)-1].ms, "the last total is lost")
 	}
+}
+
+// TestWritersHaveOneLane has each batch come from another writer of the same streams, by another temporality. A batch makes one request
+// in each lane, and so all batches must be split alike.
+func TestWritersHaveOneLane(t *testing.T) {
+	const writers, series = 12, 40
+	requests := func(yaml string) (splits [][]string) {
+		var mu sync.Mutex
+		var split []string
+		b := consumerOf(newBackend(t), func(_ context.Context, md pmetric.Metrics) {
+			var streams []int64
+			numbersOf(md, func(_ streamid.ID, dp pmetric.NumberDataPoint) {
+				v, _ := dp.Attributes().Get("series")
+				streams = append(streams, v.Int())
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			split = append(split, fmt.Sprint(streams))
+		})
+		l := newLab(t, yaml, b)
+		for p := range writers {
+			md := batchOf(p, series, 0, 1, one)
+			md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().SetAggregationTemporality(pmetric.AggregationTemporality(p % 3))
+			require.NoError(t, l.ConsumeMetrics(t.Context(), md))
+			slices.Sort(split)
+			splits = append(splits, split)
+			split = nil
+		}
+		l.stop()
+		return splits
+	}
+	splits := requests("{lanes: 8, routing_key: aggregate, aggregate: [{metrics: [requests], drop: {resource: [service.instance.id]}}]}")
+	assert.Len(t, splits[0], 8)
+	for _, split := range splits {
+		assert.Equal(t, splits[0], split)
+	}
+	assert.NotEqual(t, splits[0], requests("{lanes: 8}")[0])
 }
 
 // TestThroughput is that of 40 producers with batches of 20 points, into a backend that takes 100 ms for a request. Time is that of

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/collector/exporter/exporterhelper"
 	"go.opentelemetry.io/collector/exporter/otlpexporter"
 
+	"github.com/deltaring/deltaring/internal/aggregate"
 	"github.com/deltaring/deltaring/internal/tenant"
 	"github.com/deltaring/deltaring/internal/units"
 	"github.com/deltaring/deltaring/ring"
@@ -36,16 +37,20 @@ type Config struct {
 	// QueueConfig is a queue before the batch is split. None by default; one consumer if there is one.
 	QueueConfig configoptional.Optional[exporterhelper.QueueBatchConfig] `mapstructure:"sending_queue"`
 
-	// RoutingKey is a name that streamid.ParseKey knows. The default is that of load_balancing: traceID for traces,
+	// RoutingKey is a name that streamid.ParseKey knows, or aggregate. The default is that of load_balancing: traceID for traces,
 	// service for metrics and logs.
 	RoutingKey string `mapstructure:"routing_key"`
 
 	// RoutingAttributes are the attributes of the routing key "attributes".
 	RoutingAttributes []string `mapstructure:"routing_attributes"`
 
+	// Aggregate are the rules of the routing key "aggregate": those of the processor d2c of members, in the same order. All that
+	// they make one stream of has one owner. The same on all gateways.
+	Aggregate []aggregate.RoutingRuleConfig `mapstructure:"aggregate"`
+
 	// MetadataKeys are the client metadata (request headers) that tell tenants apart. They are sent on to members, nothing ever
-	// merges batches that differ in them, and by the routing key "streamID" each tenant's streams have owners of their own. Set
-	// the same here and in the processor d2c of members, and include_metadata: true in the receivers of both. Default none.
+	// merges batches that differ in them, and by the routing keys "streamID" and "aggregate" each tenant's streams have owners of
+	// their own. Set the same here and in the processor d2c of members, and include_metadata: true in the receivers of both. Default none.
 	MetadataKeys []string `mapstructure:"metadata_keys"`
 
 	// Seed keys the hashes by which data is routed: who knows it can aim at a member. The same on all gateways; it need not be that
@@ -182,11 +187,8 @@ func (c *Config) Validate() error {
 	if err := units.Check(c); err != nil {
 		return err
 	}
-	if _, err := streamid.ParseKey(c.RoutingKey, c.RoutingAttributes); err != nil {
-		if len(c.RoutingAttributes) > 0 {
-			return fmt.Errorf("routing_key, routing_attributes: %w", err)
-		}
-		return fmt.Errorf("routing_key: %w", err)
+	if _, err := c.key(); err != nil {
+		return err
 	}
 	if q := c.Protocol.OTLP.QueueConfig; q.HasValue() && q.Get().StorageID != nil {
 		return errors.New("protocol::otlp::sending_queue::storage: a member that leaves would leave its data on disk where no " +
@@ -238,6 +240,10 @@ func (c *Config) checkHandover() error {
 // inOrder reports whether a queue has what comes out of it sent in the order in which it came in, whatever comes out at the time.
 func inOrder(queue *exporterhelper.QueueBatchConfig) bool {
 	return queue.NumConsumers == 1 && !queue.WaitForResult && !queue.Batch.HasValue()
+}
+
+func (c *Config) key() (streamid.Key, error) {
+	return aggregate.Key(c.RoutingKey, c.RoutingAttributes, c.Aggregate)
 }
 
 func (c *StaticConfig) endpoints() ([]endpoint, error) {

@@ -95,6 +95,13 @@ func TestBadConfigsNameTheKey(t *testing.T) {
 		{"routing_attributes: [a], " + anyResolver, "routing_attributes: .*takes no attributes"},
 		{"routing_key: service, routing_attributes: [a], " + anyResolver, "routing_attributes: .*takes no attributes"},
 		{"routing_key: attributes, routing_attributes: [a, ''], " + anyResolver, "routing_attributes: .*no name"},
+		{"routing_key: aggregate, " + anyResolver, "^aggregate: must have the rules of routing_key: aggregate"},
+		{"routing_key: aggregate, aggregate: [], " + anyResolver, "^aggregate: must have the rules of routing_key: aggregate"},
+		{"aggregate: [{metrics: [a], drop: {resource: [pod]}}], " + anyResolver, "^aggregate: only goes with routing_key: aggregate"},
+		{"routing_key: streamID, aggregate: [{metrics: [a], drop: {resource: [pod]}}], " + anyResolver, "^aggregate: only goes with"},
+		{"routing_key: aggregate, aggregate: [{metrics: [a], drop: {resource: [pod, pod]}}], " + anyResolver, `^aggregate::0::drop::resource::1: "pod" is listed twice`},
+		{"routing_key: aggregate, aggregate: [{metrics: [a], drop: {pod: []}}], " + anyResolver, "aggregate.*pod"},
+		{"routing_key: aggregate, aggregate: [{metrics: [a], without: {resource: [pod]}}], " + anyResolver, "aggregate.*without"},
 		{"{}", "resolver: set one of"},
 		{"resolver: {static: {hostnames: [a]}, dns: {hostname: b}}", "resolver: set only one of"},
 		{"resolver: {k8s: {service: workers}}", "resolver.*\n*.*k8s"},
@@ -185,6 +192,24 @@ func TestKeyMustFitTheSignal(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAggregateGoesWithMetrics alone, with the list of the processor d2c as it is there.
+func TestAggregateGoesWithMetrics(t *testing.T) {
+	cfg, err := load(t, `
+routing_key: aggregate
+aggregate:
+  - {metrics: [http.*], drop: {resource: [pod]}, keep_input: true, interval: 15s, max_writers: 1000}
+  - {metrics: ["*"], keep: {attributes: []}}
+`+anyResolver)
+	require.NoError(t, err)
+	set, f := exportertest.NewNopSettings(metadata.Type), NewFactory()
+	_, err = f.CreateMetrics(t.Context(), set, cfg)
+	assert.NoError(t, err)
+	_, err = f.CreateTraces(t.Context(), set, cfg)
+	assert.ErrorContains(t, err, `routing_key: streamid: routing key "aggregate" does not go with traces`)
+	_, err = f.CreateLogs(t.Context(), set, cfg)
+	assert.ErrorContains(t, err, `routing_key: streamid: routing key "aggregate" does not go with logs`)
 }
 
 func TestDefaultConfigIsComplete(t *testing.T) {

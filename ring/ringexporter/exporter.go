@@ -55,11 +55,11 @@ type ringExporter[B batch] struct {
 var errNoMembers = errors.New("no members are known yet")
 
 func newExporter[B batch](set exporter.Settings, cfg *Config, sig *signal[B]) (*ringExporter[B], error) {
-	key, err := streamid.ParseKey(cfg.RoutingKey, cfg.RoutingAttributes)
-	if err == nil {
-		err = key.Check(sig.id)
-	}
+	key, err := cfg.key()
 	if err != nil {
+		return nil, err
+	}
+	if err := key.Check(sig.id); err != nil {
 		return nil, fmt.Errorf("routing_key: %w", err)
 	}
 	tenants, err := metadataKeys(cfg.MetadataKeys)
@@ -72,7 +72,7 @@ func newExporter[B batch](set exporter.Settings, cfg *Config, sig *signal[B]) (*
 	}
 	e := &ringExporter[B]{signal: sig, cfg: cfg, set: set, tel: tel, parallel: true}
 	e.splitter.Key, e.splitter.Seed = key, streamid.Seed(cfg.Seed)
-	e.nobody, e.routing = tel.member(""), routingOf(cfg.Seed, tenants)
+	e.nobody, e.routing = tel.member(""), routingOf(cfg, key, tenants)
 	e.shared = shared[B]{closing: make(chan struct{}), reroute: e.reroute, requestBytes: cfg.MaxRequestBytes, tenants: tenants, logger: set.Logger, losses: &losses{}}
 	e.shared.aborted, e.shared.abort = context.WithCancel(context.Background())
 	if q := cfg.Protocol.OTLP.QueueConfig; q.HasValue() {

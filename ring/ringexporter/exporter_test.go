@@ -18,33 +18,61 @@ import (
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/deltaring/deltaring/internal/aggregate"
 )
 
 func TestEveryStreamHasOneOwnerInOrder(t *testing.T) {
+	by := func(key string) func(*Config) {
+		return func(cfg *Config) { cfg.RoutingKey = key }
+	}
 	t.Run("metrics", func(t *testing.T) {
-		testOwners(t, "streamID", &metrics, metricBatch)
+		testOwners(t, by("streamID"), &metrics, metricBatch)
 	})
 	t.Run("traces", func(t *testing.T) {
-		testOwners(t, "traceID", &traces, traceBatch)
+		testOwners(t, by("traceID"), &traces, traceBatch)
 	})
 	t.Run("logs", func(t *testing.T) {
-		testOwners(t, "service", &logs, logBatch)
+		testOwners(t, by("service"), &logs, logBatch)
+	})
+	// Here each batch comes from another writer, by another temporality.
+	t.Run("aggregated metrics", func(t *testing.T) {
+		testOwners(t, func(cfg *Config) {
+			cfg.RoutingKey = "aggregate"
+			cfg.Aggregate = []aggregate.RoutingRuleConfig{
+				{RuleConfig: aggregate.RuleConfig{Metrics: []string{"other"}, Keep: &aggregate.AttributesConfig{Attributes: []string{}}}},
+				{RuleConfig: aggregate.RuleConfig{
+					Metrics: []string{"req*"}, Drop: &aggregate.AttributesConfig{Resource: []string{"pod"}, Attributes: []string{"worker"}},
+				}},
+			}
+		}, &metrics, func(n int64, streams ...string) pmetric.Metrics {
+			md := metricBatch(n, streams...)
+			rm := md.ResourceMetrics().At(0)
+			rm.Resource().Attributes().PutInt("pod", n)
+			sum := rm.ScopeMetrics().At(0).Metrics().At(0).Sum()
+			sum.SetAggregationTemporality(pmetric.AggregationTemporality(n % 3))
+			for _, p := range sum.DataPoints().All() {
+				p.Attributes().PutInt("worker", n)
+			}
+			return md
+		})
 	})
 }
 
 // testOwners sends through two gateways that know the same members, in different orders, one after the other.
 func testOwners[B batch](
-	t *testing.T, key string, sig *signal[B], make func(int64, ...string) B,
+	t *testing.T, routing func(*Config), sig *signal[B], make func(int64, ...string) B,
 ) {
 	workers := startWorkers(t, "a", "b", "c")
 	streams := streamNames(300)
 	const rounds = 20
 	for gw := range 2 {
 		cfg := staticConfig(t, workers)
-		cfg.RoutingKey = key
+		routing(cfg)
 		if gw == 1 {
 			slices.Reverse(cfg.Resolver.Static.Get().Members)
 		}

@@ -44,14 +44,17 @@ func metadataKeys(names []string) (tenant.Keys, error) {
 	return keys, nil
 }
 
-// routingOf is what seed and keys do to epochs: nothing without them, as a ring has it then. Gateways that differ in them send one
-// stream to two members, and a member that takes them for one route would trust what it knows of the stream. A cryptographic
-// hash, because epochs are sent and shown, and the seed may be a secret.
-func routingOf(seed uint64, keys tenant.Keys) uint64 {
-	if seed == 0 && len(keys) == 0 {
+// routingOf is what the seed, the keys of tenants and the rules of the key "aggregate" do to epochs: nothing without them, as a ring has
+// it then. Gateways that differ in them send one stream to two members, and a member that takes them for one route would trust what
+// it knows of the stream. A cryptographic hash, because epochs are sent and shown, and the seed may be a secret.
+func routingOf(cfg *Config, key streamid.Key, keys tenant.Keys) uint64 {
+	if cfg.Seed == 0 && len(keys) == 0 && len(cfg.Aggregate) == 0 {
 		return 0
 	}
-	text := fmt.Sprintf("%d %q", seed, slices.Sorted(slices.Values(keys)))
+	text := fmt.Sprintf("%d %q", cfg.Seed, slices.Sorted(slices.Values(keys)))
+	if len(cfg.Aggregate) > 0 {
+		text += " " + key.String()
+	}
 	sum := sha256.Sum256([]byte(text))
 	return binary.BigEndian.Uint64(sum[:])
 }

@@ -29,6 +29,7 @@ import (
 
 	"github.com/deltaring/deltaring/d2c"
 	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/internal/aggregate"
 	"github.com/deltaring/deltaring/internal/tenant"
 	"github.com/deltaring/deltaring/streamid"
 )
@@ -187,21 +188,39 @@ func TestTenantsAreRoutedByTheIdentityOfTheirStreams(t *testing.T) {
 	assert.Greater(t, len(first), 1, "all tenants' streams of that name are at one member")
 }
 
-// TestEpochsTellHowDataIsRouted: gateways that route differently have different ones, whatever the order and case of keys.
+// TestEpochsTellHowDataIsRouted: gateways that route differently have different ones, whatever the order and case of keys and the
+// order of names in rules.
 func TestEpochsTellHowDataIsRouted(t *testing.T) {
 	workers := startWorkers(t, "a", "b")
 	plain := epochAmong(t, "a", "b")
 	seen := map[string]string{}
+	dropping := func(names ...string) []aggregate.RoutingRuleConfig {
+		var list []aggregate.RoutingRuleConfig
+		for _, metrics := range [][]string{{"requests", "responses"}, {"*"}} {
+			list = append(list, aggregate.RoutingRuleConfig{RuleConfig: aggregate.RuleConfig{
+				Metrics: metrics, Drop: &aggregate.AttributesConfig{Resource: names},
+			}})
+		}
+		return list
+	}
+	other := dropping("pod", "host")
+	other[0].Metrics, other[1].MaxWriters = []string{"responses", "requests"}, 5
 	for _, c := range []struct {
-		name string
-		seed uint64
-		keys []string
+		name  string
+		seed  uint64
+		keys  []string
+		rules []aggregate.RoutingRuleConfig
 	}{
-		{"plain", 0, nil}, {"seed", 1, nil}, {"keys", 0, tenantKeys}, {"keys", 0, []string{"X-Team-Bin", "x-tenant"}},
-		{"one key", 0, tenantKeys[:1]}, {"both", 1, tenantKeys},
+		{"plain", 0, nil, nil}, {"seed", 1, nil, nil}, {"keys", 0, tenantKeys, nil}, {"keys", 0, []string{"X-Team-Bin", "x-tenant"}, nil},
+		{"one key", 0, tenantKeys[:1], nil}, {"both", 1, tenantKeys, nil},
+		{"rules", 0, nil, dropping("host", "pod")}, {"rules", 0, nil, other}, {"other rules", 0, nil, dropping("host")},
+		{"fewer rules", 0, nil, dropping("host", "pod")[:1]}, {"all", 1, tenantKeys, dropping("host", "pod")},
 	} {
 		cfg := staticConfig(t, workers)
 		cfg.Seed, cfg.MetadataKeys = c.seed, c.keys
+		if cfg.Aggregate = c.rules; c.rules != nil {
+			cfg.RoutingKey = "aggregate"
+		}
 		g := startGateway(t, cfg)
 		before := len(workers["a"].gotRequests())
 		require.NoError(t, g.consume(t.Context(), metricBatch(0, streamNames(40)...)))
@@ -220,7 +239,7 @@ func TestEpochsTellHowDataIsRouted(t *testing.T) {
 		}
 		seen[c.name] = got
 	}
-	assert.Len(t, slices.Compact(slices.Sorted(maps.Values(seen))), 5)
+	assert.Len(t, slices.Compact(slices.Sorted(maps.Values(seen))), 9)
 }
 
 // TestReroutedDataStaysThatOfItsTenant has a member leave with data of all tenants in its queue.

@@ -25,10 +25,11 @@ const maxAgain = 1000
 // maxHold bounds how long the store may take for one: whoever holds back other batches meanwhile must not hang with it.
 const maxHold = 5 * time.Second
 
-// NameStreams has the pipeline know who its streams are, to give them out again. It is called before the first batch.
-func (p *Pipeline) NameStreams() {
+// NameStreams has the pipeline know who its streams are, to give them out again, or only those that are not given out with batches. It is
+// called before the first batch.
+func (p *Pipeline) NameStreams(held bool) {
 	p.Table.NameStreams()
-	p.Reading.Names = true
+	p.Reading.Names, p.namesHeld = true, held
 }
 
 // Reemit gives out again what has been quiet for an interval, but for streams that were counted since the time that hold returns,
@@ -50,9 +51,17 @@ func (p *Pipeline) MarkStale(
 	return p.ask(ctx, request{marks: true, age: p.MaxAge()}, hold, give)
 }
 
+// EmitTotals gives out the totals of some rules, by their numbers +1, that are held back by batches. Nothing of them is on its way elsewhere.
+func (p *Pipeline) EmitTotals(
+	ctx context.Context, rules *[256]bool, give func(tenant []streamid.TenantKey, md pmetric.Metrics) error,
+) (n int, err error) {
+	return p.ask(ctx, request{rules: rules}, func() (time.Time, func()) { return time.Time{}, func() {} }, give)
+}
+
 // request says what is asked for: what has been quiet for an interval, or marks of what nothing was counted of for more than age
-// seconds.
+// seconds, or totals of rules.
 type request struct {
+	rules    *[256]bool
 	interval time.Duration
 	marks    bool
 	age      uint32
@@ -135,6 +144,24 @@ func (p *Pipeline) quiet(b *Batch, shard, from int, at time.Time, r *request, si
 	defer sh.Unlock()
 	for number := from; number < sh.N; number++ {
 		s := sh.Slot(number)
+		if s.Role.Writes() || r.rules == nil && p.held(s) {
+			continue
+		}
+		if r.rules != nil {
+			if s.Role != table.RoleTotal || !r.rules[s.Rule] || !sh.Named(number) || moves && s.Period != newest && !s.Due {
+				continue
+			}
+			if len(b.Items) >= maxAgain {
+				return number
+			}
+			how := int64(points.Anyhow)
+			if moves && s.Period != newest {
+				how = points.AsItIs // others may have begun its next life by now
+			}
+			family, values := sh.NameOf(number, nil)
+			b.AddAgain(s.ID, s.Kind(), now, false, points.Again{Family: family, Values: values, Emitted: how})
+			continue
+		}
 		if moves && s.Period != newest || s.Seen >= before || s.Marked() || !r.wants(sh, s, now, clock) || !sh.Named(number) {
 			continue
 		}
@@ -159,10 +186,13 @@ func (b *Batch) foldAgain(to *target, it *points.Item) {
 		return
 	}
 	to.streams.Timeline(s, t)
-	if t.Marked || t.Emitted != b.EmittedBefore(it) {
+	before := b.EmittedBefore(it)
+	if before >= 0 && (t.Marked || t.Emitted != before) || before == points.AsItIs && !s.Due {
 		return
 	}
-	t.Again(it.Interval.Time)
+	if s.Due = false; before != points.AsItIs {
+		t.Again(it.Interval.Time)
+	}
 	switch {
 	case it.Marker:
 		t.Marked = true
@@ -182,11 +212,23 @@ func (b *Batch) foldAgain(to *target, it *points.Item) {
 	to.streams.SetTimeline(s, t)
 }
 
+// held reports whether samples of the stream are given out by the clock.
+func (p *Pipeline) held(s *table.Slot) bool {
+	a := p.Reading.Aggregates
+	return a != nil && s.Role == table.RoleTotal && s.Rule > 0 && int(s.Rule) <= len(a.Held) && a.Held[s.Rule-1]
+}
+
+// held reports whether samples of the item's total are given out by the clock.
+func (b *Batch) held(it *points.Item) bool {
+	w := b.Writer(it)
+	return w != nil && b.Held(w)
+}
+
 // nameItems names the streams of items that have none, which are in the shard itself.
-func (b *Batch) nameItems(t *table.Table, sh *table.Shard, items []int32) {
+func (b *Batch) nameItems(t *table.Table, sh *table.Shard, items []int32, heldOnly bool) {
 	for _, i := range items {
 		it := &b.Items[i]
-		if it.Slot == nil || it.Slot.Meta&table.FlagFresh != 0 || it.Again() || it.Summary() || b.Outcome(it).Dropped() {
+		if it.Slot == nil || it.Slot.Meta&table.FlagFresh != 0 || it.Again() || it.Summary() || b.Outcome(it).Dropped() || heldOnly && !b.held(it) {
 			continue
 		}
 		if _, number := sh.Seek(it.ID); !sh.Named(int(number)) {
@@ -199,7 +241,7 @@ func (b *Batch) nameItems(t *table.Table, sh *table.Shard, items []int32) {
 func (tx *Tx) nameCopies(b *Batch, sh *table.Shard, items []int32) {
 	for _, i := range items {
 		it := &b.Items[i]
-		if it.Slot == nil || it.Again() || it.Summary() || b.Outcome(it).Dropped() && !tx.conditional { // the store may have another opinion
+		if it.Slot == nil || it.Again() || it.Summary() || tx.p.namesHeld && !b.held(it) || b.Outcome(it).Dropped() && !tx.conditional { // the store may have another opinion
 			continue
 		}
 		if number := tx.of[it.Number].number; number >= 0 && !tx.held && sh.Named(int(number)) {

@@ -34,6 +34,12 @@ type Batch struct {
 	sum         fold.SumTotal
 	histogram   fold.HistogramTotal
 	exponential fold.ExponentialTotal
+
+	// What follows is for items that are aggregated.
+	writer   fold.Timeline
+	unvalued fold.Unvalued
+	more     more
+	lost     int64 // up to when the cumulative writer at hand may have been counted, that a shared store has lost
 }
 
 // maxScratch is the number of bucket counts that scratch space may hold on to between batches.
@@ -50,6 +56,7 @@ func (b *Batch) Reset() {
 	}
 	b.histogram = fold.HistogramTotal{Histogram: fold.Histogram{Counts: counts}}
 	b.exponential.Delta, b.exponential.Narrow = nil, [2][]uint32{}
+	b.unvalued.Total = nil
 }
 
 // target is where items are folded to.
@@ -64,6 +71,13 @@ type target struct {
 	remembers bool   // streams remember their deltas
 	window    uint32 // for how long, in seconds
 	late      bool   // some items need more: see arrive
+	many      bool   // streams have many writers
+	memory    bool   // state ends with the process
+
+	writer, total *fold.Rules // of what is aggregated
+	// forgotten is up to when a shared store may have let records expire, of writers and totals that it does not have. It is to keep
+	// them for MaxStale.
+	forgotten int64
 }
 
 // clockMargin is by how many seconds the clocks of gateways and workers may differ.
@@ -130,6 +144,12 @@ func (b *Batch) foldOne(to *target, it *points.Item) {
 	if it.Again() {
 		b.foldAgain(to, it)
 		return
+	}
+	if b.Aggregated() {
+		if w := b.Writer(it); w != nil {
+			b.foldWriter(to, it, w)
+			return
+		}
 	}
 	s, t := it.Slot, &b.timeline
 	fresh := false

@@ -86,7 +86,7 @@ func (p *Pipeline) duplicates(md pmetric.Metrics, b *Batch, tenant streamid.Tena
 		first, n, metric := 0, uint64(0), uint64(0)
 		for ; len(items) > 0 && items[0].Position() < at.First+at.N; items = items[1:] {
 			it := &items[0]
-			if b.Outcome(it) != fold.AddedFirst {
+			if b.Outcome(it) != fold.AddedFirst || b.Writer(it) != nil { // writers are told apart by what the backend does not get
 				continue
 			}
 			if at.Resource != of {

@@ -35,12 +35,17 @@ type Pipeline struct {
 	Epoch time.Time
 	// Began is when the process did.
 	Began time.Time
-	// Live is the number of streams, those included that a transaction is about to open.
-	Live atomic.Int64
+	// Live is the number of streams and writers, those included that a transaction is about to open; Writers that of writers in
+	// the table.
+	Live, Writers atomic.Int64
 	// gone is from when on a stream may start that may be one that has expired.
 	gone atomic.Int64
 	// periods are those of the routes by which batches come, where they make a difference.
 	periods Periods
+
+	writerRules, totalRules fold.Rules // of what is aggregated
+
+	namesHeld bool // of all streams, only totals that are held back by batches have names
 
 	pool    sync.Pool // of *Batch
 	keeper  Keeper    // nil in memory
@@ -133,6 +138,13 @@ func (p *Pipeline) foldShard(b *Batch, to *target, shard int, items []int32) {
 	// Looking all up before folding any lets the cache misses of one stream overlap with those of the next.
 	for _, i := range items {
 		it := &b.Items[i]
+		if b.Aggregated() {
+			if w := b.Writer(it); w != nil {
+				p.findWriter(b, sh, it, w)
+				repeated = touch(it) || repeated
+				continue
+			}
+		}
 		if it.Marker {
 			markers = true // may follow the point that opens its stream
 			continue
@@ -146,7 +158,7 @@ func (p *Pipeline) foldShard(b *Batch, to *target, shard int, items []int32) {
 	}
 	if markers {
 		for _, i := range items {
-			if it := &b.Items[i]; it.Marker {
+			if it := &b.Items[i]; it.Marker && b.Writer(it) == nil {
 				it.Slot = sh.Find(it.ID)
 				repeated = touch(it) || repeated
 			}
@@ -158,7 +170,7 @@ func (p *Pipeline) foldShard(b *Batch, to *target, shard int, items []int32) {
 	to.streams, to.lives = sh, p.lives()
 	b.foldItems(to, items, sh.Floor)
 	if sh.Names() {
-		b.nameItems(p.Table, sh, items)
+		b.nameItems(p.Table, sh, items, p.namesHeld)
 	}
 }
 
@@ -169,6 +181,8 @@ func (p *Pipeline) target(now uint32) target {
 		remembers: p.Rules.Writers == fold.WritersMany && p.Rules.Identical == fold.IdenticalRepeat,
 		window:    uint32((p.Rules.LateWindow + time.Second - 1) / time.Second),
 		late:      p.Rules.Gap == fold.GapRestartIfMoved || p.Reading.Arrival,
+		many:      p.Rules.Writers == fold.WritersMany, memory: p.keeper == nil,
+		writer: &p.writerRules, total: &p.totalRules,
 	}
 }
 
@@ -189,9 +203,9 @@ func (p *Pipeline) Expire() (expired int) {
 	age := p.MaxAge()
 	now := p.Clock()
 	for i := range p.Table.Shards {
-		n, left := p.expireShard(i, now, age)
+		n, writers, left := p.expireShard(i, now, age)
 		expired += n
-		if n > 0 && p.expired != nil {
+		if n+writers > 0 && p.expired != nil {
 			p.expired(i, left)
 		}
 	}
@@ -205,14 +219,20 @@ func (p *Pipeline) forgetPeriods(stale *[256]bool) {
 	}
 }
 
-func (p *Pipeline) expireShard(i int, now, age uint32) (expired, left int) {
+func (p *Pipeline) expireShard(i int, now, age uint32) (expired, writers, left int) {
 	sh := &p.Table.Shards[i]
 	sh.Lock()
 	defer sh.Unlock()
-	expired, free := sh.Expire(now, age)
+	expired, writers, free := sh.Expire(now, age, p.nanos(now))
 	p.Forgot(free) // before the shard is unlocked: a point may wait to open one of these
-	p.Live.Add(-int64(expired))
-	return expired, sh.N
+	p.Live.Add(-int64(expired + writers))
+	p.Writers.Add(-int64(writers))
+	return expired, writers, sh.N
+}
+
+// nanos is a time of the table's clock in Unix nanoseconds.
+func (p *Pipeline) nanos(clock uint32) int64 {
+	return p.Epoch.Add(time.Duration(clock) * time.Second).UnixNano()
 }
 
 // Gone is from when on a stream may start that may be one that has expired.

@@ -4,6 +4,8 @@
 package commit
 
 import (
+	"time"
+
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/points"
 	"github.com/deltaring/deltaring/d2c/internal/table"
@@ -54,6 +56,7 @@ type origin struct {
 	tag       uint64 // of the stream's record in shared state
 	seen      uint32 // when the stream was last counted
 	left      bool   // to others, who have changed it since this worker last did
+	total     int32  // the copy of the total, +1, of a total itself as of its writers; zero of others
 }
 
 // fate says how a copy goes on.
@@ -162,10 +165,18 @@ func (tx *Tx) foldBatch(b *Batch, sh *table.Shard, shard int, items []int32) {
 	for _, i := range items {
 		it := &b.Items[i]
 		it.Slot, it.Number = sh.Seek(it.ID)
+		if w := b.Writer(it); w != nil {
+			w.Slot, w.Number = sh.Seek(w.ID)
+		}
 	}
 	repeated, markers := false, false
 	for _, i := range items {
 		it := &b.Items[i]
+		if w := b.Writer(it); w != nil {
+			tx.locateWriter(b, it, w, sh, shard)
+			repeated = touch(it) || repeated
+			continue
+		}
 		if it.Marker {
 			markers = true // may follow the point that opens its stream
 			continue
@@ -175,7 +186,7 @@ func (tx *Tx) foldBatch(b *Batch, sh *table.Shard, shard int, items []int32) {
 	}
 	if markers {
 		for _, i := range items {
-			if it := &b.Items[i]; it.Marker {
+			if it := &b.Items[i]; it.Marker && b.Writer(it) == nil {
 				tx.locate(it, sh, shard)
 				repeated = touch(it) || repeated
 			}
@@ -243,6 +254,9 @@ func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
 		b.foldItems(&to, items, floor)
 		return
 	}
+	if tx.p.MaxStale > 0 {
+		to.forgotten = (int64(to.unix) - int64(tx.p.MaxAge())) * int64(time.Second)
+	}
 	b.begin(&to)
 	for _, i := range items {
 		it := &b.Items[i]
@@ -254,12 +268,15 @@ func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
 		if it.Slot != nil {
 			b.after = tx.fates[it.Number].after
 		}
+		if w := b.Writer(it); w != nil && w.Slot != nil {
+			b.lost = tx.fates[w.Number].after.Time
+		}
 		unknown := tx.held && it.Slot != nil && tx.of[it.Number].number < 0 && !tx.fates[it.Number].renewed
 		if unknown {
 			b.timeline.Floor = max(b.timeline.Floor, tx.began)
 		}
 		switch {
-		case it.Again() && it.Slot != nil && tx.fates[it.Number].renewed:
+		case it.Again() && it.Slot != nil && tx.fates[it.Number].renewed && b.EmittedBefore(it) != points.Anyhow:
 			tx.leave(b, it)
 		case unknown && !it.Marker && it.Interval.Time <= tx.began:
 			b.Note(it, fold.Kept)
@@ -267,7 +284,7 @@ func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
 			b.foldOne(&to, it)
 		}
 		b.NoteGaps(it, b.Gaps.Opened-opened, b.Gaps.Filled-filled)
-		b.after = fold.Interval{}
+		b.after, b.lost = fold.Interval{}, 0
 	}
 }
 
@@ -398,9 +415,16 @@ func (tx *Tx) publishShard(from, to int) {
 			if of.number >= 0 {
 				tx.p.Live.Add(1)
 			}
+			if of.total > 0 {
+				tx.publishNew(sh, int(number), n)
+			}
 		}
 		sh.CopyFrom(dst, &tx.copies, s)
 		sh.SetTag(int(number), of.tag)
+		if s.Role == table.RoleTotal {
+			// Its writers are counted as they come and go.
+			sh.SetOwner(int(number), table.WithHorizon(sh.Owner(int(number)), table.Horizon(tx.copies.Owner(n))))
+		}
 		if sh.Names() {
 			tx.publishName(sh, int(number), n)
 		}

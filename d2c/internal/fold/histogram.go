@@ -49,7 +49,7 @@ const (
 const rounding = 1e-12
 
 func (h *HistogramTotal) add(rules *Rules) (Outcome, bool) {
-	h.Fit = h.fit()
+	h.Fit = h.fit(h.Delta)
 	if h.Fit == RoundedBounds && rules.Repair&RepairRoundedBounds == 0 {
 		h.Fit = OtherBounds
 	}
@@ -94,9 +94,10 @@ func allZero[T uint32 | uint64](counts []T) bool {
 	return true
 }
 
-func (h *HistogramTotal) fit() Fit {
-	bounds := h.Delta.Bounds
-	if len(h.Counts) != len(h.Delta.Counts) || len(h.Bounds) != len(bounds) {
+// fit says how the bounds of o are those of h.
+func (h *Histogram) fit(o *Histogram) Fit {
+	bounds := o.Bounds
+	if len(h.Counts) != len(o.Counts) || len(h.Bounds) != len(bounds) {
 		return OtherBounds
 	}
 	for i, bound := range h.Bounds {
@@ -107,8 +108,8 @@ func (h *HistogramTotal) fit() Fit {
 	return SameBounds
 }
 
-// nearly reports whether bounds, which are as many, differ from the total's by rounding.
-func (h *HistogramTotal) nearly(bounds []float64) Fit {
+// nearly reports whether bounds, which are as many, differ from those of h by rounding.
+func (h *Histogram) nearly(bounds []float64) Fit {
 	for i, bound := range h.Bounds {
 		off := math.Abs(bound - bounds[i])
 		if bound != bounds[i] && (!(off <= rounding*max(math.Abs(bound), math.Abs(bounds[i]))) || math.IsInf(off, 1)) {

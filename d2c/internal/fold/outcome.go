@@ -73,6 +73,16 @@ const (
 	// AddedUnordered was added whatever its interval: see WritersMany.
 	AddedUnordered
 
+	// AddedReset is the first cumulative point after its producer began anew: all of it was added.
+	AddedReset
+	// Baseline is the first cumulative point of a producer that may have been counted before: nothing of it was added, and what
+	// follows is added as far as it is more.
+	Baseline
+	// WriterEnded is a "no recorded value" marker of one writer of an aggregate. It is removed: the others go on.
+	WriterEnded
+	// DroppedWriters would have been one more writer of its aggregate than there may be.
+	DroppedWriters
+
 	// NumOutcomes is the number of outcomes. Later ones are added just before it, whatever their class.
 	NumOutcomes
 )
@@ -105,6 +115,10 @@ var outcomeNames = [NumOutcomes]string{
 	Kept:              "kept",
 	Covered:           "covered",
 	AddedUnordered:    "unordered",
+	AddedReset:        "reset",
+	Baseline:          "baseline",
+	WriterEnded:       "writer_no_recorded_value",
+	DroppedWriters:    "dropped_writers",
 }
 
 // String returns a short name fit for a metric attribute, for instance "aligned" or "dropped_too_late".
@@ -139,6 +153,7 @@ var classes = [NumOutcomes]outcomeClass{
 	RestartedOverflow: added | restarted,
 	RestartedLost:     added | restarted,
 	AddedUnordered:    added,
+	AddedReset:        added,
 	Repeated:          answered,
 	Covered:           answered,
 	DroppedOverlap:    dropped,
@@ -151,6 +166,7 @@ var classes = [NumOutcomes]outcomeClass{
 	DroppedNegative:   dropped,
 	DroppedBuckets:    dropped,
 	DroppedScale:      dropped,
+	DroppedWriters:    dropped,
 }
 
 func (o Outcome) is(c outcomeClass) bool { return o < NumOutcomes && classes[o]&c != 0 }

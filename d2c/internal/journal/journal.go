@@ -122,7 +122,7 @@ func (j *Journal) Keep(ctx context.Context, tx *commit.Tx) error {
 				continue
 			}
 			s := tx.Copy(at)
-			w.Add(copies, s, j.epoch)
+			w.Add(copies, at, j.epoch)
 			if emitted := copies.Emitted(s); emitted > f.high && emitted <= ahead {
 				f.high = emitted
 			}
@@ -395,7 +395,7 @@ func (j *Journal) copy(shards []int) *round {
 			w.Reset()
 		}
 		for n := range sh.N {
-			if w.Add(sh, sh.Slot(n), j.epoch); len(w.Records) >= ChunkSize {
+			if w.Add(sh, n, j.epoch); len(w.Records) >= ChunkSize {
 				chunk()
 			}
 		}

@@ -392,7 +392,10 @@ func (r *recovery) load(shard int, section []byte) error {
 	sh := &r.p.Table.Shards[shard]
 	reader := table.ReadSection(section)
 	for reader.Next(&r.record) {
-		if r.p.Table.ShardOf(r.record.ID) != shard {
+		if r.record.Role != table.RoleStream {
+			r.p.Table.Aggregate() // whatever the rules of now are, what is stored stays as it is
+		}
+		if r.p.Table.ShardOf(r.record.Home()) != shard {
 			return fmt.Errorf("%w: stream %v is not of this shard", errDamaged, r.record.ID)
 		}
 		if n := sh.Put(&r.record); n >= 0 {
@@ -629,9 +632,9 @@ func (r *recovery) finish() {
 			s.Seen = now - min(now, r.newest-min(s.Seen, r.newest))
 		}
 		if p.MaxStale > 0 {
-			n, free := sh.Expire(now, p.MaxAge())
+			n, writers, free := sh.Expire(now, p.MaxAge(), p.Time().UnixNano())
 			p.Forgot(free)
-			if n > 0 {
+			if n+writers > 0 {
 				r.Expired += n
 				j.shards[i].shrunk = j.shards[i].streams > 2*sh.N
 			}
@@ -639,4 +642,7 @@ func (r *recovery) finish() {
 	}
 	r.Streams = r.streams()
 	p.Live.Store(int64(r.Streams))
+	writers := p.Table.CountWriters()
+	p.Writers.Store(int64(writers))
+	r.Streams -= writers
 }

@@ -51,7 +51,16 @@ type Batch struct {
 	from    []int32 // by item, in sources
 	names   bool
 
-	again  []Again // by item, of a batch without points
+	again []Again // by item, of a batch without points
+
+	// What follows is for metrics that are aggregated: see aggregate.go.
+	aggregates *Aggregates // nil unless there are some
+	writers    []Writer    // by position
+	rules      []int16     // by place in metrics, or -1
+	left       []left      // by rule
+	extra      pmetric.Metrics
+	copied     copied
+
 	staged stage
 	direct bool // what points get is written to them at once
 
@@ -169,6 +178,9 @@ func (b *Batch) Reset() {
 	}
 	b.owned, b.repairs, b.prints = b.owned[:0], b.repairs[:0], b.prints[:0]
 	b.staged.reset()
+	if b.aggregates != nil {
+		b.resetAggregates()
+	}
 }
 
 // Reading says how points are read.
@@ -184,6 +196,8 @@ type Reading struct {
 	Summaries []string
 	// Names has batches say where points are from.
 	Names bool
+	// Aggregates says which metrics are aggregated; nil is none.
+	Aggregates *Aggregates
 }
 
 // Identify finds the tenant's stream of every delta point and sets malformed points aside. It changes nothing in md. now is the time.
@@ -193,6 +207,17 @@ func (b *Batch) Identify(md pmetric.Metrics, tenant streamid.Tenant, r *Reading,
 	if r.Arrival {
 		b.arrival = now.UnixNano()
 	}
+	b.identifyAll(md, tenant, r, false)
+	if b.copied.any {
+		b.identifyAll(b.extra, tenant, r, true)
+	}
+	if r.Multiset {
+		b.tellApart()
+	}
+}
+
+// identifyAll is Identify for one of the parts of a batch; copies says that it is that of metrics to be aggregated that stay as well.
+func (b *Batch) identifyAll(md pmetric.Metrics, tenant streamid.Tenant, r *Reading, copies bool) {
 	rms := md.ResourceMetrics()
 	for i := range rms.Len() {
 		rm := rms.At(i)
@@ -207,6 +232,17 @@ func (b *Batch) Identify(md pmetric.Metrics, tenant streamid.Tenant, r *Reading,
 			for k := range ms.Len() {
 				m := ms.At(k)
 				points, delta := pointsOf(m), isDelta(m, r)
+				who := identity{rule: -1}
+				if r.Aggregates != nil && points > 0 {
+					if rule := r.Aggregates.rule(m); rule >= 0 {
+						b.aggregates = r.Aggregates
+						if copies || !r.Aggregates.KeepInput[rule] {
+							who.rule, delta = int16(rule), true
+						} else {
+							b.copy(rm, sm, m, i, j)
+						}
+					}
+				}
 				b.deltas = append(b.deltas, delta)
 				if !delta {
 					b.Counts[fold.Passed] += uint64(points)
@@ -226,14 +262,21 @@ func (b *Batch) Identify(md pmetric.Metrics, tenant streamid.Tenant, r *Reading,
 					if b.names {
 						b.sources = append(b.sources, table.Source{Resource: rm, Scope: sm, Metric: m})
 					}
-					b.identifyMetric(m, scope.Metric(m))
+					who.metric = scope.Metric(m)
+					if who.rule >= 0 {
+						b.reduce(&who, tenant, rm, sm, m, [3]int{i, j, part(copies)})
+					}
+					b.identifyMetric(m, &who)
 				}
 				b.metrics = append(b.metrics, m)
+				if r.Aggregates != nil {
+					for len(b.rules) < len(b.metrics)-1 {
+						b.rules = append(b.rules, -1)
+					}
+					b.rules = append(b.rules, who.rule)
+				}
 			}
 		}
-	}
-	if r.Multiset {
-		b.tellApart()
 	}
 }
 
@@ -251,12 +294,13 @@ func (b *Batch) tellApart() {
 		it := &b.Items[i]
 		print := b.DeltaPrint(it)
 		b.prints[it.position] = print
-		at := fold.MixPrint(print^twinKey, it.ID.Lo^it.ID.Hi)
+		whose := b.whose(it)
+		at := fold.MixPrint(print^twinKey, whose.Lo^whose.Hi)
 		for ; ; at++ {
 			t := &b.twins[at&uint64(size-1)]
 			if t.n == 0 {
 				t.first, t.print = int32(i), print
-			} else if t.print != print || b.Items[t.first].ID != it.ID {
+			} else if t.print != print || b.whose(&b.Items[t.first]) != whose {
 				continue
 			}
 			if t.n > 0 {
@@ -269,6 +313,14 @@ func (b *Batch) tellApart() {
 	if size > maxScratch {
 		b.twins = nil
 	}
+}
+
+// whose is the identity of who has sent the item.
+func (b *Batch) whose(it *Item) streamid.ID {
+	if w := b.Writer(it); w != nil {
+		return w.ID
+	}
+	return it.ID
 }
 
 // twin is where identical points of a stream are counted: the place of the first in Items, and how many there are.
@@ -307,7 +359,7 @@ func isDelta(m pmetric.Metric, r *Reading) bool {
 	case pmetric.MetricTypeExponentialHistogram:
 		return m.ExponentialHistogram().AggregationTemporality() == pmetric.AggregationTemporalityDelta
 	case pmetric.MetricTypeSummary:
-		return len(r.Summaries) > 0 && matches(r.Summaries, m.Name())
+		return len(r.Summaries) > 0 && streamid.MatchAny(r.Summaries, m.Name())
 	}
 	return false
 }
@@ -320,14 +372,24 @@ func (b *Batch) Emit(md pmetric.Metrics) {
 	for _, m := range b.metrics {
 		setCumulative(m)
 	}
+	if b.aggregates != nil {
+		b.strip()
+	}
 	b.findZeros()
 	if b.Dropped || len(b.begun) > 0 {
-		b.remove(md)
+		r := removal{b: b, metrics: b.deltas}
+		r.remove(md)
+		if b.copied.any {
+			r.remove(b.extra)
+		}
 	}
 	if b.Unsorted {
 		for _, m := range b.metrics {
 			sortPoints(m)
 		}
+	}
+	if b.aggregates != nil {
+		b.regroup(md)
 	}
 }
 
@@ -358,7 +420,7 @@ func setCumulative(m pmetric.Metric) {
 	}
 }
 
-func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
+func (b *Batch) identifyMetric(m pmetric.Metric, who *identity) {
 	switch m.Type() {
 	case pmetric.MetricTypeSum:
 		monotonic := m.Sum().IsMonotonic()
@@ -371,7 +433,7 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 			}
 			if b.timed(it, dp.StartTimestamp(), dp.Timestamp(), dp.Flags()) && (it.Marker || b.valued(it, dp, monotonic)) {
 				b.numbers = append(b.numbers, dp)
-				b.identified(it, metric.Point(dp.Attributes()))
+				b.identified(it, who, dp.Attributes())
 			}
 		}
 	case pmetric.MetricTypeHistogram:
@@ -395,10 +457,10 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 				}
 				b.spare += sparePerPoint + sparePerBucket*len(p.value.Counts)
 			}
-			b.identified(it, metric.Point(dp.Attributes()))
+			b.identified(it, who, dp.Attributes())
 		}
 	case pmetric.MetricTypeSummary:
-		b.identifySummaries(m, metric)
+		b.identifySummaries(m, who)
 	case pmetric.MetricTypeExponentialHistogram:
 		dps := m.ExponentialHistogram().DataPoints()
 		for i := range dps.Len() {
@@ -418,7 +480,7 @@ func (b *Batch) identifyMetric(m pmetric.Metric, metric streamid.Metric) {
 				}
 				b.spare += sparePerPoint + sparePerBucket*p.value.Buckets()
 			}
-			b.identified(it, metric.Point(dp.Attributes()))
+			b.identified(it, who, dp.Attributes())
 		}
 	}
 }
@@ -496,9 +558,13 @@ func (b *Batch) malformed(o outcome) {
 	b.Dropped, b.repairing = true, 0
 }
 
-func (b *Batch) identified(it *Item, id streamid.ID) {
-	it.ID = id
+func (b *Batch) identified(it *Item, who *identity, attributes pcommon.Map) {
 	it.position = int32(len(b.outcomes))
+	if who.rule < 0 {
+		it.ID = who.metric.Point(attributes)
+	} else {
+		b.identifiedWriter(it, who, attributes)
+	}
 	b.outcomes = append(b.outcomes, 0)
 	if b.repairing != 0 {
 		b.Repair(it, b.repairing)
@@ -684,14 +750,21 @@ func (b *Batch) setTimes(it *Item, sample fold.Interval) {
 	}
 }
 
-// remove deletes the dropped points and what they leave empty, and puts zeros in. It meets metrics and points in the order identify met them.
-func (b *Batch) remove(md pmetric.Metrics) {
-	metrics, position := b.deltas, int32(0)
-	dropped := func() bool {
-		o := b.outcomes[position]
-		position++
-		return removed(o)
-	}
+// removal deletes the dropped points and what they leave empty, and puts zeros in. It meets metrics and points in the order identify met them.
+type removal struct {
+	b        *Batch
+	metrics  []bool // whether they were deltas, of those that it has not met
+	position int32
+}
+
+func (r *removal) dropped() bool {
+	o := r.b.outcomes[r.position]
+	r.position++
+	return removed(o)
+}
+
+func (r *removal) remove(md pmetric.Metrics) {
+	b, dropped := r.b, r.dropped
 	md.ResourceMetrics().RemoveIf(func(rm pmetric.ResourceMetrics) bool {
 		sms := rm.ScopeMetrics()
 		scopes := sms.Len()
@@ -699,10 +772,10 @@ func (b *Batch) remove(md pmetric.Metrics) {
 			ms := sm.Metrics()
 			before := ms.Len()
 			ms.RemoveIf(func(m pmetric.Metric) bool {
-				delta := metrics[0]
-				metrics = metrics[1:]
-				if delta && b.beginning(m, position) {
-					position = b.putZeros(m, position)
+				delta := r.metrics[0]
+				r.metrics = r.metrics[1:]
+				if delta && b.beginning(m, r.position) {
+					r.position = b.putZeros(m, r.position)
 					return false
 				}
 				return delta && removePoints(m, dropped)

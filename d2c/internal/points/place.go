@@ -36,29 +36,37 @@ type Point struct {
 func (b *Batch) Places(md pmetric.Metrics) iter.Seq[Place] {
 	return func(yield func(Place) bool) {
 		metric, position := 0, 0
-		rms := md.ResourceMetrics()
-		for i := range rms.Len() {
-			rm := rms.At(i)
-			sms := rm.ScopeMetrics()
-			for j := range sms.Len() {
-				sm := sms.At(j)
-				ms := sm.Metrics()
-				for k := range ms.Len() {
-					delta := b.deltas[metric]
-					metric++
-					if !delta {
-						continue
-					}
-					m := ms.At(k)
-					n := pointsOf(m)
-					if !yield(Place{rm.Resource(), sm.Scope(), m, position, n}) {
-						return
-					}
-					position += n
+		if b.places(md, &metric, &position, yield) && b.copied.any {
+			b.places(b.extra, &metric, &position, yield)
+		}
+	}
+}
+
+// places is Places for a part of the batch. It goes on at a metric and a position.
+func (b *Batch) places(md pmetric.Metrics, metric, position *int, yield func(Place) bool) bool {
+	rms := md.ResourceMetrics()
+	for i := range rms.Len() {
+		rm := rms.At(i)
+		sms := rm.ScopeMetrics()
+		for j := range sms.Len() {
+			sm := sms.At(j)
+			ms := sm.Metrics()
+			for k := range ms.Len() {
+				delta := b.deltas[*metric]
+				*metric++
+				if !delta {
+					continue
 				}
+				m := ms.At(k)
+				n := pointsOf(m)
+				if !yield(Place{rm.Resource(), sm.Scope(), m, *position, n}) {
+					return false
+				}
+				*position += n
 			}
 		}
 	}
+	return true
 }
 
 // Find returns the position of the first point with an outcome, of all from some position on, or -1.
@@ -115,7 +123,7 @@ func (b *Batch) Reaching() (position, n int) {
 	position = -1
 	for i := range b.Items {
 		it := &b.Items[i]
-		if it.Kind != table.KindSum || b.outcomes[it.position]&^withheld != fold.AddedOverlap || it.Interval.Start > b.startOf(it) {
+		if it.Kind != table.KindSum || b.Writer(it) != nil || b.outcomes[it.position]&^withheld != fold.AddedOverlap || it.Interval.Start > b.startOf(it) {
 			continue
 		}
 		if n++; position < 0 {

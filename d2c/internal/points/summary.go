@@ -10,14 +10,13 @@ import (
 
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/table"
-	"github.com/deltaring/deltaring/streamid"
 )
 
 // A summary whose count and sum are deltas is folded as a histogram without buckets: the same rules, the same records. Its
 // identity says that it is none. Quantiles are not for adding up, and stay as they came. The value of an item is the number of
 // its point.
 
-func (b *Batch) identifySummaries(m pmetric.Metric, metric streamid.Metric) {
+func (b *Batch) identifySummaries(m pmetric.Metric, who *identity) {
 	dps := m.Summary().DataPoints()
 	for i := range dps.Len() {
 		dp := dps.At(i)
@@ -41,7 +40,7 @@ func (b *Batch) identifySummaries(m pmetric.Metric, metric streamid.Metric) {
 		}
 		b.histograms = append(b.histograms, histogramPoint{value: v})
 		b.summaries = append(b.summaries, dp)
-		b.identified(it, metric.Point(dp.Attributes()))
+		b.identified(it, who, dp.Attributes())
 	}
 }
 
@@ -71,38 +70,3 @@ func (b *Batch) writeHistogram(it *Item, h *fold.Histogram, others bool) {
 
 // Summary reports whether the item is a summary's, folded as a histogram.
 func (it *Item) Summary() bool { return it.flags&flagSummary != 0 }
-
-// matches reports whether a name is one of some patterns, in which * is anything and ? is any one character. Names may have
-// slashes, hence not package path.
-func matches(patterns []string, name string) bool {
-	for _, pattern := range patterns {
-		if match(pattern, name) {
-			return true
-		}
-	}
-	return false
-}
-
-func match(pattern, name string) bool {
-	star, again := -1, 0 // the latest * and what of name it was not yet tried on
-	p, n := 0, 0
-	for n < len(name) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, again = p, n
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == name[n]):
-			p++
-			n++
-		case star >= 0:
-			again++
-			p, n = star+1, again
-		default:
-			return false
-		}
-	}
-	for p < len(pattern) && pattern[p] == '*' {
-		p++
-	}
-	return p == len(pattern)
-}

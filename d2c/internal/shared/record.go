@@ -36,13 +36,13 @@ type codec struct {
 	writer   table.RecordWriter
 }
 
-// append appends the record of the stream in a slot. epoch is the Unix time of the clock of Seen.
-func (c *codec) append(b []byte, sh *table.Shard, s *table.Slot, tag uint64, epoch int64) []byte {
+// append appends the record of the stream in the slot with a number. epoch is the Unix time of the clock of Seen.
+func (c *codec) append(b []byte, sh *table.Shard, number int, tag uint64, epoch int64) []byte {
 	from := len(b)
 	b = append(b, version)
 	b = binary.LittleEndian.AppendUint64(b, c.identity)
 	c.writer.Reset()
-	c.writer.Add(sh, s, epoch)
+	c.writer.Add(sh, number, epoch)
 	b = c.writer.Append(b)
 	return binary.LittleEndian.AppendUint64(b, xxh3.HashSeed(b[from:], tag))
 }

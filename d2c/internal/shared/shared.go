@@ -94,6 +94,8 @@ type Keeper struct {
 	states  []state
 	swaps   []store.Swap
 	targets []int32 // copies, by swap
+	members []int32 // of units: see unit.go
+	saved   map[int]*table.Record
 	buffer  []byte
 	record  table.Record // what was read
 	mine    table.Record // what this worker has
@@ -110,6 +112,7 @@ type state struct {
 	failed  bool          // it cannot be
 	asked   bool          // whether the table knows the stream: see known
 	renewed bool          // the copy is not of the table's stream any more
+	lost    bool          // of a total: it begins anew
 	known   lineage       // what a record must continue
 	after   fold.Interval // latest start and time that this worker has heard of
 	given   fold.Interval // start and latest time given out while the store failed, see Outage
@@ -195,6 +198,7 @@ func (k *Keeper) follow(tx *commit.Tx) {
 
 // begin prepares a state for each copy that has none.
 func (k *Keeper) begin(tx *commit.Tx) {
+	clear(k.saved)
 	k.states = k.states[:0]
 	for n := range tx.Len() {
 		k.states = append(k.states, k.fresh(tx, n))
@@ -234,7 +238,17 @@ func (k *Keeper) bring(ctx context.Context, tx *commit.Tx) error {
 			return commit.StoreError{Err: fmt.Errorf("d2c: shared state: %w", err)}
 		}
 		ended := false
-		for i := range results {
+		for i := 0; i < len(results); i++ {
+			if k.swaps[i].Unit != 0 {
+				other, err := k.unit(ctx, tx, i, k.unitEnd(i), results)
+				if err != nil {
+					clear(k.swaps)
+					return err
+				}
+				ended = ended || other
+				i = k.unitEnd(i) - 1
+				continue
+			}
 			n := int(k.targets[i])
 			switch results[i].Status {
 			case store.Swapped:
@@ -298,33 +312,42 @@ func (k *Keeper) fail(tx *commit.Tx, n int, err error) {
 
 // prepare makes a swap for each copy that the store has not confirmed yet.
 func (k *Keeper) prepare(tx *commit.Tx) {
-	k.swaps, k.targets, k.buffer = k.swaps[:0], k.targets[:0], k.buffer[:0]
+	k.swaps, k.targets, k.buffer, k.members = k.swaps[:0], k.targets[:0], k.buffer[:0], k.members[:0]
 	now, epoch := tx.Now(), k.p.Epoch.Unix()
 	for n := range k.states {
-		s := &k.states[n]
-		if !s.pending {
-			continue
+		switch {
+		case !k.states[n].pending:
+		case tx.Total(n) >= 0:
+			k.members = append(k.members, int32(n))
+		default:
+			k.prepareOne(tx, n, 0, now, epoch)
 		}
-		slot := tx.Copy(n)
-		swap := store.Swap{
-			ID: slot.ID, Life: k.lives[s.group].ID, Base: s.base,
-			Age: time.Duration(now-min(s.since, now)) * time.Second,
-		}
-		if tx.Changed(n) {
-			if s.tag = s.sent + 2*uint64(s.unheard); s.unheard == 0 {
-				s.tag = rand.Uint64() | 1 // not zero
-			}
-			from := len(k.buffer)
-			k.buffer = k.codec.append(k.buffer, tx.Copies(), slot, s.tag, epoch)
-			swap.Tag, swap.Record = s.tag, k.buffer[from:len(k.buffer):len(k.buffer)]
-		} else {
-			// A repeat is given out again, and a point too late dropped, because of what we believe of the stream: ask
-			// whether it still is so.
-			s.tag = s.base
-		}
-		k.swaps = append(k.swaps, swap)
-		k.targets = append(k.targets, int32(n))
 	}
+	k.prepareUnits(tx, now, epoch)
+}
+
+// prepareOne makes the swap of a copy, of a unit unless that is zero.
+func (k *Keeper) prepareOne(tx *commit.Tx, n int, unit int32, now uint32, epoch int64) {
+	s := &k.states[n]
+	swap := store.Swap{
+		ID: tx.Copy(n).ID, Life: k.lives[s.group].ID, Base: s.base,
+		Age:  time.Duration(now-min(s.since, now)) * time.Second,
+		Unit: unit,
+	}
+	if tx.Changed(n) {
+		if s.tag = s.sent + 2*uint64(s.unheard); s.unheard == 0 {
+			s.tag = rand.Uint64() | 1 // not zero
+		}
+		from := len(k.buffer)
+		k.buffer = k.codec.append(k.buffer, tx.Copies(), n, s.tag, epoch)
+		swap.Tag, swap.Record = s.tag, k.buffer[from:len(k.buffer):len(k.buffer)]
+	} else {
+		// A repeat is given out again, and a point too late dropped, because of what we believe of the stream: ask
+		// whether it still is so.
+		s.tag = s.base
+	}
+	k.swaps = append(k.swaps, swap)
+	k.targets = append(k.targets, int32(n))
 }
 
 // otherLife learns the lives that have begun. Copies of streams that this worker did not know, or that begin anew, were opened
@@ -337,7 +360,7 @@ func (k *Keeper) otherLife(ctx context.Context, tx *commit.Tx, results []store.R
 	tx.Floors(k.floors)
 	for i := range results {
 		n := int(k.targets[i])
-		if s := &k.states[n]; results[i].Status == store.OtherLife && s.base == 0 && (s.renewed || !tx.Known(n)) {
+		if s := &k.states[n]; results[i].Status == store.OtherLife && k.swaps[i].Unit == 0 && s.base == 0 && (s.renewed || !tx.Known(n)) {
 			tx.Renew(n, nil, s.after)
 		}
 	}
@@ -346,26 +369,14 @@ func (k *Keeper) otherLife(ctx context.Context, tx *commit.Tx, results []store.R
 
 // renew makes a copy what the store has, or says how the stream is to go on if the store has lost it.
 func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Swap, result *store.Result) error {
-	s, slot := &k.states[n], tx.Copy(n)
-	there, tag := result.Record != nil, result.Tag
-	if there {
-		err := k.codec.read(result.Record, tag, swap.ID, &k.record)
-		if err == nil && k.record.Kind != slot.Kind() {
-			err = errDamaged
-		}
-		if errors.Is(err, ErrVersion) {
-			k.fail(tx, n, fmt.Errorf("d2c: stream %v in shared state: %w", swap.ID, err))
-			return nil
-		}
-		if err != nil {
-			if err := k.Store.SetAside(ctx, swap.ID, result.Record); err != nil {
-				return commit.StoreError{Err: fmt.Errorf("d2c: stream %v in shared state, setting aside: %w", swap.ID, err)}
-			}
-			if k.Damaged != nil {
-				k.Damaged(swap.ID, err)
-			}
-			there, tag = false, 0
-		}
+	s := &k.states[n]
+	tag, there, err := k.read(ctx, tx, n, swap, result)
+	if errors.Is(err, ErrVersion) {
+		k.fail(tx, n, err)
+		return nil
+	}
+	if err != nil {
+		return err
 	}
 	if there && swap.Record != nil && tag == s.tag {
 		k.confirmed(tx, n) // ours: the store has done it twice
@@ -411,6 +422,32 @@ func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Sw
 		tx.Renew(n, nil, fold.Interval{})
 	}
 	return nil
+}
+
+// read reads into k.record what the store has of a copy, and reports whether there is anything and under which tag. What is damaged is
+// set aside, and is not there.
+func (k *Keeper) read(ctx context.Context, tx *commit.Tx, n int, swap *store.Swap, result *store.Result) (tag uint64, there bool, err error) {
+	if result.Record == nil {
+		return result.Tag, false, nil
+	}
+	slot := tx.Copy(n)
+	err = k.codec.read(result.Record, result.Tag, swap.ID, &k.record)
+	if err == nil && (k.record.Kind != slot.Kind() || k.record.Role != slot.Role || slot.Role.Writes() && k.record.Owner != tx.Copies().Owner(n)) {
+		err = errDamaged
+	}
+	switch {
+	case err == nil:
+		return result.Tag, true, nil
+	case errors.Is(err, ErrVersion):
+		return 0, false, fmt.Errorf("d2c: stream %v in shared state: %w", swap.ID, err)
+	}
+	if err := k.Store.SetAside(ctx, swap.ID, result.Record); err != nil {
+		return 0, false, commit.StoreError{Err: fmt.Errorf("d2c: stream %v in shared state, setting aside: %w", swap.ID, err)}
+	}
+	if k.Damaged != nil {
+		k.Damaged(swap.ID, err)
+	}
+	return 0, false, nil
 }
 
 // ask finds out, once, what this worker knows of the stream.

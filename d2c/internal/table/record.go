@@ -39,7 +39,7 @@ const (
 	recordMarked    = 1 << 4
 	recordAside     = 1 << 5
 	recordMemory    = 1 << 6
-	recordKnown     = 1<<7 - 1
+	recordRole      = 1 << 7
 )
 
 // recordHeader is the size of what all records begin with, maxRecordSum more than that of any sum without an aside.
@@ -69,9 +69,13 @@ func (w *RecordWriter) Reset() {
 	w.seen, w.start, w.last = 0, 0, 0
 }
 
-// Add writes the stream in slot s of sh; epoch is the Unix time of the clock that s.Seen counts from.
-func (w *RecordWriter) Add(sh *Shard, s *Slot, epoch int64) {
+// Add writes the stream in the slot of sh with a number; epoch is the Unix time of the clock that its Seen counts from.
+func (w *RecordWriter) Add(sh *Shard, number int, epoch int64) {
+	s := sh.Slot(number)
 	flags := byte(s.Kind())
+	if s.Role != RoleStream {
+		flags |= recordRole
+	}
 	if s.Meta&flagDouble != 0 {
 		flags |= recordDouble
 	}
@@ -98,12 +102,20 @@ func (w *RecordWriter) Add(sh *Shard, s *Slot, epoch int64) {
 	n += putVarint(b[n:], s.start-w.start)
 	n += putVarint(b[n:], s.last-w.last)
 	w.seen, w.start, w.last = seen, s.start, s.last
-	if flags&(flagKind|recordAside|recordDouble) == 0 { // nearly all records
+	if flags&(flagKind|recordAside|recordDouble|recordRole) == 0 { // nearly all records
 		n += putVarint(b[n:], int64(s.value))
 		w.Records = b[:n]
 		return
 	}
 	b = b[:n]
+	if flags&recordRole != 0 {
+		owner := sh.Owner(number)
+		if s.Role == RoleTotal {
+			owner &^= writersMask // others know other writers
+		}
+		b = append(b, byte(s.Role))
+		b = binary.LittleEndian.AppendUint64(b, owner)
+	}
 	if flags&recordAside != 0 {
 		var t fold.Timeline
 		sh.Timeline(s, &t)
@@ -229,6 +241,8 @@ type Record struct {
 	Seen     uint32 // Unix seconds
 	Timeline fold.Timeline
 	Memory   []Remembered // of many writers
+	Role     Role
+	Owner    uint64 // what a total or a writer has besides: see Role
 
 	Number      fold.Number
 	Histogram   fold.Histogram
@@ -284,6 +298,14 @@ func (r *RecordReader) Next(rec *Record) bool {
 	*t = fold.Timeline{
 		Start: r.start, Last: r.last, Emitted: r.last, Print: print, Restarted: flags&recordRestarted != 0, Marked: flags&recordMarked != 0,
 	}
+	rec.Role, rec.Owner = RoleStream, 0
+	if flags&recordRole != 0 {
+		rec.Role = Role(r.byte())
+		rec.Owner = r.uint64()
+		if rec.Role == RoleStream || rec.Role >= numRoles || rec.Role == RoleTotal && rec.Owner&writersMask != 0 {
+			r.fail()
+		}
+	}
 	if flags&recordAside != 0 {
 		r.aside(t)
 	}
@@ -302,7 +324,7 @@ func (r *RecordReader) Next(rec *Record) bool {
 		}
 	}
 	// The start of a restart may be after last, but not after what was emitted.
-	if flags&^recordKnown != 0 || t.Start < 0 || t.Start > t.Emitted || t.Last <= 0 || t.Last > fold.MaxTime || t.Emitted < t.Last {
+	if t.Start < 0 || t.Start > t.Emitted || t.Last <= 0 || t.Last > fold.MaxTime || t.Emitted < t.Last {
 		r.fail()
 	}
 	rec.Kind = Kind(flags & flagKind)
@@ -464,6 +486,13 @@ func (sh *Shard) Put(rec *Record) (number int) {
 		n = int32(sh.N - 1)
 	}
 	sh.Set(s, rec)
+	if sh.aggregates {
+		owner := rec.Owner
+		if rec.Role == RoleTotal { // an entry may be older than what the checkpoint knows to be forgotten
+			owner = WithHorizon(owner, Horizon(sh.Owner(int(n))))
+		}
+		sh.SetOwner(int(n), owner)
+	}
 	return int(n)
 }
 
@@ -483,7 +512,7 @@ func (sh *Shard) Set(s *Slot, rec *Record) {
 		sh.SetExponential(s, &rec.Exponential)
 	}
 	s.Meta &^= FlagFresh
-	s.Seen = rec.Seen
+	s.Seen, s.Role = rec.Seen, rec.Role
 	sh.SetTimeline(s, &rec.Timeline)
 	if sh.asides.form == memoryAside {
 		sh.recall(s, rec.Memory)
@@ -492,7 +521,7 @@ func (sh *Shard) Set(s *Slot, rec *Record) {
 
 // Read makes of what the shard has of a stream what it would be read as.
 func (sh *Shard) Read(s *Slot, r *Record) {
-	r.ID, r.Kind = s.ID, s.Kind()
+	r.ID, r.Kind, r.Role = s.ID, s.Kind(), s.Role
 	sh.Timeline(s, &r.Timeline)
 	r.Memory = sh.appendMemory(r.Memory[:0], s)
 	switch r.Kind {

@@ -30,7 +30,9 @@ func (sh *Shard) Streams(dst []Stream) []Stream {
 	sh.Lock()
 	defer sh.Unlock()
 	for i := range sh.N {
-		dst = append(dst, sh.Stream(sh.Slot(i)))
+		if s := sh.Slot(i); !s.Role.Writes() && s.Meta&FlagFresh == 0 {
+			dst = append(dst, sh.Stream(s))
+		}
 	}
 	return dst
 }

@@ -112,6 +112,9 @@ func (t *Table) Memory() (n int64) {
 // SetLike makes the shard, which is empty, one for streams that come from t.
 func (sh *Shard) SetLike(t *Table) {
 	sh.key = t.key
+	if sh.aggregates = t.Shards[0].aggregates; sh.aggregates {
+		sh.aggregate()
+	}
 	if form := t.Shards[0].asides.form; sh.asides.form != form {
 		sh.asides = asides{form: form}
 	}
@@ -150,6 +153,12 @@ type Slot struct {
 	print uint32
 	// Period is that of the route by which the stream was counted last, zero if unknown.
 	Period uint8
+	// Role says what the slot is for, where streams are made of others.
+	Role Role
+	// Rule is the rule that makes a total, +1, once a point has come by it.
+	Rule uint8
+	// Due says of a total that it has what was not given out, where that is not done with batches.
+	Due bool
 }
 
 // The flags of a slot.
@@ -179,6 +188,9 @@ type Shard struct {
 	// Tags has those of shared records, by slot; empty unless tagged.
 	Tags   []uint64
 	Tagged bool // state is shared
+	// owners has what slots of totals and writers have besides, by slot and chunk: see Role. Empty unless there may be such.
+	owners     [][]uint64
+	aggregates bool
 	// Names of streams, by slot and chunk; empty unless streams have names.
 	names    [][]name
 	families *Families
@@ -270,6 +282,9 @@ func (sh *Shard) Append(id streamid.ID, kind Kind) *Slot {
 		if sh.families != nil {
 			sh.names = append(sh.names, make([]name, size))
 		}
+		if sh.aggregates {
+			sh.owners = append(sh.owners, make([]uint64, size))
+		}
 	}
 	s := sh.Slot(sh.N)
 	sh.N++
@@ -277,6 +292,7 @@ func (sh *Shard) Append(id streamid.ID, kind Kind) *Slot {
 	if sh.Tagged {
 		sh.Tags = append(sh.Tags, 0)
 	}
+	sh.SetOwner(sh.N-1, 0)
 	return s
 }
 
@@ -300,16 +316,23 @@ func (sh *Shard) reindex(size int) {
 }
 
 // Expire forgets the streams last seen more than age before now. It returns how many these are, and from when on a stream may
-// start that may be one of them: see fold.Lives.
-func (sh *Shard) Expire(now, age uint32) (expired int, free int64) {
-	expired = sh.Remove(func(_ int, s *Slot) bool {
+// start that may be one of them: see fold.Lives. at is the time of now, in Unix nanoseconds.
+func (sh *Shard) Expire(now, age uint32, at int64) (expired, writers int, free int64) {
+	forgotten := sh.forgotten()
+	expired = sh.Remove(func(number int, s *Slot) bool {
 		if now <= s.Seen || now-s.Seen <= age {
 			return false
+		}
+		if s.Role.Writes() {
+			forgotten.add(sh, number, s)
+			writers++
+			return true
 		}
 		free = max(free, sh.Emitted(s), s.start+1)
 		return true
 	})
-	return expired, free
+	forgotten.tell(sh, at)
+	return expired - writers, writers, free
 }
 
 // ForgetPeriods makes those periods unknown that are stale. It locks the shard.
@@ -332,7 +355,9 @@ func (sh *Shard) Remove(gone func(number int, s *Slot) bool) (removed int) {
 		if !gone(i, s) {
 			continue
 		}
-		sh.dropValue(s)
+		if s.Meta&FlagFresh == 0 {
+			sh.dropValue(s)
+		}
 		sh.dropAside(s)
 		if sh.families != nil {
 			sh.Unname(i)
@@ -347,6 +372,7 @@ func (sh *Shard) Remove(gone func(number int, s *Slot) bool) (removed int) {
 			sh.Tags[i] = sh.Tags[sh.N]
 			sh.Tags = sh.Tags[:sh.N]
 		}
+		sh.SetOwner(i, sh.Owner(sh.N))
 		removed++
 	}
 	if removed == 0 {
@@ -362,6 +388,10 @@ func (sh *Shard) Remove(gone func(number int, s *Slot) bool) (removed int) {
 			if sh.families != nil {
 				sh.names[last] = nil
 				sh.names = sh.names[:last]
+			}
+			if sh.aggregates {
+				sh.owners[last] = nil
+				sh.owners = sh.owners[:last]
 			}
 			sh.chunks, sh.room = sh.chunks[:last], rest
 		}
@@ -423,7 +453,7 @@ func (sh *Shard) compactBlocks() {
 func (sh *Shard) Clear() {
 	const maxKept = 1 << 15 // streams
 	if sh.room > maxKept || sh.blocks.bytes > 1<<24 || len(sh.bounds.sets) > 1<<10 {
-		sh.index, sh.N, sh.chunks, sh.room = nil, 0, nil, 0
+		sh.index, sh.N, sh.chunks, sh.room, sh.owners = nil, 0, nil, 0, nil
 		sh.asides, sh.blocks, sh.bounds = asides{form: sh.asides.form}, slab{}, boundsTable{}
 		return
 	}
@@ -437,7 +467,7 @@ func (sh *Shard) Clear() {
 func (sh *Shard) Memory() int64 {
 	return 4*int64(cap(sh.index)) +
 		int64(unsafe.Sizeof(Slot{}))*int64(sh.room) + int64(unsafe.Sizeof([]Slot{}))*int64(cap(sh.chunks)) +
-		int64(unsafe.Sizeof(name{}))*int64(sh.room)*sh.naming() + sh.asides.memory() + 8*int64(cap(sh.Tags)) + sh.blocks.bytes + sh.bounds.bytes
+		int64(unsafe.Sizeof(name{}))*int64(sh.room)*sh.naming() + sh.asides.memory() + 8*int64(cap(sh.Tags)) + sh.ownerBytes() + sh.blocks.bytes + sh.bounds.bytes
 }
 
 // naming is one if streams have names, else zero.
@@ -544,7 +574,7 @@ func (sh *Shard) CopyFrom(dst *Slot, src *Shard, s *Slot) {
 		dst.start, dst.last, dst.print = s.start, s.last, s.print
 		dst.Meta = dst.Meta&^flags | s.Meta&flags
 	}
-	dst.Seen, dst.Period = s.Seen, s.Period
+	dst.Seen, dst.Period, dst.Role, dst.Rule, dst.Due = s.Seen, s.Period, s.Role, s.Rule, s.Due
 	if s.Kind() == KindSum {
 		dst.SetNumber(s.Number())
 	} else {
@@ -559,7 +589,7 @@ func (sh *Shard) Empty(s *Slot) {
 		sh.dropValue(s)
 		sh.dropAside(s)
 	}
-	*s = Slot{ID: s.ID, Seen: s.Seen, Meta: uint32(s.Kind()) | FlagFresh}
+	*s = Slot{ID: s.ID, Seen: s.Seen, Meta: uint32(s.Kind()) | FlagFresh, Role: s.Role, Rule: s.Rule, Due: s.Due}
 }
 
 // Break makes the value of a histogram's stream one that is nowhere, for tests: to read it panics.

@@ -45,6 +45,7 @@ type TelemetryBuilder struct {
 	D2cStreamsDuplicate  metric.Int64Counter
 	D2cStreamsExpired    metric.Int64Counter
 	D2cStreamsLimit      metric.Int64ObservableUpDownCounter
+	D2cWriters           metric.Int64ObservableUpDownCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -139,6 +140,21 @@ func (builder *TelemetryBuilder) RegisterD2cStreamsLimitCallback(cb metric.Int64
 		cb(ctx, &observerInt64{inst: builder.D2cStreamsLimit, obs: o})
 		return nil
 	}, builder.D2cStreamsLimit)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterD2cWritersCallback sets callback for observable D2cWriters metric.
+func (builder *TelemetryBuilder) RegisterD2cWritersCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.D2cWriters, obs: o})
+		return nil
+	}, builder.D2cWriters)
 	if err != nil {
 		return err
 	}
@@ -277,6 +293,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_d2c_streams_limit",
 		metric.WithDescription("The configured max_streams. Absent if there is no limit. [Alpha]"),
 		metric.WithUnit("{stream}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.D2cWriters, err = builder.meter.Int64ObservableUpDownCounter(
+		"otelcol_d2c_writers",
+		metric.WithDescription("Streams that are added up to others, by the rules of aggregate. They are not among d2c_streams, and count towards d2c_streams_limit as these do. [Alpha]"),
+		metric.WithUnit("{writer}"),
 	)
 	errs = errors.Join(errs, err)
 	return &builder, errs

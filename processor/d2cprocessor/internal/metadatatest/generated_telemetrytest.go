@@ -291,3 +291,19 @@ func AssertEqualD2cStreamsLimit(t *testing.T, tt *componenttest.Telemetry, dps [
 	require.NoError(t, err)
 	metricdatatest.AssertEqual(t, want, got, opts...)
 }
+
+func AssertEqualD2cWriters(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_d2c_writers",
+		Description: "Streams that are added up to others, by the rules of aggregate. They are not among d2c_streams, and count towards d2c_streams_limit as these do. [Alpha]",
+		Unit:        "{writer}",
+		Data: metricdata.Sum[int64]{
+			Temporality: metricdata.CumulativeTemporality,
+			IsMonotonic: false,
+			DataPoints:  dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_d2c_writers")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
