@@ -257,7 +257,6 @@ type aggSim struct {
 	route   d2c.Route
 	late    []aggRequest
 	busy    int
-	faulty  int // faults of storage
 	err     error
 	trace   func(string, ...any)
 	stats   aggStats
@@ -288,7 +287,6 @@ type aggTruth struct {
 	givenBy  map[int]aggSample // by worker
 	anew     bool              // it may have expired
 	counted  [aggDeltas]bool   // acknowledged
-	sentBy   [aggDeltas]bool
 }
 
 // aggProducer is a writer as it is.
