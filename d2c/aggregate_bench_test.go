@@ -1,6 +1,10 @@
 // Copyright The deltaring Authors
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build !race
+
+// The batches are those of tests of allocations, which go without the race detector.
+
 package d2c_test
 
 import (
