@@ -57,7 +57,7 @@ lint:
 # -count=1: what the tests run is built from other modules, of which the test cache knows nothing.
 .PHONY: unit
 unit: /usr/bin/prometheus /usr/bin/redis-server tools
-	$(call in-modules,go test -race -count=1 ./...)
+	$(call in-modules,go test -race -count=1 -timeout 30m ./...)
 	go test ./streamid ./ring ./d2c/... # again: allocations and bytes are exact only without the race detector
 	go test -short -tags purego ./streamid # splitting by the exported methods of pdata alone
 	go test -short -tags purego -run 'Histories|Row' ./d2c # and so for points
