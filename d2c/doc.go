@@ -103,6 +103,36 @@
 // more within W, an older one that comes again is added again, and so is a whole batch that has more of one stream. Samples get
 // their times as above, and start is that of the first point: the total is of all that was accepted since, whatever its interval.
 //
+// # Aggregation
+//
+// With [Config.Aggregate] one stream is made of many: of the metrics that a rule matches attributes are taken away, of the resource, the
+// scope and the points. Streams that have the same ones left, and name, unit, type and monotonic flag in common, are the writers of one
+// total. Each writer has a timeline, by which its points are classified as those of any stream are; what is new is added to the total, which
+// asks for no order, as that of many writers. So each delta counts once, whoever sends it again and however late, and the total is the sum of
+// all that was accepted. Outcomes are those of the writers, and restarts those of the total. Gauges, and summaries, pass.
+//
+//   - A batch gives out one sample of each total that it touches, in the place of the point that was added last; the other points are
+//     removed. Start is that of the first point of the total. With [AggregateRule].Interval samples come from [Converter.EmitTotals]
+//     instead. What is not part of the identity, like description, schema URL and exemplars, is that of the point whose place it is.
+//   - Points may be cumulative, too. What one holds beyond the latest of its writer is added; one that begins at or after that one's time,
+//     or holds less in some part, is of a producer that has begun anew, and added whole (reset). The first one is added whole if its start is
+//     known, and nobody can have counted it before; else nothing of it is added (baseline). So it is where it began before this process and
+//     the total after that: another process may have counted it, under other rules, or with state that is gone. Min and max of cumulative histograms are of no interval, and left out.
+//   - A writer that is quiet for MaxStale is forgotten; what it has counted stays. A writer that is not known takes nothing from before the
+//     latest time of those of its total that are forgotten (too late): it may have been counted. In a shared store writers
+//     last as long as it keeps their records.
+//   - AggregateRule.MaxWriters bounds the writers of a total, and MaxStreams totals and writers together.
+//   - A "no recorded value" point of a writer is removed: the others go on.
+//   - GapRestart says nothing of a total: a gap is one of a writer. With GapRestartIfMoved a total begins anew at its first
+//     point after it may have been elsewhere, aligned or not.
+//   - A total and its writers are stored as one unit. If a shared store has lost a total it begins anew, as any stream does, and what it
+//     has lost of a writer is what this Converter knows. Config.Aggregate does not go with SharedConfig.MaxOutstanding.
+//   - The rule is part of the identity. With other rules totals begin anew, under a start of their own, and nothing of the old ones is in
+//     them; with other Metrics alone they go on.
+//
+// Batches that are converted at the same time may have samples of one total, and be given out in another order than they were
+// converted in: whoever is next must not mind, or leave out what is not later than what came before, as each sample holds all that the earlier ones do.
+//
 // # Zeros and re-emission
 //
 // A backend that knows a series by its samples alone does not see what the first of them says: increase() and rate() are about what

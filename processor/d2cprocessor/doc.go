@@ -58,6 +58,28 @@
 // Not with each other: max_stale above the record_ttl of shared state, and state::shared with gap: restart_if_moved, are refused;
 // state::shared with gap: restart works, and is warned of.
 //
+// # One stream out of many
+//
+// Pods of one Deployment count the same things, and what is asked is the total. With aggregate the processor makes it, exactly:
+//
+//	processors:
+//	  d2c:
+//	    aggregate:
+//	      - metrics: [http.server.*]
+//	        drop: {resource: [service.instance.id, k8s.pod.name, k8s.pod.uid]}
+//
+// Streams that differ only in what is dropped are the writers of one total. A retry counts once, a late delta counts, a pod that comes or
+// goes changes nothing; with state, nor does a restart of the Collector. Deltas and cumulative points may be mixed. See Aggregation in the
+// comment of package d2c for all rules. What is to be known here:
+//
+//   - keep names what stays, and all else goes; a name that a point lacks is lacking in the total as well. An empty list keeps nothing, a missing one
+//     leaves its part alone.
+//   - Each total must come to one Collector: gateways of the exporter ring have routing_key: aggregate and the same list. With state::shared any
+//     Collector may take any point; where several count one total they get in each other's way, which costs time.
+//   - Batches of many pods may overtake each other on the way to the backend. The connector lanes puts samples in order; or set interval, and
+//     they come by the clock.
+//   - A list that changes begins the totals of changed rules anew.
+//
 // # Prometheus and counters that are counted seldom
 //
 // Prometheus goes by samples: increase() does not count what the first sample of a counter says, and rate() needs two in its range.

@@ -207,7 +207,7 @@ func (a *aggregation) ofTotal(o fold.Outcome) fold.Outcome {
 func (b *Batch) load(to *target, it *points.Item, a *aggregation) fold.Total {
 	switch it.Kind {
 	case table.KindSum:
-		delta := it.Number64()
+		delta := it.NumberValue()
 		b.sum.Number, b.sum.Delta, b.sum.Reduced = it.Slot.Number(), delta, delta
 		return &b.sum
 	case table.KindHistogram:
@@ -267,8 +267,10 @@ func (b *Batch) judge(to *target, v fold.Total, it *points.Item, a *aggregation)
 // judgeCumulative has of a cumulative item as much at hand as is new.
 func (b *Batch) judgeCumulative(to *target, it *points.Item, a *aggregation) fold.Outcome {
 	known := a.known
-	if to.memory && to.lives.Began < it.Interval.Time {
-		known = max(known, to.lives.Began) // what this process was before may have counted it
+	if to.lives.Began < it.Interval.Time && (to.memory || a.fresh || b.timeline.Start >= to.lives.Began) {
+		// The total is of this process, and what there was before may have counted the producer: under other rules, or without any. A total
+		// that is older knows its writers.
+		known = max(known, to.lives.Began)
 	}
 	fell, same := false, false
 	if !a.unknown {
@@ -326,7 +328,7 @@ func (b *Batch) compare(to *target, it *points.Item, a *aggregation) (fell, same
 	m := &b.more
 	switch it.Kind {
 	case table.KindSum:
-		now, last := it.Number64(), a.Slot.Number()
+		now, last := it.NumberValue(), a.Slot.Number()
 		m.number, fell = now.Minus(last, it.Monotonic())
 		return fell, now == last
 	case table.KindHistogram:
@@ -351,7 +353,7 @@ func (b *Batch) saveWriter(to *target, it *points.Item, a *aggregation) {
 	case !a.Cumulative:
 		s.SetNumber(fold.Number{})
 	case it.Kind == table.KindSum:
-		s.SetNumber(it.Number64())
+		s.SetNumber(it.NumberValue())
 	case it.Kind == table.KindHistogram:
 		to.streams.SetHistogram(s, b.HistogramDelta(it), true)
 	default:

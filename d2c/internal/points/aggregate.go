@@ -135,8 +135,8 @@ func (b *Batch) Held(w *Writer) bool { return b.aggregates.Held[w.Rule-1] }
 // MaxWriters is how many writers the total of a writer may have, zero if any number.
 func (b *Batch) MaxWriters(w *Writer) int { return b.aggregates.MaxWriters[w.Rule-1] }
 
-// NumberDelta is the value of a sum.
-func (it *Item) Number64() fold.Number { return fold.Number{Bits: it.Value, Double: it.Double} }
+// NumberValue is the value of a sum's item.
+func (it *Item) NumberValue() fold.Number { return fold.Number{Bits: it.Value, Double: it.Double} }
 
 // copied is where in extra the latest copy is.
 type copied struct {

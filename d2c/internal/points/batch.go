@@ -294,12 +294,13 @@ func (b *Batch) tellApart() {
 		it := &b.Items[i]
 		print := b.DeltaPrint(it)
 		b.prints[it.position] = print
-		at := fold.MixPrint(print^twinKey, it.ID.Lo^it.ID.Hi)
+		whose := b.whose(it)
+		at := fold.MixPrint(print^twinKey, whose.Lo^whose.Hi)
 		for ; ; at++ {
 			t := &b.twins[at&uint64(size-1)]
 			if t.n == 0 {
 				t.first, t.print = int32(i), print
-			} else if t.print != print || b.Items[t.first].ID != it.ID {
+			} else if t.print != print || b.whose(&b.Items[t.first]) != whose {
 				continue
 			}
 			if t.n > 0 {
@@ -312,6 +313,14 @@ func (b *Batch) tellApart() {
 	if size > maxScratch {
 		b.twins = nil
 	}
+}
+
+// whose is the identity of whoever has counted an item: its stream, or its writer.
+func (b *Batch) whose(it *Item) streamid.ID {
+	if w := b.Writer(it); w != nil {
+		return w.ID
+	}
+	return it.ID
 }
 
 // twin is where identical points of a stream are counted: the place of the first in Items, and how many there are.
