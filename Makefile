@@ -85,6 +85,7 @@ long: /usr/bin/prometheus /usr/bin/redis-server tools
 	D2C_HISTORIES=500000 go test -count=1 -timeout 8h ./d2c
 	go test -run '^$$' -fuzz '^FuzzOpen$$' -fuzztime 1h ./d2c
 	go test -run '^$$' -fuzz '^FuzzSharedRecord$$' -fuzztime 1h ./d2c
+	go test -run '^$$' -fuzz '^FuzzAggregateRecord$$' -fuzztime 1h ./d2c
 	cd examples/otelcol && D2C_KILLS=200 go test -count=1 -timeout 1h -run TestCrashLoop .
 
 # Identities, rings and folds must not depend on word size or byte order.
@@ -99,13 +100,13 @@ cross:
 	@echo "cross: runs on amd64 only"
 endif
 
-# FuzzOpen and FuzzSharedRecord forge state with right checksums; every unit test plays what they have found so far, and to look
+# FuzzOpen, FuzzSharedRecord and FuzzAggregateRecord forge state with right checksums; every unit test plays what they have found so far, and to look
 # for more is for "make long". Go before 1.27 may fail a run for no more than the end of its time (golang/go#75804): that is no
 # finding, which would leave its input.
 .PHONY: fuzz
 fuzz:
 	@set -e; for package in streamid ring d2c d2c/internal/fold; do \
-		for target in $$(go test -list '^Fuzz' ./$$package | grep '^Fuzz' | grep -v -e '^FuzzOpen$$' -e '^FuzzSharedRecord$$'); do \
+		for target in $$(go test -list '^Fuzz' ./$$package | grep '^Fuzz' | grep -v -e '^FuzzOpen$$' -e '^FuzzSharedRecord$$' -e '^FuzzAggregateRecord$$'); do \
 			echo "== $$package: $$target"; \
 			output=$$(go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./$$package 2>&1) || { \
 				echo "$$output"; \

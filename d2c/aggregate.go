@@ -129,7 +129,8 @@ func (c *Converter) UnmetPatterns() (patterns []string) {
 //
 // Who a total is, is known from its latest point, and not stored: after a restart it waits for its next point. With shared state
 // each worker that has counted a total gives it out, at times that rise. With GapRestartIfMoved a total that was not
-// counted since the ring changed is given out once more if it has what was not given out, and left alone then.
+// counted since the ring changed is given out once more if it has what was not given out, at the time of its latest point and not of
+// now, and left alone then: it may have another life elsewhere.
 func (c *Converter) EmitTotals(ctx context.Context, interval time.Duration, give func(ctx context.Context, md pmetric.Metrics) error) (n int, err error) {
 	if c.aggregates == nil || interval <= 0 {
 		return 0, nil

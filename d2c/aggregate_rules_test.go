@@ -360,8 +360,8 @@ func TestAggregateMoved(t *testing.T) {
 	send(1, 50, "first 1", "110 120.001 3", ofPod("b", s.int(110, 120, 2)))
 	now = time.Unix(200, 0)
 	send(2, 130, "aligned 1", "110 130 7", ofPod("a", s.int(120, 130, 4)))
-	send(4, 190, "restart_gap 1", "130 200 8", ofPod("b", s.int(120, 200, 8)))
-	send(4, 190, "gap 1", "130 200.001 24", ofPod("a", s.int(190, 200, 16)))
+	send(4, 190, "restart_gap 1", "190 200 8", ofPod("b", s.int(120, 200, 8)))
+	send(4, 190, "gap 1", "190 200.001 24", ofPod("a", s.int(190, 200, 16)))
 }
 
 // countingStore counts the records that are written.
@@ -498,5 +498,21 @@ func TestAggregateManyWritersEach(t *testing.T) {
 		{merged(b(), a()), "repeat 2", "10 20 2"},
 		{merged(a(), a()), "repeat 1, unordered 1", "10 20.001 3"},
 		{ofPod("b", s.int(5, 20, 1)), "unordered 1", "10 20.002 4"},
+	})
+}
+
+// With shared state nobody knows whether what is not known is of a writer whose record has expired: unless it is of a replay.
+func TestAggregateSharedReplay(t *testing.T) {
+	cfg := dropPod(d2c.DefaultConfig())
+	cfg.Now = func() time.Time { return time.Unix(100_000, 0) }
+	conv, err := d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: &store.Memory{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := series("requests")
+	playAggregate(t, conv, []aggregateStep{
+		{ofPod("a", s.int(10, 20, 1)), "first 1", "10 20 1"},
+		{ofPod("b", s.int(10, 20, 2)), "first 1", "10 20.001 3"},
+		{ofPod("c", s.int(96_000, 96_300, 4)), "dropped_too_late 1", ""},
 	})
 }

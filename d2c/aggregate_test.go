@@ -66,22 +66,24 @@ func text(md pmetric.Metrics) string {
 	return strings.Join(lines, "\n")
 }
 
+// aggregateModes are where state can be.
+var aggregateModes = map[string]func(t *testing.T, cfg d2c.Config) *d2c.Converter{
+	"memory": func(t *testing.T, cfg d2c.Config) *d2c.Converter { return newConverter(t, cfg) },
+	"durable": func(t *testing.T, cfg d2c.Config) *d2c.Converter {
+		conv, _ := openTest(t, cfg, newMemory())
+		return conv
+	},
+	"shared": func(t *testing.T, cfg d2c.Config) *d2c.Converter {
+		conv, err := d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: &store.Memory{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conv
+	},
+}
+
 func TestAggregate(t *testing.T) {
-	modes := map[string]func(t *testing.T, cfg d2c.Config) *d2c.Converter{
-		"memory": func(t *testing.T, cfg d2c.Config) *d2c.Converter { return newConverter(t, cfg) },
-		"durable": func(t *testing.T, cfg d2c.Config) *d2c.Converter {
-			conv, _ := openTest(t, cfg, newMemory())
-			return conv
-		},
-		"shared": func(t *testing.T, cfg d2c.Config) *d2c.Converter {
-			conv, err := d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: &store.Memory{}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return conv
-		},
-	}
-	for mode, open := range modes {
+	for mode, open := range aggregateModes {
 		t.Run(mode, func(t *testing.T) {
 			cfg := d2c.DefaultConfig()
 			clock(0)(&cfg)

@@ -119,8 +119,9 @@
 //     known, and nobody can have counted it before; else nothing of it is added (baseline). So it is where it began before this process and
 //     the total after that: another process may have counted it, under other rules, or with state that is gone. Min and max of cumulative histograms are of no interval, and left out.
 //   - A writer that is quiet for MaxStale is forgotten; what it has counted stays. A writer that is not known takes nothing from before the
-//     latest time of those of its total that are forgotten (too late): it may have been counted. In a shared store writers
-//     last as long as it keeps their records.
+//     latest time of those of its total that are forgotten (too late): it may have been counted. With shared state it is
+//     MaxStale before now up to which what is not known may have been counted, unless it is older by six hours, as a replay is.
+//     So the store must keep records for MaxStale at least.
 //   - AggregateRule.MaxWriters bounds the writers of a total, and MaxStreams totals and writers together.
 //   - A "no recorded value" point of a writer is removed: the others go on.
 //   - GapRestart says nothing of a total: a gap is one of a writer. With GapRestartIfMoved a total begins anew at its first
@@ -129,6 +130,9 @@
 //     has lost of a writer is what this Converter knows. Config.Aggregate does not go with SharedConfig.MaxOutstanding.
 //   - The rule is part of the identity. With other rules totals begin anew, under a start of their own, and nothing of the old ones is in
 //     them; with other Metrics alone they go on.
+//
+// Writers of a histogram need the same bounds: a point with others restarts the total, and the next one does again. Each batch moves the time
+// of a total on by a millisecond at least; where more than a thousand batches a second have points of one total, use an Interval.
 //
 // Batches that are converted at the same time may have samples of one total, and be given out in another order than they were
 // converted in: whoever is next must not mind, or leave out what is not later than what came before, as each sample holds all that the earlier ones do.

@@ -35,10 +35,12 @@ func ReadSection(b []byte) (records int, err error) {
 func Section(b []byte, writers Writers) (records map[streamid.ID]string, written []byte, err error) {
 	records = map[streamid.ID]string{}
 	sh, rec, r := new(table.Shard), table.Record{}, table.ReadSection(b)
-	sh.SetLike(table.New(TestKey, &fold.Rules{LateWindow: math.MaxInt64, Writers: writers}))
+	like := table.New(TestKey, &fold.Rules{LateWindow: math.MaxInt64, Writers: writers})
+	like.Aggregate()
+	sh.SetLike(like)
 	for r.Next(&rec) {
 		t := &rec.Timeline
-		text := fmt.Sprintf("kind %d seen %d (%d, %d] emitted %d restarted %v marked %v print %x ",
+		text := fmt.Sprintf("role %d owner %x ", rec.Role, rec.Owner) + fmt.Sprintf("kind %d seen %d (%d, %d] emitted %d restarted %v marked %v print %x ",
 			rec.Kind, rec.Seen, t.Start, t.Last, t.Emitted, t.Restarted, t.Marked, t.Print)
 		if writers == WritersOne {
 			text += fmt.Sprint("gaps ", t.Gaps.Gaps[:t.Gaps.N], " horizon ", t.Gaps.Horizon, " ")
@@ -143,8 +145,8 @@ type State struct {
 func (c *Converter) States() (states []State) {
 	for i := range c.pipeline.Table.Shards {
 		sh := &c.pipeline.Table.Shards[i]
-		for n, stream := range sh.Streams(nil) {
-			s := sh.Slot(n)
+		for _, stream := range sh.Streams(nil) {
+			s := sh.Find(stream.ID)
 			state := State{Stream: stream, Shard: i}
 			var rec table.Record
 			sh.Read(s, &rec)
@@ -262,3 +264,6 @@ func (c *Converter) AddBroken(id streamid.ID) {
 	sh.Add(id, KindHistogram).Break()
 	c.pipeline.Live.Add(1)
 }
+
+// Live is the number of streams and writers that count against MaxStreams.
+func (c *Converter) Live() int { return int(c.pipeline.Live.Load()) }

@@ -106,6 +106,11 @@ func FuzzSection(f *testing.F) {
 	for _, key := range slices.Sorted(maps.Keys(rec.values)) {
 		forEachSection(key, rec.values[key], func(_ int, section []byte) { f.Add(section[sectionSize:]) })
 	}
+	for name, value := range readAggregateGolden(f) {
+		if _, key, ok := strings.Cut(name, "storage "); ok {
+			forEachSection(key, value, func(_ int, section []byte) { f.Add(section[sectionSize:]) })
+		}
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 1<<16 {
 			return

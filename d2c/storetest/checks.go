@@ -557,6 +557,51 @@ func unitsOfAnySize(t tester, f Fixture) {
 	}
 }
 
+// A unit of a total and many writers, some of which are only compared, comes twice: where that is not told as done, each record that was
+// put says that it is there, and nothing else is told as done. So whoever has heard the second answer alone knows.
+func unitsSentTwice(t tester, f Fixture) {
+	c := f.open(t)
+	const writers = 40
+	ids := sameGroup(1 + writers)
+	var first, second []store.Swap
+	for i, id := range ids {
+		tag := newTag()
+		if i%4 != 3 { // others are new
+			first = append(first, store.Swap{ID: id, Tag: tag, Record: fmt.Appendf(nil, "first %d", i), Unit: 1})
+		} else {
+			tag = 0
+		}
+		swap := store.Swap{ID: id, Base: tag, Unit: 9}
+		if i%3 == 0 { // others are only compared
+			swap.Tag, swap.Record = newTag(), fmt.Appendf(nil, "second %d", i)
+		}
+		second = append(second, swap)
+	}
+	c.must(first...)
+	c.must(second...)
+	results := c.swap(second...)
+	done := 0
+	for _, r := range results {
+		if r.Status == store.Swapped {
+			done++
+		}
+	}
+	for i, r := range results {
+		switch swap := &second[i]; {
+		case done == len(results):
+		case swap.Record != nil:
+			c.changed(fmt.Sprintf("swap %d of a unit that is sent twice", i), r, swap.Tag, swap.Record)
+		case r.Status != store.Withheld:
+			t.Fatalf("comparison %d of a unit that is sent twice: %s, want Withheld", i, show(r))
+		}
+	}
+	for i, swap := range second {
+		if swap.Record != nil {
+			c.has(fmt.Sprintf("record %d of a unit that was sent twice", i), swap.ID, swap.Tag, swap.Record)
+		}
+	}
+}
+
 func otherLivesAreRefused(t tester, f Fixture) {
 	// Without a life nothing is swapped.
 	c := &client{t: t, st: f.Open()}

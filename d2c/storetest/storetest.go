@@ -92,6 +92,7 @@ var checks = []check{
 	{"clients see each other", clientsSeeEachOther},
 	{"units are done all or none", unitsAreWhole},
 	{"units of any size", unitsOfAnySize},
+	{"units that are sent twice", unitsSentTwice},
 	{"other lives are refused", otherLivesAreRefused},
 	{"a wipe ends lives", wipesEndLives},
 	{"a removed record is gone", removedIsGone},

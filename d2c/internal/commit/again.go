@@ -154,8 +154,12 @@ func (p *Pipeline) quiet(b *Batch, shard, from int, at time.Time, r *request, si
 			if len(b.Items) >= maxAgain {
 				return number
 			}
+			how := int64(points.Anyhow)
+			if moves && s.Period != newest {
+				how = points.AsItIs // others may have begun its next life by now
+			}
 			family, values := sh.NameOf(number, nil)
-			b.AddAgain(s.ID, s.Kind(), now, false, points.Again{Family: family, Values: values, Emitted: points.Anyhow})
+			b.AddAgain(s.ID, s.Kind(), now, false, points.Again{Family: family, Values: values, Emitted: how})
 			continue
 		}
 		if moves && s.Period != newest || s.Seen >= before || s.Marked() || !r.wants(sh, s, now, clock) || !sh.Named(number) {
@@ -182,11 +186,13 @@ func (b *Batch) foldAgain(to *target, it *points.Item) {
 		return
 	}
 	to.streams.Timeline(s, t)
-	if before := b.EmittedBefore(it); before != points.Anyhow && (t.Marked || t.Emitted != before) {
+	before := b.EmittedBefore(it)
+	if before >= 0 && (t.Marked || t.Emitted != before) || before == points.AsItIs && !s.Due {
 		return
 	}
-	s.Due = false
-	t.Again(it.Interval.Time)
+	if s.Due = false; before != points.AsItIs {
+		t.Again(it.Interval.Time)
+	}
 	switch {
 	case it.Marker:
 		t.Marked = true

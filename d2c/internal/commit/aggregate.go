@@ -4,6 +4,8 @@
 package commit
 
 import (
+	"time"
+
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/points"
 	"github.com/deltaring/deltaring/d2c/internal/table"
@@ -34,18 +36,11 @@ func (p *Pipeline) findWriter(b *Batch, sh *table.Shard, it *points.Item, w *poi
 	if it.Slot != nil {
 		owner = sh.Owner(int(it.Number))
 	}
-	if w.Denied = b.denied(it, w, w.Slot == nil, owner, sh.Floor); w.Denied != 0 {
+	if w.Denied = b.denied(it, w, it.Slot, w.Slot == nil, owner, sh.Floor); w.Denied != 0 {
 		return
 	}
 	opensTotal := it.Slot == nil
-	if opensTotal && !p.reserve() {
-		w.Denied = fold.DroppedLimit
-		return
-	}
-	if w.Slot == nil && !p.reserve() || sh.N+2 > table.MaxSlots {
-		if opensTotal {
-			p.Live.Add(-1)
-		}
+	if !p.room(sh, 0, w.Slot == nil, opensTotal) {
 		w.Denied = fold.DroppedLimit
 		return
 	}
@@ -64,16 +59,16 @@ func (p *Pipeline) findWriter(b *Batch, sh *table.Shard, it *points.Item, w *poi
 	}
 }
 
-// denied says why an item may not open what it lacks, zero if it may. owner is what its total has besides.
-func (b *Batch) denied(it *points.Item, w *points.Writer, opensWriter bool, owner uint64, floor int64) fold.Outcome {
+// denied says why an item may not open what it lacks, zero if it may. owner is what its total, if there is one, has besides.
+func (b *Batch) denied(it *points.Item, w *points.Writer, total *table.Slot, opensWriter bool, owner uint64, floor int64) fold.Outcome {
 	limit := b.MaxWriters(w)
 	switch {
 	case it.Interval.Time <= floor:
 		return fold.DroppedTooLate
 	case !opensWriter:
 		return 0
-	case it.Interval.Time <= table.Horizon(owner):
-		return fold.DroppedTooLate
+	case it.Interval.Time <= table.Horizon(owner), total != nil && total.Closed(it.Interval.Time):
+		return fold.DroppedTooLate // and leaves no writer behind of which nothing was taken
 	case limit > 0 && table.Writers(owner) >= limit:
 		return fold.DroppedWriters
 	}
@@ -118,13 +113,21 @@ func (b *Batch) foldWriter(to *target, it *points.Item, w *points.Writer) {
 		Writer: w, fresh: s.Meta&table.FlagFresh != 0, unknown: w.Slot.Meta&table.FlagFresh != 0,
 		known: max(t.Floor, table.Horizon(to.streams.Owner(int(it.Number)))),
 	}
-	if a.unknown && it.Interval.Time <= a.known || a.fresh && it.Interval.Time <= b.after.Time {
+	t.Lives, a.counted = to.lives, b.lost
+	if to.forgotten > 0 && it.Interval.Time > to.forgotten-replayAge {
+		t.Lives.Expired, a.known = max(t.Lives.Expired, to.forgotten), max(a.known, to.forgotten)
+	}
+	if a.unknown && it.Interval.Time <= a.known || a.fresh && it.Interval.Time <= max(b.after.Time, t.Floor) {
 		b.Note(it, fold.DroppedTooLate)
 		return
 	}
 	a.aligned = !w.Cumulative && !to.many && w.Slot.Aligned(it.Interval)
 	if !a.aligned {
-		u.Floor, u.Lives, u.Zeros, u.Moved = t.Floor, t.Lives, false, false
+		// Of a writer that was forgotten and has come back, what came before that may have been counted.
+		u.Floor, u.Lives, u.Zeros, u.Moved = a.known, t.Lives, false, false
+	}
+	if to.rules.Gap == fold.GapRestartIfMoved {
+		b.moves(to, s, &a)
 	}
 	if !a.unknown && !a.aligned {
 		to.streams.Timeline(w.Slot, u)
@@ -134,7 +137,7 @@ func (b *Batch) foldWriter(to *target, it *points.Item, w *points.Writer) {
 	}
 	if !a.fresh {
 		to.streams.Timeline(s, t)
-		t.Moved = to.rules.Gap == fold.GapRestartIfMoved && to.moved(s, b)
+		t.Moved = a.moved && (b.period != 0 || a.unknown || !a.aligned && it.Interval.Start != u.Last)
 	}
 	b.wasMarked = t.Marked && !a.fresh
 	t.Forwarded, t.Sampled, t.Replaces = 0, b.several && b.claimed == s, false
@@ -182,6 +185,9 @@ func (b *Batch) foldWriter(to *target, it *points.Item, w *points.Writer) {
 	b.Note(it, o)
 }
 
+// replayAge is how much older than what a shared store may have forgotten a point is that nobody can send again: it is of a replay.
+const replayAge = int64(6 * time.Hour)
+
 // aggregation is what folding one item needs.
 type aggregation struct {
 	*points.Writer
@@ -190,6 +196,30 @@ type aggregation struct {
 	aligned bool  // the point, to the writer
 	known   int64 // up to when writers that are not known may have been counted
 	open    fold.Interval
+
+	// Where streams move between workers that share nothing:
+	moved     bool  // others may have counted the total since this worker did
+	elsewhere int64 // when gateways began to send the total here; zero if that is not known, and where nothing moves
+	counted   int64 // up to when others may have counted a cumulative writer that is not known
+}
+
+// moves finds what may have been done elsewhere. A life of a total that was elsewhere begins when gateways began to send it here: what
+// was given out there is of before. Its writers' deltas may be of before that, and are counted all the same.
+func (b *Batch) moves(to *target, s *table.Slot, a *aggregation) {
+	a.elsewhere = to.periods.Began(b.period) * int64(time.Millisecond)
+	a.moved = !a.fresh && to.moved(s, b)
+	if a.Cumulative && !a.unknown && (a.fresh || a.moved || a.Slot.Last() < s.Start()) {
+		a.unknown = true // what it holds beyond the latest that is known here may have been counted there
+	}
+	switch {
+	case !a.unknown:
+	case !a.fresh && !a.moved:
+		a.counted = s.Start() // all of its writers were counted here since
+	case a.elsewhere == 0:
+		a.counted = fold.MaxTime
+	default:
+		a.counted = a.elsewhere + clockMargin*int64(time.Second)
+	}
 }
 
 // ofTotal is what an outcome is to the total: the first of a writer need not be that of its total.
@@ -248,6 +278,9 @@ func (b *Batch) judge(to *target, v fold.Total, it *points.Item, a *aggregation)
 		return fold.DroppedTooLate
 	case to.many && !a.unknown:
 		if u.Before(p) {
+			if to.remembers && to.streams.Remembers(a.Slot, b.Print(it), to.unix, to.window) {
+				return fold.Repeated
+			}
 			return fold.DroppedTooLate
 		}
 		if to.remembers && !it.Arrived() && to.streams.Remember(a.Slot, b.Print(it), to.unix, to.window) {
@@ -272,6 +305,7 @@ func (b *Batch) judgeCumulative(to *target, it *points.Item, a *aggregation) fol
 		// that is older knows its writers.
 		known = max(known, to.lives.Began)
 	}
+	known = max(known, a.counted)
 	fell, same := false, false
 	if !a.unknown {
 		fell, same = b.compare(to, it, a)
@@ -370,20 +404,20 @@ func (b *Batch) saveWriter(to *target, it *points.Item, a *aggregation) {
 // addTotal adds what is new of an item to its total.
 func (b *Batch) addTotal(to *target, v fold.Total, it *points.Item, o fold.Outcome, a *aggregation) fold.Outcome {
 	t := &b.timeline
-	was := o
+	was, at := o, to.notAhead(it.Interval)
 	switch {
 	case a.fresh && b.after.Time != 0:
 		v.Restart()
 		t.Start, t.Emitted, t.Last = b.after.Start, max(b.after.Time, t.Floor), 0
 		o = fold.RestartedLost
-		t.Accept(o, it.Interval, v.Print(it.Interval), to.total, &b.Gaps)
+		t.Accept(o, at, v.Print(at), to.total, &b.Gaps)
 	case a.fresh:
 		v.Restart()
-		t.Open(a.open, v.Print(it.Interval), to.total)
+		t.OpenTotal(to.notAhead(a.open), v.Print(at), a.elsewhere, to.total)
 	case t.Moved:
-		o = fold.RestartTotal(t, v, it.Interval, to.total, &b.Gaps)
+		o = fold.RestartTotal(t, v, at, a.elsewhere, to.total, &b.Gaps)
 	default:
-		if r := fold.FoldUnordered(t, v, it.Interval, to.total); r.Restarted() {
+		if r := fold.FoldUnordered(t, v, at, to.total); r.Restarted() {
 			o = r
 		}
 	}
@@ -396,6 +430,21 @@ func (b *Batch) addTotal(to *target, v fold.Total, it *points.Item, o fold.Outco
 	}
 	return o
 }
+
+// notAhead is an interval as a total takes it. One writer of a wrong clock is not to move the samples of all others to its time, where they
+// would stay, and which no backend takes.
+func (to *target) notAhead(p fold.Interval) fold.Interval {
+	if latest := (int64(to.unix) + maxAhead) * int64(time.Second); p.Time > latest {
+		p.Time = latest
+		if p.Start >= latest {
+			p.Start = 0
+		}
+	}
+	return p
+}
+
+// maxAhead is how many seconds after now the sample of a total may be.
+const maxAhead = 300
 
 // saveTotal keeps the total at hand.
 func (b *Batch) saveTotal(to *target, it *points.Item, a *aggregation) {
@@ -434,8 +483,12 @@ func (b *Batch) giveTotal(it *points.Item, o fold.Outcome, a *aggregation) {
 	if b.several {
 		if before != nil && !o.Restarted() {
 			b.Supersede(before)
+			b.MoveZero(before, it) // where the sample is: the points of a total are anywhere in a batch
 		}
 		b.latest = it
+	}
+	if b.unseen != nil && b.unseen.Slot == it.Slot && !o.Restarted() {
+		b.MoveZero(b.unseen, it)
 	}
 	b.unseen = nil
 	b.Stamp(it, &b.timeline)
@@ -458,17 +511,17 @@ func (tx *Tx) locateWriter(b *Batch, it *points.Item, w *points.Writer, sh *tabl
 	}
 	totalCopy, writerCopy := tx.copied(it.ID, total, it.Number), tx.copied(w.ID, writer, w.Number)
 	if opens := writer == nil && writerCopy < 0; opens || total == nil && totalCopy < 0 {
-		owner, floor := uint64(0), sh.Floor
+		owner, floor, known := uint64(0), sh.Floor, total
 		switch {
 		case totalCopy >= 0:
-			owner = tx.copies.Owner(int(totalCopy))
+			owner, known = tx.copies.Owner(int(totalCopy)), tx.copies.Slot(int(totalCopy))
 		case total != nil:
 			owner = sh.Owner(int(it.Number))
 		}
 		if tx.conditional {
-			floor = 0 // the store decides
+			floor, known = 0, nil // the store decides
 		}
-		if w.Denied = b.denied(it, w, opens, owner, floor); w.Denied == 0 && !tx.roomFor(sh, opens, total == nil && totalCopy < 0) {
+		if w.Denied = b.denied(it, w, known, opens, owner, floor); w.Denied == 0 && !tx.roomFor(sh, opens, total == nil && totalCopy < 0) {
 			w.Denied = fold.DroppedLimit
 		}
 		if w.Denied != 0 {
@@ -500,22 +553,35 @@ func (tx *Tx) copied(id streamid.ID, original *table.Slot, number int32) int32 {
 
 // roomFor reserves what an item opens, if there is room for it.
 func (tx *Tx) roomFor(sh *table.Shard, writer, total bool) bool {
-	n := 0
+	if !tx.p.room(sh, tx.opened, writer, total) {
+		return false
+	}
+	tx.opened += opening(writer, total)
+	return true
+}
+
+// opening is how many slots that takes.
+func opening(writer, total bool) (n int) {
 	for _, opens := range [...]bool{writer, total} {
 		if opens {
 			n++
 		}
 	}
-	if sh.N+tx.opened+n > table.MaxSlots {
+	return n
+}
+
+// room reserves what an item opens, if there is room for it in a shard that has so many slots more by then.
+func (p *Pipeline) room(sh *table.Shard, more int, writer, total bool) bool {
+	n := opening(writer, total)
+	if sh.N+more+n > table.MaxSlots {
 		return false
 	}
 	for i := range n {
-		if !tx.p.reserve() {
-			tx.p.Live.Add(-int64(i))
+		if !p.reserve() {
+			p.Live.Add(-int64(i))
 			return false
 		}
 	}
-	tx.opened += n
 	return true
 }
 
@@ -556,7 +622,7 @@ func (tx *Tx) publishNew(sh *table.Shard, number, n int) {
 	owner := tx.copies.Owner(n)
 	sh.SetOwner(number, owner)
 	tx.p.Writers.Add(1)
-	if total, at := sh.Seek(s.Total(owner)); total != nil {
+	if total, at := sh.Seek(s.Total(owner)); total != nil && total.Role == table.RoleTotal {
 		sh.SetOwner(int(at), table.WithWriters(sh.Owner(int(at)), 1))
 	}
 }

@@ -39,6 +39,7 @@ type Batch struct {
 	writer   fold.Timeline
 	unvalued fold.Unvalued
 	more     more
+	lost     int64 // up to when the cumulative writer at hand may have been counted, that a shared store has lost
 }
 
 // maxScratch is the number of bucket counts that scratch space may hold on to between batches.
@@ -74,6 +75,9 @@ type target struct {
 	memory    bool   // state ends with the process
 
 	writer, total *fold.Rules // of what is aggregated
+	// forgotten is up to when a shared store may have let records expire, of writers and totals that it does not have. It is to keep
+	// them for MaxStale.
+	forgotten int64
 }
 
 // clockMargin is by how many seconds the clocks of gateways and workers may differ.

@@ -203,9 +203,9 @@ func (p *Pipeline) Expire() (expired int) {
 	age := p.MaxAge()
 	now := p.Clock()
 	for i := range p.Table.Shards {
-		n, left := p.expireShard(i, now, age)
+		n, writers, left := p.expireShard(i, now, age)
 		expired += n
-		if n > 0 && p.expired != nil {
+		if n+writers > 0 && p.expired != nil {
 			p.expired(i, left)
 		}
 	}
@@ -219,15 +219,20 @@ func (p *Pipeline) forgetPeriods(stale *[256]bool) {
 	}
 }
 
-func (p *Pipeline) expireShard(i int, now, age uint32) (expired, left int) {
+func (p *Pipeline) expireShard(i int, now, age uint32) (expired, writers, left int) {
 	sh := &p.Table.Shards[i]
 	sh.Lock()
 	defer sh.Unlock()
-	expired, writers, free := sh.Expire(now, age)
+	expired, writers, free := sh.Expire(now, age, p.nanos(now))
 	p.Forgot(free) // before the shard is unlocked: a point may wait to open one of these
 	p.Live.Add(-int64(expired + writers))
 	p.Writers.Add(-int64(writers))
-	return expired, sh.N
+	return expired, writers, sh.N
+}
+
+// nanos is a time of the table's clock in Unix nanoseconds.
+func (p *Pipeline) nanos(clock uint32) int64 {
+	return p.Epoch.Add(time.Duration(clock) * time.Second).UnixNano()
 }
 
 // Gone is from when on a stream may start that may be one that has expired.

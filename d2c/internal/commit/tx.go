@@ -4,6 +4,8 @@
 package commit
 
 import (
+	"time"
+
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/d2c/internal/points"
 	"github.com/deltaring/deltaring/d2c/internal/table"
@@ -252,6 +254,9 @@ func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
 		b.foldItems(&to, items, floor)
 		return
 	}
+	if tx.p.MaxStale > 0 {
+		to.forgotten = (int64(to.unix) - int64(tx.p.MaxAge())) * int64(time.Second)
+	}
 	b.begin(&to)
 	for _, i := range items {
 		it := &b.Items[i]
@@ -262,6 +267,9 @@ func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
 		}
 		if it.Slot != nil {
 			b.after = tx.fates[it.Number].after
+		}
+		if w := b.Writer(it); w != nil && w.Slot != nil {
+			b.lost = tx.fates[w.Number].after.Time
 		}
 		unknown := tx.held && it.Slot != nil && tx.of[it.Number].number < 0 && !tx.fates[it.Number].renewed
 		if unknown {
@@ -276,7 +284,7 @@ func (tx *Tx) foldItems(b *Batch, items []int32, shard int, floor int64) {
 			b.foldOne(&to, it)
 		}
 		b.NoteGaps(it, b.Gaps.Opened-opened, b.Gaps.Filled-filled)
-		b.after = fold.Interval{}
+		b.after, b.lost = fold.Interval{}, 0
 	}
 }
 

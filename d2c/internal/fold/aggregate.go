@@ -63,6 +63,10 @@ const (
 // added, and same that it is the latest one. A writer that is not known may have been counted up to a time, known: what
 // began before then counts from here on.
 func FoldCumulative(t *Timeline, p Interval, fresh, fell, same bool, known int64) (o Outcome, s Share) {
+	if fresh { // the timeline may hold what is another's
+		t.Restarted, t.Marked = false, false
+		t.Gaps.N, t.Gaps.Horizon = 0, 0
+	}
 	switch {
 	case fresh && (p.Start == 0 || p.Start < known):
 		o, s = Baseline, ShareZero
@@ -86,11 +90,33 @@ func FoldCumulative(t *Timeline, p Interval, fresh, fell, same bool, known int64
 	return o, s
 }
 
-// RestartTotal begins a total anew at p, as another process may have had it meanwhile.
-func RestartTotal(t *Timeline, v Total, p Interval, rules *Rules, gaps *Gaps) Outcome {
+// OpenTotal begins a total at its first point. What others may have given out of it is not after elsewhere.
+func (t *Timeline) OpenTotal(p Interval, print uint64, elsewhere int64, rules *Rules) {
+	t.Open(p, print, rules)
+	if elsewhere > 0 {
+		t.after(elsewhere)
+	}
+}
+
+// RestartTotal begins a total anew at p, as others may have had it meanwhile: what they have given out is not after elsewhere.
+func RestartTotal(t *Timeline, v Total, p Interval, elsewhere int64, rules *Rules, gaps *Gaps) Outcome {
 	v.Restart()
 	t.Accept(RestartedGap, p, v.Print(p), rules, gaps)
+	t.Restarted = false // what its writers say of time before is not in the life before, as that of one writer would be
+	t.after(elsewhere)
 	return RestartedGap
+}
+
+// after has a life that has just begun be later than a time.
+func (t *Timeline) after(elsewhere int64) {
+	if t.Start >= elsewhere {
+		return
+	}
+	t.Start = elsewhere
+	if t.Emitted < elsewhere+lateStep {
+		t.Emitted = elsewhere + lateStep
+	}
+	t.place(elsewhere, false)
 }
 
 // Clear makes h a delta that counts nothing, in the layout of like.

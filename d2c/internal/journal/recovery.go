@@ -632,7 +632,7 @@ func (r *recovery) finish() {
 			s.Seen = now - min(now, r.newest-min(s.Seen, r.newest))
 		}
 		if p.MaxStale > 0 {
-			n, writers, free := sh.Expire(now, p.MaxAge())
+			n, writers, free := sh.Expire(now, p.MaxAge(), p.Time().UnixNano())
 			p.Forgot(free)
 			if n+writers > 0 {
 				r.Expired += n

@@ -18,12 +18,15 @@ import (
 type Again struct {
 	Family *table.Family
 	Values []byte // of its attributes
-	// Emitted is the time of its latest sample. It is left alone if that is another by then, unless it is Anyhow.
+	// Emitted is the time of its latest sample. It is left alone if that is another by then, unless it is Anyhow or AsItIs.
 	Emitted int64
 }
 
-// Anyhow is no time.
-const Anyhow = -1
+// Anyhow and AsItIs are no times. The latter has the latest sample given out at its own time, which it has not been yet.
+const (
+	Anyhow = -1
+	AsItIs = -2
+)
 
 // AddAgain adds an item for a stream, whose sample is to be of a time, or a "no recorded value" point in its place.
 func (b *Batch) AddAgain(id streamid.ID, kind table.Kind, at int64, mark bool, a Again) {

@@ -237,6 +237,9 @@ func (b *Batch) regroupPart(md pmetric.Metrics, copies bool) {
 
 // aggregated returns the rule by which a metric was aggregated, or -1.
 func (b *Batch) aggregated(m pmetric.Metric, copies bool) int {
+	if pointsOf(m) == 0 {
+		return -1 // as it came
+	}
 	rule := b.aggregates.rule(m)
 	if rule >= 0 && b.aggregates.KeepInput[rule] != copies {
 		return -1

@@ -315,7 +315,7 @@ func (b *Batch) tellApart() {
 	}
 }
 
-// whose is the identity of whoever has counted an item: its stream, or its writer.
+// whose is the identity of who has sent the item.
 func (b *Batch) whose(it *Item) streamid.ID {
 	if w := b.Writer(it); w != nil {
 		return w.ID

@@ -33,6 +33,13 @@ func (b *Batch) DropZero(it *Item) {
 	}
 }
 
+// MoveZero gives the zero of an item, if it has one, to another, which has the sample that it comes before.
+func (b *Batch) MoveZero(from, to *Item) {
+	if len(b.zeroOf) > 0 {
+		b.zeroOf[from.position], b.zeroOf[to.position] = 0, b.zeroOf[from.position]
+	}
+}
+
 // findZeros lists the items that have zeros.
 func (b *Batch) findZeros() {
 	if len(b.zeros) == 0 {

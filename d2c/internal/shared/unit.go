@@ -80,8 +80,10 @@ func (k *Keeper) failUnit(tx *commit.Tx, from, to int, err error) {
 	}
 }
 
-// renewMember makes a copy what the store has. If the store has lost a total that begins anew, as any stream does. If it has lost a writer, what
-// this worker knows of it is put back: nothing is given out of it.
+// renewMember makes a copy what the store has. If the store has lost a total that begins anew, as any stream does. If it has lost a writer of
+// deltas, what this worker knows of it is put back: nothing is given out of it, and a delta that others have counted since is
+// from before the floor. One that is cumulative must not be: what it holds beyond what this worker knows of it others may have counted, and all
+// of that would be added again.
 func (k *Keeper) renewMember(ctx context.Context, tx *commit.Tx, n int, swap *store.Swap, result *store.Result) error {
 	s := &k.states[n]
 	tag, there, err := k.read(ctx, tx, n, swap, result)
@@ -98,6 +100,13 @@ func (k *Keeper) renewMember(ctx context.Context, tx *commit.Tx, n int, swap *st
 		switch {
 		case there:
 			k.save(n, &k.record)
+		case tx.Copy(n).Role == table.RoleCumulative:
+			k.ask(tx, n)
+			// If all is lost the floor is after what was counted. Else nobody knows.
+			if damaged := result.Record != nil; damaged || s.known.known && s.known.emitted > k.floors[s.group].Time {
+				s.lost, s.after = true, fold.Interval{Time: fold.MaxTime}
+			}
+			k.save(n, nil)
 		case tx.Known(n) && tx.Original(n, &k.mine):
 			k.save(n, &k.mine)
 		default:
@@ -107,7 +116,8 @@ func (k *Keeper) renewMember(ctx context.Context, tx *commit.Tx, n int, swap *st
 		return nil
 	}
 	k.ask(tx, n)
-	lost := s.known.known && (!there || !r.continues(&s.known, k.record.Kind != table.KindSum || tx.Monotonic(n)))
+	// No point moves the start of a total back.
+	lost := s.known.known && (!there || r.start < s.known.start || !r.continues(&s.known, k.record.Kind != table.KindSum || tx.Monotonic(n)))
 	if r.known {
 		s.after = fold.Interval{Start: max(s.after.Start, r.start), Time: max(s.after.Time, r.emitted)}
 		if !lost {

@@ -487,7 +487,11 @@ func (sh *Shard) Put(rec *Record) (number int) {
 	}
 	sh.Set(s, rec)
 	if sh.aggregates {
-		sh.SetOwner(int(n), rec.Owner)
+		owner := rec.Owner
+		if rec.Role == RoleTotal { // an entry may be older than what the checkpoint knows to be forgotten
+			owner = WithHorizon(owner, Horizon(sh.Owner(int(n))))
+		}
+		sh.SetOwner(int(n), owner)
 	}
 	return int(n)
 }

@@ -6,6 +6,7 @@ package table
 import (
 	"math"
 	"time"
+	"unsafe"
 
 	"github.com/deltaring/deltaring/d2c/internal/fold"
 	"github.com/deltaring/deltaring/streamid"
@@ -36,9 +37,25 @@ func (r Role) Writes() bool { return r >= RoleWriter }
 func (t *Table) Aggregate() {
 	for i := range t.Shards {
 		if sh := &t.Shards[i]; !sh.aggregates {
-			sh.aggregates, sh.owners = true, make([]uint64, sh.N)
+			sh.aggregate()
 		}
 	}
+}
+
+// aggregate makes room for what slots have besides.
+func (sh *Shard) aggregate() {
+	sh.aggregates = true
+	for _, chunk := range sh.chunks[len(sh.owners):] {
+		sh.owners = append(sh.owners, make([]uint64, len(chunk)))
+	}
+}
+
+// ownerBytes is what that takes. It grows as slots do, and not as a slice would, by a quarter.
+func (sh *Shard) ownerBytes() int64 {
+	if len(sh.owners) == 0 {
+		return 0
+	}
+	return int64(unsafe.Sizeof([]uint64{}))*int64(cap(sh.owners)) + 8*int64(sh.room)
 }
 
 // Owner returns what a total or a writer has besides, by its number.
@@ -46,13 +63,15 @@ func (sh *Shard) Owner(number int) uint64 {
 	if !sh.aggregates {
 		return 0
 	}
-	return sh.owners[number]
+	chunk, at, _ := chunkOf(number)
+	return sh.owners[chunk][at]
 }
 
 // SetOwner sets what a total or a writer has besides, by its number.
 func (sh *Shard) SetOwner(number int, owner uint64) {
 	if sh.aggregates {
-		sh.owners[number] = owner
+		chunk, at, _ := chunkOf(number)
+		sh.owners[chunk][at] = owner
 	}
 }
 
@@ -84,6 +103,17 @@ func (s *Slot) Aligned(p fold.Interval) bool {
 
 // Align moves a writer on to the end of a point that is aligned.
 func (s *Slot) Align(p fold.Interval, print uint64) { s.last, s.print = p.Time, fold.ShortPrint(print) }
+
+// Closed reports whether the slot takes nothing of a time, as that is from before a restart.
+func (s *Slot) Closed(at int64) bool {
+	return s.Meta&(FlagFresh|FlagRestarted) == FlagRestarted && at <= s.start
+}
+
+// Start returns the start of an open stream.
+func (s *Slot) Start() int64 { return s.start }
+
+// Last returns the end of the latest interval of an open stream.
+func (s *Slot) Last() int64 { return s.last }
 
 // Total returns the identity of a writer's total.
 func (s *Slot) Total(owner uint64) streamid.ID { return streamid.ID{Hi: s.ID.Hi, Lo: owner} }
@@ -118,16 +148,17 @@ func (f *forgotten) add(sh *Shard, number int, s *Slot) {
 	f.of[id] = loss{l.writers + 1, max(l.last, s.last)}
 }
 
-// tell tells the totals that are left.
-func (f *forgotten) tell(sh *Shard) {
+// tell tells the totals that are left. Nothing that was counted so long ago is later than now, but of a clock that is wrong: such a
+// writer must not keep all others out that are new.
+func (f *forgotten) tell(sh *Shard, now int64) {
 	for id, l := range f.of {
 		s, number := sh.Seek(id)
-		if s == nil {
+		if s == nil || s.Role != RoleTotal { // who forges records may say so
 			continue
 		}
 		owner := WithWriters(sh.Owner(int(number)), -l.writers)
 		if !f.shared {
-			owner = WithHorizon(owner, l.last)
+			owner = WithHorizon(owner, min(l.last, now))
 		}
 		sh.SetOwner(int(number), owner)
 	}
@@ -148,7 +179,7 @@ func (t *Table) CountWriters() (writers int) {
 				continue
 			}
 			writers++
-			if total, at := sh.Seek(s.Total(sh.Owner(n))); total != nil {
+			if total, at := sh.Seek(s.Total(sh.Owner(n))); total != nil && total.Role == RoleTotal {
 				sh.SetOwner(int(at), WithWriters(sh.Owner(int(at)), 1))
 			}
 		}

@@ -111,7 +111,10 @@ func (t *Table) Memory() (n int64) {
 
 // SetLike makes the shard, which is empty, one for streams that come from t.
 func (sh *Shard) SetLike(t *Table) {
-	sh.key, sh.aggregates = t.key, t.Shards[0].aggregates
+	sh.key = t.key
+	if sh.aggregates = t.Shards[0].aggregates; sh.aggregates {
+		sh.aggregate()
+	}
 	if form := t.Shards[0].asides.form; sh.asides.form != form {
 		sh.asides = asides{form: form}
 	}
@@ -185,8 +188,8 @@ type Shard struct {
 	// Tags has those of shared records, by slot; empty unless tagged.
 	Tags   []uint64
 	Tagged bool // state is shared
-	// owners has what slots of totals and writers have besides, by slot: see Role. Empty unless there may be such.
-	owners     []uint64
+	// owners has what slots of totals and writers have besides, by slot and chunk: see Role. Empty unless there may be such.
+	owners     [][]uint64
 	aggregates bool
 	// Names of streams, by slot and chunk; empty unless streams have names.
 	names    [][]name
@@ -279,6 +282,9 @@ func (sh *Shard) Append(id streamid.ID, kind Kind) *Slot {
 		if sh.families != nil {
 			sh.names = append(sh.names, make([]name, size))
 		}
+		if sh.aggregates {
+			sh.owners = append(sh.owners, make([]uint64, size))
+		}
 	}
 	s := sh.Slot(sh.N)
 	sh.N++
@@ -286,9 +292,7 @@ func (sh *Shard) Append(id streamid.ID, kind Kind) *Slot {
 	if sh.Tagged {
 		sh.Tags = append(sh.Tags, 0)
 	}
-	if sh.aggregates {
-		sh.owners = append(sh.owners, 0)
-	}
+	sh.SetOwner(sh.N-1, 0)
 	return s
 }
 
@@ -312,8 +316,8 @@ func (sh *Shard) reindex(size int) {
 }
 
 // Expire forgets the streams last seen more than age before now. It returns how many these are, and from when on a stream may
-// start that may be one of them: see fold.Lives.
-func (sh *Shard) Expire(now, age uint32) (expired, writers int, free int64) {
+// start that may be one of them: see fold.Lives. at is the time of now, in Unix nanoseconds.
+func (sh *Shard) Expire(now, age uint32, at int64) (expired, writers int, free int64) {
 	forgotten := sh.forgotten()
 	expired = sh.Remove(func(number int, s *Slot) bool {
 		if now <= s.Seen || now-s.Seen <= age {
@@ -327,7 +331,7 @@ func (sh *Shard) Expire(now, age uint32) (expired, writers int, free int64) {
 		free = max(free, sh.Emitted(s), s.start+1)
 		return true
 	})
-	forgotten.tell(sh)
+	forgotten.tell(sh, at)
 	return expired - writers, writers, free
 }
 
@@ -368,10 +372,7 @@ func (sh *Shard) Remove(gone func(number int, s *Slot) bool) (removed int) {
 			sh.Tags[i] = sh.Tags[sh.N]
 			sh.Tags = sh.Tags[:sh.N]
 		}
-		if sh.aggregates {
-			sh.owners[i] = sh.owners[sh.N]
-			sh.owners = sh.owners[:sh.N]
-		}
+		sh.SetOwner(i, sh.Owner(sh.N))
 		removed++
 	}
 	if removed == 0 {
@@ -387,6 +388,10 @@ func (sh *Shard) Remove(gone func(number int, s *Slot) bool) (removed int) {
 			if sh.families != nil {
 				sh.names[last] = nil
 				sh.names = sh.names[:last]
+			}
+			if sh.aggregates {
+				sh.owners[last] = nil
+				sh.owners = sh.owners[:last]
 			}
 			sh.chunks, sh.room = sh.chunks[:last], rest
 		}
@@ -454,7 +459,6 @@ func (sh *Shard) Clear() {
 	}
 	clear(sh.index)
 	sh.N = 0
-	sh.owners = sh.owners[:0]
 	sh.asides.clear()
 	sh.blocks.clear()
 }
@@ -463,7 +467,7 @@ func (sh *Shard) Clear() {
 func (sh *Shard) Memory() int64 {
 	return 4*int64(cap(sh.index)) +
 		int64(unsafe.Sizeof(Slot{}))*int64(sh.room) + int64(unsafe.Sizeof([]Slot{}))*int64(cap(sh.chunks)) +
-		int64(unsafe.Sizeof(name{}))*int64(sh.room)*sh.naming() + sh.asides.memory() + 8*int64(cap(sh.Tags)+cap(sh.owners)) + sh.blocks.bytes + sh.bounds.bytes
+		int64(unsafe.Sizeof(name{}))*int64(sh.room)*sh.naming() + sh.asides.memory() + 8*int64(cap(sh.Tags)) + sh.ownerBytes() + sh.blocks.bytes + sh.bounds.bytes
 }
 
 // naming is one if streams have names, else zero.

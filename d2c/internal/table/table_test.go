@@ -173,7 +173,7 @@ func TestShardAgainstMap(t *testing.T) {
 						expired++
 					}
 				}
-				if got, _, _ := sh.Expire(now, age); got != expired {
+				if got, _, _ := sh.Expire(now, age, 0); got != expired {
 					t.Fatalf("seed %d: expired %d, want %d", seed, got, expired)
 				}
 			}
@@ -213,7 +213,7 @@ func TestShardAgainstMap(t *testing.T) {
 				}
 			}
 		}
-		sh.Expire(1000, 0)
+		sh.Expire(1000, 0, 0)
 		sh.check(t)
 		if sh.N != 0 || sh.Memory() > 64<<10 {
 			t.Fatalf("seed %d: empty shard holds %d streams, %d bytes", seed, sh.N, sh.Memory())
