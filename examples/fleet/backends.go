@@ -29,6 +29,7 @@ type backend struct {
 	name, title string
 	tool        string // variable of the Makefile that names the binary; empty for Debian's
 	version     string // flag
+	config      string // what its file of configuration has
 	// arguments are those of its process, with its out-of-order window at the default, 0, where it has one.
 	arguments     func(dir, address string) []string
 	ready         string // path that answers when it is
@@ -143,7 +144,7 @@ func startDatabase(ctx context.Context, b backend, dir string, flags ...string) 
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "backend.yml"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "backend.yml"), []byte(b.config), 0o600); err != nil {
 		return nil, err
 	}
 	port, err := freePort()

@@ -236,16 +236,21 @@ func (a *agent) conn() (*grpc.ClientConn, error) {
 	if conn := a.conns[address]; conn != nil {
 		return conn, nil
 	}
-	conn, err := grpc.NewClient(address,
+	conn, err := dial(address)
+	if err == nil {
+		a.conns[address] = conn
+	}
+	return conn, err
+}
+
+// dial makes a connection that is tried again soon when it is lost.
+func dial(address string) (*grpc.ClientConn, error) {
+	return grpc.NewClient(address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: time.Second,
 		}))
-	if err == nil {
-		a.conns[address] = conn
-	}
-	return conn, err
 }
 
 // Metrics, and what Prometheus makes of their names.

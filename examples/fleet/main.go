@@ -29,6 +29,7 @@ func main() {
 	flag.StringVar(&opt.png, "png", "", "draw what happens to a counter in each event into this directory")
 	flag.BoolVar(&opt.short, "short", false, "fewer streams for a shorter time")
 	flag.BoolVar(&opt.parallel, "parallel", false, "several Collectors in parallel, plain ones and ours; -event names set-ups")
+	flag.BoolVar(&opt.aggregate, "aggregate", false, "one series of many pods, by ours and by others; -event names ways, or way/event")
 	flag.StringVar(&opt.logs, "logs", "", "keep the logs of all processes in this directory")
 	flag.BoolVar(&opt.certify, "certify", false, "run the configurations of examples/otelcol into each backend, by each path, through each event, instead of all this")
 	flag.StringVar(&opt.only, "only", "", "run only the rows of -certify whose name, backend/path/topology/event, matches this expression")
@@ -39,6 +40,8 @@ func main() {
 	switch {
 	case opt.parallel:
 		do = runParallel
+	case opt.aggregate:
+		do = runAggregate
 	case opt.certify:
 		do = certify
 	}
@@ -52,6 +55,7 @@ func main() {
 type options struct {
 	peer, alone, cluster, short bool
 	parallel, certify           bool
+	aggregate                   bool
 	png, logs, only             string
 }
 

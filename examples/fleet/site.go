@@ -106,6 +106,7 @@ type site struct {
 	db   *database
 	gate *gate
 
+	way       way      // where one series is made of many
 	files     []string // configuration of workers, in order of merging
 	args      []string
 	env       []string
@@ -186,7 +187,7 @@ func (s *site) start(ctx context.Context, t topology, r route) (err error) {
 func (s *site) addWorkers(ctx context.Context, names ...string) error {
 	var added []*collector
 	for _, name := range names {
-		w, err := s.shippedCollector(name, s.files, s.env)
+		w, err := s.shippedCollector(name, s.files, append(slices.Clone(s.env), "STATE_DIRECTORY="+filepath.Join(s.dir, name)))
 		if err != nil {
 			return err
 		}

@@ -36,6 +36,21 @@ func TestConfigsAreAccepted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	recipes, err := filepath.Glob(filepath.Join("recipes", "*.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, recipe := range recipes {
+		switch {
+		case strings.HasSuffix(recipe, "-edge.yaml"): // is for another Collector, which runs with it in recipes_test.go
+			continue
+		case strings.HasSuffix(recipe, "-gateway.yaml"):
+			under[recipe] = []string{"--config", "gateway.yaml"}
+		default:
+			under[recipe] = []string{"--config", "durable.yaml"}
+		}
+		files = append(files, recipe)
+	}
 	configs := slices.DeleteFunc(files, func(f string) bool { return f == "manifest.yaml" })
 	if len(configs) < 2 {
 		t.Fatalf("found only %q", configs)

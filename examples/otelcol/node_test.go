@@ -59,7 +59,7 @@ func (n *node) launch(t *testing.T) {
 	name := binary(t)
 	ports := freePorts(t, 4)
 	n.server = httptest.NewServer(n.backend)
-	n.grpcEndpoint = loopback(ports[0])
+	n.grpcEndpoint, n.httpEndpoint = loopback(ports[0]), loopback(ports[1])
 	n.telemetryURL = fmt.Sprintf("http://%s/metrics", loopback(ports[2]))
 	n.health = "http://" + loopback(ports[3])
 	env := []string{

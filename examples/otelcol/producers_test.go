@@ -100,7 +100,12 @@ func startWorker(t *testing.T, d2c string) (*producersCollector, *tally) {
 // checkOutcomes reports points that were not added.
 func (c *producersCollector) checkOutcomes(t *testing.T) {
 	t.Helper()
-	m, err := scrape(c.telemetryURL)
+	checkOutcomes(t, c.telemetryURL)
+}
+
+func checkOutcomes(t *testing.T, telemetryURL string) {
+	t.Helper()
+	m, err := scrape(telemetryURL)
 	if err != nil {
 		t.Fatal(err)
 	}
