@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/deltaring/deltaring/streamid"
 )
@@ -118,6 +119,9 @@ func (c *RuleConfig) rule() (streamid.Rule, error) {
 			for j, name := range list.names {
 				if name == "" {
 					return rule, fmt.Errorf("::%s::%s::%d: must not be empty", list.key, part.key, j)
+				}
+				if strings.ContainsAny(name, "*?") {
+					return rule, fmt.Errorf("::%s::%s::%d: %.60q is no pattern here: write each name as it is", list.key, part.key, j, name)
 				}
 				if slices.Contains(list.names[:j], name) {
 					return rule, fmt.Errorf("::%s::%s::%d: %.60q is listed twice", list.key, part.key, j, name)

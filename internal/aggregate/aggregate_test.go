@@ -86,6 +86,7 @@ func TestBadListsNameTheKey(t *testing.T) {
 		{rules("[{metrics: [a], drop: {resource: []}}]"), "^aggregate::0: leaves nothing out"},
 		{rules("[{metrics: [a], drop: null}]"), "^aggregate::0: leaves nothing out"},
 		{rules("[{metrics: [a], drop: {resource: [b, '']}}]"), "^aggregate::0::drop::resource::1: must not be empty"},
+		{rules("[{metrics: [a], drop: {resource: ['k8s.*']}}]"), "^aggregate::0::drop::resource::0: \"k8s.*\" is no pattern here"},
 		{rules("[{metrics: [a], keep: {scope: [b, b]}}]"), `^aggregate::0::keep::scope::1: "b" is listed twice`},
 		{rules("[{metrics: [a], drop: {attributes: [b]}, keep: {attributes: []}}]"),
 			"^aggregate::0::drop::attributes: keep::attributes is set as well; set only one, for what is not kept is dropped"},
