@@ -20,6 +20,7 @@ import (
 	"github.com/deltaring/deltaring/internal/tenant"
 	"github.com/deltaring/deltaring/internal/units"
 	"github.com/deltaring/deltaring/ring"
+	"github.com/deltaring/deltaring/ring/resolve"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -145,7 +146,7 @@ var (
 )
 
 // placeholder makes the OTLP exporter's configuration valid without an endpoint.
-const placeholder = "member-of-the-ring:" + defaultPort
+const placeholder = "member-of-the-ring:" + resolve.DefaultPort
 
 func createDefaultConfig() component.Config {
 	queue := exporterhelper.NewDefaultQueueConfig()
@@ -199,7 +200,7 @@ func (c *Config) Validate() error {
 	case static.HasValue() && dns.HasValue():
 		return errors.New("resolver: set only one of static and dns")
 	case static.HasValue():
-		_, err := static.Get().endpoints()
+		_, err := static.Get().members()
 		return err
 	case dns.HasValue():
 		return dns.Get().validate()
@@ -207,21 +208,21 @@ func (c *Config) Validate() error {
 	return errors.New("resolver: set one of static and dns")
 }
 
-func (c *StaticConfig) endpoints() ([]endpoint, error) {
-	var list []endpoint
+func (c *StaticConfig) members() ([]resolve.Member, error) {
+	var list []resolve.Member
 	for i, h := range c.Hostnames {
-		address, err := withPort(h)
+		address, err := resolve.WithPort(h)
 		if err != nil {
 			return nil, fmt.Errorf("resolver::static::hostnames::%d: %w", i, err)
 		}
-		list = append(list, endpoint{Member: ring.Member{Name: address, Weight: 1}, address: address})
+		list = append(list, resolve.Member{Member: ring.Member{Name: address, Weight: 1}, Address: address})
 	}
 	for i, m := range c.Members {
-		address, err := withPort(m.Endpoint)
+		address, err := resolve.WithPort(m.Endpoint)
 		if err != nil {
 			return nil, fmt.Errorf("resolver::static::members::%d::endpoint: %w", i, err)
 		}
-		e := endpoint{Member: ring.Member{Name: m.Name, Weight: 1, Zone: m.Zone}, address: address}
+		e := resolve.Member{Member: ring.Member{Name: m.Name, Weight: 1, Zone: m.Zone}, Address: address}
 		if m.Name == "" {
 			e.Name = address
 		}
@@ -264,14 +265,12 @@ func (c *DNSConfig) validate() error {
 		return fmt.Errorf("resolver::dns::max_members: must be 1 to %d, got %d", ringLimit, c.MaxMembers)
 	}
 	if c.Port != "" {
-		if err := checkPort(c.Port); err != nil {
+		if err := resolve.CheckPort(c.Port); err != nil {
 			return fmt.Errorf("resolver::dns::port: %w", err)
 		}
 	}
-	if c.Server != "" {
-		if _, err := serverAddress(c.Server); err != nil {
-			return fmt.Errorf("resolver::dns::server: %w", err)
-		}
+	if err := c.source().Check(); err != nil {
+		return fmt.Errorf("resolver::dns::server: %w", err)
 	}
 	return nil
 }
