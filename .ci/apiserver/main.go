@@ -56,9 +56,10 @@ func main() {
 func startEtcd(dir string) (string, error) {
 	any, _ := url.Parse("http://127.0.0.1:0")
 	cfg := embed.NewConfig()
-	cfg.Dir, cfg.LogLevel = dir, "warn"
+	cfg.Dir, cfg.LogLevel = dir, "error"
 	cfg.ListenClientUrls, cfg.ListenPeerUrls = []url.URL{*any}, []url.URL{*any}
 	cfg.UnsafeNoFsync = true // a power cut costs a test
+	cfg.EnableGRPCGateway = false // it would look for the port that was asked for
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
 		return "", err

@@ -109,7 +109,7 @@ func (s *Server) Start() {
 		"--endpoint-reconciler-type=none",
 		// The first needs a controller of service accounts, the second a kubelet.
 		"--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
-		"--profiling=false", "--v=1",
+		"--profiling=false", "--v=0",
 	), make(chan struct{})
 	s.command.Stdout, s.command.Stderr = &s.output, &s.output
 	// It ends with its standard input, so it does not outlive this process.

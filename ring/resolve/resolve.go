@@ -97,6 +97,8 @@ const (
 	againAfter = 5 * time.Second
 	// calm is the least time between lookups that a Watcher asks for, so that a storm of changes is no storm of lookups.
 	calm = 100 * time.Millisecond
+	// maxReasons is the most problems that an error names as the reason why there are no members.
+	maxReasons = 5
 )
 
 // Follow looks until ctx is done, and calls apply with each list that lasts and is another one than that before. What apply
@@ -195,7 +197,11 @@ func (r *Resolver) find(ctx context.Context) (List, error) {
 	list.Members = slices.CompactFunc(members, func(a, b Member) bool { return a.Name == b.Name })
 	switch n := len(list.Members); {
 	case n == 0:
-		return list, errors.Join(append([]error{ErrNone}, list.Problems...)...)
+		err := ErrNone
+		for _, p := range list.Problems[:min(len(list.Problems), maxReasons)] {
+			err = fmt.Errorf("%w; %w", err, p)
+		}
+		return list, err
 	case n > r.MaxMembers:
 		return list, fmt.Errorf("the answer has %d members, more than max_members, %d", n, r.MaxMembers)
 	}
