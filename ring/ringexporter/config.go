@@ -71,15 +71,6 @@ type ProtocolConfig struct {
 	_ struct{}
 }
 
-// ResolverConfig says who the members are: exactly one of its fields must be set.
-type ResolverConfig struct {
-	Static configoptional.Optional[StaticConfig] `mapstructure:"static"`
-	DNS    configoptional.Optional[DNSConfig]    `mapstructure:"dns"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
-}
-
 // StaticConfig lists members that do not change.
 type StaticConfig struct {
 	// Hostnames are addresses of members with weight 1. They are names as well, after the default port is added.
@@ -158,12 +149,7 @@ func createDefaultConfig() component.Config {
 		RetryConfig: configretry.NewDefaultBackOffConfig(),
 		QueueConfig: configoptional.Default(queue),
 		Protocol:    ProtocolConfig{OTLP: *otlp},
-		Resolver: ResolverConfig{DNS: configoptional.Default(DNSConfig{
-			Interval:   5 * time.Second,
-			Timeout:    time.Second,
-			Debounce:   5 * time.Second,
-			MaxMembers: 1000,
-		})},
+		Resolver:    defaultResolverConfig(),
 	}
 }
 
@@ -195,22 +181,16 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("protocol::otlp::headers::%s: is one of metadata_keys, which come from clients", key)
 		}
 	}
-	static, dns := c.Resolver.Static, c.Resolver.DNS
-	switch {
-	case static.HasValue() && dns.HasValue():
-		return errors.New("resolver: set only one of static and dns")
-	case static.HasValue():
-		_, err := static.Get().members()
-		return err
-	case dns.HasValue():
-		return dns.Get().validate()
-	}
-	return errors.New("resolver: set one of static and dns")
+	return c.Resolver.validate()
 }
 
 func (c *StaticConfig) members() ([]resolve.Member, error) {
 	var list []resolve.Member
 	for i, h := range c.Hostnames {
+		if resolve.HasScheme(h) {
+			return nil, fmt.Errorf("resolver::static::hostnames::%d: %q: write host:port, as a scheme would be part of the name of the member; "+
+				"what only gRPC understands goes into members, with name and endpoint", i, h)
+		}
 		address, err := resolve.WithPort(h)
 		if err != nil {
 			return nil, fmt.Errorf("resolver::static::hostnames::%d: %w", i, err)
@@ -240,37 +220,4 @@ func (c *StaticConfig) members() ([]resolve.Member, error) {
 		return nil, fmt.Errorf("resolver::static: %w", err)
 	}
 	return list, nil
-}
-
-// shortestLookup bounds the load on the DNS server, and the time it has to answer.
-const shortestLookup = 100 * time.Millisecond
-
-func (c *DNSConfig) validate() error {
-	switch {
-	case c.Hostname == "":
-		return errors.New("resolver::dns::hostname: must be set")
-	case c.SRV && c.Port != "":
-		return errors.New("resolver::dns::port: SRV records have their own ports")
-	case c.Interval <= 0:
-		return fmt.Errorf("resolver::dns::interval: must be positive, got %v", c.Interval)
-	case c.Interval < shortestLookup:
-		return fmt.Errorf("resolver::dns::interval: must be %v at least, got %v; is there a unit missing?", shortestLookup, c.Interval)
-	case c.Timeout <= 0:
-		return fmt.Errorf("resolver::dns::timeout: must be positive, got %v", c.Timeout)
-	case c.Timeout < shortestLookup:
-		return fmt.Errorf("resolver::dns::timeout: must be %v at least, got %v; is there a unit missing?", shortestLookup, c.Timeout)
-	case c.Debounce < 0:
-		return fmt.Errorf("resolver::dns::debounce: must not be negative, got %v", c.Debounce)
-	case c.MaxMembers < 1 || c.MaxMembers > ringLimit:
-		return fmt.Errorf("resolver::dns::max_members: must be 1 to %d, got %d", ringLimit, c.MaxMembers)
-	}
-	if c.Port != "" {
-		if err := resolve.CheckPort(c.Port); err != nil {
-			return fmt.Errorf("resolver::dns::port: %w", err)
-		}
-	}
-	if err := c.source().Check(); err != nil {
-		return fmt.Errorf("resolver::dns::server: %w", err)
-	}
-	return nil
 }

@@ -97,7 +97,7 @@ func TestBadConfigsNameTheKey(t *testing.T) {
 		{"routing_key: attributes, routing_attributes: [a, ''], " + anyResolver, "routing_attributes: .*no name"},
 		{"{}", "resolver: set one of"},
 		{"resolver: {static: {hostnames: [a]}, dns: {hostname: b}}", "resolver: set only one of"},
-		{"resolver: {k8s: {service: workers}}", "resolver.*\n*.*k8s"},
+		{"resolver: {consul: {service: workers}}", "resolver.*\n*.*consul"},
 		{static("hostnames: []"), "resolver::static: .*no members"},
 		{static("hostnames: [a, 'a:4317']"), `resolver::static: .*"a:4317"`},
 		{static("hostnames: [a, '']"), "resolver::static::hostnames::1: must be set"},

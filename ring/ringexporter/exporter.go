@@ -80,6 +80,7 @@ func (e *ringExporter[B]) start(ctx context.Context, host component.Host) error 
 	e.host = host
 	e.shared.health = newHealth(host)
 	e.warnOfDisorder()
+	e.warnOfIgnored()
 	if err := e.tel.observe(e.ring, e.epoch); err != nil {
 		return err
 	}
@@ -90,8 +91,12 @@ func (e *ringExporter[B]) start(ctx context.Context, host component.Host) error 
 		}
 		return e.apply(ctx, endpoints(list))
 	}
+	r, err := e.cfg.Resolver.resolver(ctx)
+	if err != nil {
+		return err
+	}
 	ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	e.following.Go(func() { e.follow(ctx, e.cfg.Resolver.resolver()) })
+	e.following.Go(func() { e.follow(ctx, r) })
 	return nil
 }
 

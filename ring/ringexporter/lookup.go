@@ -14,19 +14,6 @@ import (
 	"github.com/deltaring/deltaring/ring/resolve"
 )
 
-// resolver returns what follows the members, if they can change.
-func (c *ResolverConfig) resolver() resolve.Resolver {
-	return c.DNS.Get().resolver()
-}
-
-func (c *DNSConfig) source() *resolve.DNS {
-	return &resolve.DNS{Hostname: c.Hostname, SRV: c.SRV, Port: c.Port, Timeout: c.Timeout, Server: c.Server}
-}
-
-func (c *DNSConfig) resolver() resolve.Resolver {
-	return resolve.Resolver{Source: c.source(), Interval: c.Interval, Debounce: c.Debounce, MaxMembers: c.MaxMembers}
-}
-
 // follow has the members be what a resolver finds, until ctx is done.
 func (e *ringExporter[B]) follow(ctx context.Context, r resolve.Resolver) {
 	apply := func(list []resolve.Member) error {

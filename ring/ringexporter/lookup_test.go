@@ -22,7 +22,8 @@ func find(t *testing.T, s *nameServer, settings string) ([]resolve.Member, error
 	t.Helper()
 	cfg, err := load(t, fmt.Sprintf("resolver: {dns: {server: %q, timeout: 10s, %s}}", s.address, settings))
 	require.NoError(t, err)
-	r := cfg.Resolver.resolver()
+	r, err := cfg.Resolver.resolver(t.Context())
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	var report resolve.Report
 	var found []resolve.Member
