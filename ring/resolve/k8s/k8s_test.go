@@ -430,6 +430,36 @@ func TestOddAnswers(t *testing.T) {
 	}
 }
 
+// TestHungWatch has an API server that stops talking without closing anything.
+func TestHungWatch(t *testing.T) {
+	slice := func(name, ip string) string {
+		return fmt.Sprintf(`{"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "metadata": {"name": %q, "resourceVersion": "8"},
+			"addressType": "IPv4", "endpoints": [{"addresses": [%q], "conditions": {}}]}`, name, ip)
+	}
+	var watches atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case r.URL.Query().Get("sendInitialEvents") != "":
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			fmt.Fprint(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Invalid", "code": 422}`)
+		case r.URL.Query().Get("watch") != "":
+			if watches.Add(1) > 1 {
+				fmt.Fprintf(w, `{"type": "ADDED", "object": %s}`, slice("b", "10.0.0.2"))
+			}
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		default:
+			fmt.Fprintf(w, `{"kind": "EndpointSliceList", "apiVersion": "discovery.k8s.io/v1", "metadata": {"resourceVersion": "7"}, "items": [%s]}`, slice("a", "10.0.0.1"))
+		}
+	}))
+	defer server.Close()
+	f := followWith(t, Service{Name: "workers", Timeout: time.Second}, 0, (&cluster{Server: &kubetest.Server{URL: server.URL}}).config(""))
+	defer f.stop()
+	f.awaitMembers("10.0.0.1")
+	f.awaitMembers("10.0.0.1", "10.0.0.2")
+}
+
 func TestCheck(t *testing.T) {
 	for _, tc := range []struct {
 		service Service

@@ -173,11 +173,27 @@ func (l *listWatch) Watch(options metav1.ListOptions) (watch.Interface, error) {
 	return l.WatchWithContext(context.Background(), options)
 }
 
+// WatchWithContext ends a watch that the API server has not ended in time: it may be gone without a word.
 func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	bounded, cancel := context.WithTimeout(ctx, 2*max(l.source.service.Timeout, time.Second))
 	options.Watch = true
-	w, err := l.request(&options).Watch(ctx)
+	w, err := l.request(&options).Watch(bounded)
 	if ctx.Err() == nil {
 		l.source.asked("watch", err)
 	}
-	return w, opaque(err)
+	if err != nil {
+		cancel()
+		return nil, opaque(err)
+	}
+	return boundedWatch{w, cancel}, nil
+}
+
+type boundedWatch struct {
+	watch.Interface
+	cancel context.CancelFunc
+}
+
+func (w boundedWatch) Stop() {
+	w.cancel()
+	w.Interface.Stop()
 }
