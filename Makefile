@@ -66,7 +66,7 @@ unit: /usr/bin/prometheus /usr/bin/redis-server tools
 
 # The oldest Collector that is supported; the modules build with the newest. To raise it, change the versions in
 # .ci/oldest.mod and run go mod tidy -modfile=.ci/oldest.mod.
-OLDEST := ./streamid ./ring ./d2c/... ./internal/... ./processor/d2cprocessor
+OLDEST := ./streamid ./ring ./ring/resolve ./d2c/... ./internal/... ./processor/d2cprocessor
 
 .PHONY: oldest
 oldest:
@@ -87,6 +87,8 @@ long: /usr/bin/prometheus /usr/bin/redis-server tools
 	D2C_HISTORIES=500000 go test -count=1 -timeout 8h ./d2c
 	go test -run '^$$' -fuzz '^FuzzOpen$$' -fuzztime 1h ./d2c
 	go test -run '^$$' -fuzz '^FuzzSharedRecord$$' -fuzztime 1h ./d2c
+	cd ring/ringexporter && RING_STORM=1m go test -count=1 -run Storm .
+	cd ring/resolve/k8s && RING_STORM=1m go test -count=1 -run APIServer .
 	cd examples/otelcol && D2C_KILLS=200 go test -count=1 -timeout 1h -run TestCrashLoop .
 
 # Identities, rings and folds must not depend on word size or byte order.

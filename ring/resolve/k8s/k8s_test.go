@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -298,7 +299,7 @@ func hundredsOfSlices(t *testing.T, c *cluster) {
 	f.awaitReport(resolve.Failed, "5000 members")
 }
 
-// storm has 1000 members, and ten changes a second.
+// storm has 1000 members, and ten changes a second for RING_STORM.
 func storm(t *testing.T, c *cluster) {
 	const slicesOf, each = 10, 100
 	c.service("workers", "")
@@ -328,9 +329,16 @@ func storm(t *testing.T, c *cluster) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	seconds := 60
+	seconds := 15
 	if testing.Short() {
 		seconds = 5
+	}
+	if s := os.Getenv("RING_STORM"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seconds = int(d.Seconds())
 	}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
