@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"k8s.io/client-go/rest"
 
 	"github.com/deltaring/deltaring/internal/kubetest"
 	"github.com/deltaring/deltaring/ring"
@@ -413,7 +415,10 @@ func TestOddAnswers(t *testing.T) {
 		"too many requests": {func(w http.ResponseWriter, _ *http.Request) { status(w, 429, "TooManyRequests") }, resolve.Failed, "as the test wants"},
 		"an error":          {func(w http.ResponseWriter, _ *http.Request) { status(w, 500, "InternalError") }, resolve.Failed, "as the test wants"},
 		"no API server":     {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, resolve.Failed, "endpointslices"},
-		"no such API":       {http.NotFound, resolve.Failed, "could not find"},
+		"no answer": {func(_ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+		}, resolve.Failed, "has not sent the EndpointSlices"},
+		"no such API": {http.NotFound, resolve.Failed, "could not find"},
 		"watches expire at once": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			if r.URL.Query().Get("watch") != "" {
@@ -466,6 +471,49 @@ func TestHungWatch(t *testing.T) {
 	defer f.stop()
 	f.awaitMembers("10.0.0.1")
 	f.awaitMembers("10.0.0.1", "10.0.0.2")
+}
+
+// TestNamespace has a Service without one be in that of the kubeconfig, of the service account, or in "default".
+func TestNamespace(t *testing.T) {
+	was := namespaceFile
+	t.Cleanup(func() { namespaceFile = was })
+	dir := t.TempDir()
+	namespaceFile = filepath.Join(dir, "namespace")
+	namespace := func(name string, config *rest.Config) string {
+		t.Helper()
+		s, err := New(Service{Name: name, Timeout: time.Second}, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.namespace
+	}
+	write := func(name, content string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	here := &rest.Config{Host: "127.0.0.1:1"}
+	if got := namespace("w", here); got != "default" {
+		t.Errorf("nowhere: %q", got)
+	}
+	write("namespace", "otel\n")
+	if got := namespace("w", here); got != "otel" {
+		t.Errorf("in a Pod: %q", got)
+	}
+	if got := namespace("w.other", here); got != "other" {
+		t.Errorf("with a namespace: %q", got)
+	}
+	write("config", `{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}], users: [{name: u}],
+		contexts: [{name: x, context: {cluster: c, user: u, namespace: mine}}], current-context: x}`)
+	t.Setenv("KUBECONFIG", filepath.Join(dir, "config"))
+	if got := namespace("w", nil); got != "mine" {
+		t.Errorf("with a kubeconfig: %q", got)
+	}
+	t.Setenv("KUBECONFIG", filepath.Join(dir, "none"))
+	if _, err := New(Service{Name: "w"}, nil); err == nil || !strings.Contains(err.Error(), "no API server is known: in a Pod, set automountServiceAccountToken") {
+		t.Errorf("without an API server: %v", err)
+	}
 }
 
 func TestCheck(t *testing.T) {

@@ -86,8 +86,8 @@ func (s *Service) split() (name, namespace string, err error) {
 	return parts[0], namespace, nil
 }
 
-// namespaceFile is where a Pod has the namespace of its service account.
-const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+// namespaceFile is where a Pod has the namespace of its service account. Tests have another one.
+var namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 // New returns a source of the endpoints of a Service. A nil config is that of KUBECONFIG, of the service account, or of the
 // kubeconfig at home, whichever is first.

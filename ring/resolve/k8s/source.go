@@ -159,11 +159,18 @@ func opaque(err error) error {
 	return err
 }
 
+// firstAnswer is how long Find waits for the first answer of the API server. If that takes longer it is said to be away, until
+// it answers.
+const firstAnswer = 5 * time.Second
+
 // Find returns the members that are known, and waits for them if the API server has not been asked yet.
 func (s *Source) Find(ctx context.Context) (resolve.List, error) {
+	late := time.NewTimer(firstAnswer)
+	defer late.Stop()
 	select {
 	case <-ctx.Done():
 		return resolve.List{}, ctx.Err()
+	case <-late.C:
 	case <-s.answered:
 	}
 	s.mu.Lock()
@@ -183,7 +190,7 @@ func (s *Source) Find(ctx context.Context) (resolve.List, error) {
 		return list, err
 	}
 	if !s.synced {
-		return list, errors.New("the API server has not sent the EndpointSlices yet")
+		return list, fmt.Errorf("the API server has not sent the EndpointSlices of namespace %q yet", s.namespace)
 	}
 	if len(s.slices) == 0 {
 		return list, fmt.Errorf("%w: no EndpointSlice is of Service %q in namespace %q: there is no such Service there, or it has no selector", resolve.ErrNone, s.name, s.namespace)
