@@ -17,7 +17,7 @@ type endpoint struct {
 	address string // as the OTLP exporter wants it
 }
 
-func endpoints(members []resolve.Member) []endpoint {
+func endpointsOf(members []resolve.Member) []endpoint {
 	list := make([]endpoint, len(members))
 	for i, m := range members {
 		list[i] = endpoint{Member: m.Member, address: m.Address}

@@ -89,7 +89,7 @@ func (e *ringExporter[B]) start(ctx context.Context, host component.Host) error 
 		if err != nil {
 			return err
 		}
-		return e.apply(ctx, endpoints(list))
+		return e.apply(ctx, endpointsOf(list))
 	}
 	r, err := e.cfg.Resolver.resolver(ctx)
 	if err != nil {
