@@ -2,11 +2,13 @@
 
 BUILDER     := go.opentelemetry.io/collector/cmd/builder@v0.165.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-MODULES     := . $(patsubst %/go.mod,%,$(wildcard d2c/store/*/go.mod processor/*/*/go.mod ring/*/go.mod examples/*/go.mod))
+MODULES     := . $(patsubst %/go.mod,%,$(wildcard d2c/store/*/go.mod processor/*/*/go.mod ring/*/go.mod ring/*/*/go.mod examples/*/go.mod))
 FUZZTIME    ?= 10s
 # Backends that the tests ask besides Debian's Prometheus. The names contain the versions, so a raised one is built; the tests look here.
 PROMETHEUS      := .tools/prometheus-v0.316.0
 VICTORIAMETRICS := .tools/victoria-metrics-v1.151.0
+# A Kubernetes API server, from .ci/apiserver, whose go.mod has the version again.
+APISERVER       := .tools/apiserver-v1.36.3
 SUDO        := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # in-modules runs a command in every module.
@@ -17,7 +19,7 @@ help:
 	@echo 'make quickstart   convert real deltas in an embedded Collector and check every total'
 	@echo 'make test         everything that must pass; installs prometheus, redis and qemu if they are missing, and builds .tools'
 	@echo 'make certify      the shipped configurations into each backend, by each path, through each event: half an hour'
-	@echo 'make tools        build the backends in .tools that the tests ask: minutes, once'
+	@echo 'make tools        build the backends and the API server in .tools that the tests ask: minutes, once'
 	@echo 'make oldest       the libraries and the processor with the oldest Collector that is supported'
 	@echo 'make long         200 kills and half a million histories; hours are not enough to be sure, this is a night'
 	@echo 'make collector    build examples/otelcol/build/otelcol-deltaring with OCB'
@@ -64,7 +66,7 @@ unit: /usr/bin/prometheus /usr/bin/redis-server tools
 
 # The oldest Collector that is supported; the modules build with the newest. To raise it, change the versions in
 # .ci/oldest.mod and run go mod tidy -modfile=.ci/oldest.mod.
-OLDEST := ./streamid ./ring ./d2c/... ./internal/... ./processor/d2cprocessor
+OLDEST := ./streamid ./ring ./ring/resolve ./d2c/... ./internal/... ./processor/d2cprocessor
 
 .PHONY: oldest
 oldest:
@@ -86,6 +88,8 @@ long: /usr/bin/prometheus /usr/bin/redis-server tools
 	go test -run '^$$' -fuzz '^FuzzOpen$$' -fuzztime 1h ./d2c
 	go test -run '^$$' -fuzz '^FuzzSharedRecord$$' -fuzztime 1h ./d2c
 	go test -run '^$$' -fuzz '^FuzzAggregateRecord$$' -fuzztime 1h ./d2c
+	cd ring/ringexporter && RING_STORM=1m go test -count=1 -run Storm .
+	cd ring/resolve/k8s && RING_STORM=1m go test -count=1 -run APIServer .
 	cd examples/otelcol && D2C_KILLS=200 go test -count=1 -timeout 1h -run TestCrashLoop .
 
 # Identities, rings and folds must not depend on word size or byte order.
@@ -121,7 +125,7 @@ bench-once:
 
 # Without the web pages, which the module does not contain, and service discovery, which takes most of the time to build.
 .PHONY: tools
-tools: $(PROMETHEUS) $(VICTORIAMETRICS)
+tools: $(PROMETHEUS) $(VICTORIAMETRICS) $(APISERVER)
 
 .tools/prometheus-%:
 	GOBIN='$(CURDIR)/$@.bin' CGO_ENABLED=0 go install -tags remove_all_sd github.com/prometheus/prometheus/cmd/prometheus@$*
@@ -130,6 +134,12 @@ tools: $(PROMETHEUS) $(VICTORIAMETRICS)
 .tools/victoria-metrics-%:
 	GOBIN='$(CURDIR)/$@.bin' CGO_ENABLED=0 go install github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics@$*
 	mv $@.bin/victoria-metrics $@ && rmdir $@.bin
+
+# The modules that Kubernetes keeps in its own repository are replaced by their published versions.
+.tools/apiserver-v%:
+	grep -qx '	k8s.io/kubernetes v$*' .ci/apiserver/go.mod
+	cd .ci/apiserver && CGO_ENABLED=0 go build -trimpath -o '$(CURDIR)/$@' -ldflags \
+		'-s -w -X k8s.io/component-base/version.gitVersion=v$* $(foreach i,1 2,-X k8s.io/component-base/version.git$(word $(i),Major Minor)=$(word $(i),$(subst ., ,$*)))' .
 
 /usr/bin/prometheus:
 	$(SUDO) apt-get update -qq

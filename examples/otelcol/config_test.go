@@ -25,6 +25,7 @@ func validate(t *testing.T, args ...string) (string, error) {
 // under is what files need that are none by themselves: the one that they are merged over, and feature gates.
 var under = map[string][]string{
 	"gateway-shared.yaml": {"--config", "gateway.yaml"},
+	"gateway-k8s.yaml":    {"--config", "gateway.yaml"},
 	"amp.yaml":            {"--config", "prometheus.yaml"},
 	"mimir.yaml":          {"--config", "prometheus.yaml"},
 	"remote-write-2.yaml": {"--config", "prometheus.yaml",
@@ -102,6 +103,7 @@ func TestTiers(t *testing.T) {
 		{"shared.yaml"},
 		{"gateway.yaml", "worker.yaml"},
 		{"gateway.yaml gateway-shared.yaml", "shared.yaml"},
+		{"gateway.yaml gateway-k8s.yaml gateway-shared.yaml", "shared.yaml"},
 		{"../fleet/gateway.yaml", "../fleet/worker.yaml"},
 		{"../fleet/gateway.yaml", "../fleet/worker.yaml ../fleet/redis.yaml"},
 	} {

@@ -19,6 +19,7 @@ import (
 	autoscaling "k8s.io/api/autoscaling/v2"
 	core "k8s.io/api/core/v1"
 	policy "k8s.io/api/policy/v1"
+	rbac "k8s.io/api/rbac/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -43,6 +44,10 @@ func TestKubernetes(t *testing.T) {
 		{"two-tier-durable", "", []string{"durable.yaml", "gateway.yaml"}, 1, 1},
 		{"two-tier-custom-metrics", "resources: [../two-tier]\ncomponents: [../custom-metrics]\n",
 			[]string{"gateway-shared.yaml", "gateway.yaml", "shared.yaml"}, 2, 5},
+		{"two-tier-k8s-resolver", "resources: [../two-tier]\ncomponents: [../k8s-resolver]\n",
+			[]string{"gateway-k8s.yaml", "gateway-shared.yaml", "gateway.yaml", "shared.yaml"}, 2, 2},
+		{"two-tier-durable-k8s-resolver", "resources: [../two-tier-durable]\ncomponents: [../k8s-resolver]\n",
+			[]string{"durable.yaml", "gateway-k8s.yaml", "gateway.yaml"}, 1, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m := buildManifests(t, tc.name, tc.kustomization)
@@ -83,6 +88,10 @@ type manifests struct {
 	budgets   []*policy.PodDisruptionBudget
 	scalers   []*autoscaling.HorizontalPodAutoscaler
 	workloads []workload
+	accounts  []*core.ServiceAccount
+	roles     []*rbac.Role
+	bindings  []*rbac.RoleBinding
+	texts     [][]byte // of all objects, in YAML
 }
 
 // workload is a Deployment or a StatefulSet.
@@ -134,7 +143,7 @@ func buildManifests(t *testing.T, directory, kustomization string) *manifests {
 
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		apps.AddToScheme, autoscaling.AddToScheme, core.AddToScheme, policy.AddToScheme,
+		apps.AddToScheme, autoscaling.AddToScheme, core.AddToScheme, policy.AddToScheme, rbac.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
@@ -147,6 +156,7 @@ func buildManifests(t *testing.T, directory, kustomization string) *manifests {
 		if err != nil {
 			t.Fatal(err)
 		}
+		m.texts = append(m.texts, text)
 		object, _, err := decoder.Decode(text, nil, nil)
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", r.CurId(), err, text)
@@ -156,6 +166,12 @@ func buildManifests(t *testing.T, directory, kustomization string) *manifests {
 			m.services = append(m.services, o)
 		case *core.ConfigMap:
 			m.configs = append(m.configs, o)
+		case *core.ServiceAccount:
+			m.accounts = append(m.accounts, o)
+		case *rbac.Role:
+			m.roles = append(m.roles, o)
+		case *rbac.RoleBinding:
+			m.bindings = append(m.bindings, o)
 		case *policy.PodDisruptionBudget:
 			m.budgets = append(m.budgets, o)
 		case *autoscaling.HorizontalPodAutoscaler:
@@ -251,6 +267,19 @@ func (m *manifests) checkReferences(t *testing.T) {
 	}
 }
 
+// granted reports whether a service account has a Role, which then has the rights that "resolver: k8s" needs and no others.
+func (m *manifests) granted(account string) bool {
+	if len(m.accounts) != 1 || len(m.roles) != 1 || len(m.bindings) != 1 {
+		return false
+	}
+	rules, binding := m.roles[0].Rules, m.bindings[0]
+	return m.accounts[0].Name == account &&
+		len(rules) == 1 && slices.Equal(rules[0].APIGroups, []string{"discovery.k8s.io"}) &&
+		slices.Equal(rules[0].Resources, []string{"endpointslices"}) && slices.Equal(rules[0].Verbs, []string{"list", "watch"}) &&
+		binding.RoleRef.Kind == "Role" && binding.RoleRef.Name == m.roles[0].Name &&
+		len(binding.Subjects) == 1 && binding.Subjects[0].Kind == "ServiceAccount" && binding.Subjects[0].Name == account
+}
+
 func hasPort(c core.Container, name string) bool {
 	return slices.ContainsFunc(c.Ports, func(p core.ContainerPort) bool { return p.Name == name })
 }
@@ -278,7 +307,7 @@ func (m *manifests) checkContainer(t *testing.T, w workload) settings {
 		t.Errorf("%s: the grace period is too short", w)
 	}
 	if s := c.SecurityContext; !*pod.SecurityContext.RunAsNonRoot || *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem ||
-		!slices.Equal(s.Capabilities.Drop, []core.Capability{"ALL"}) || *pod.AutomountServiceAccountToken {
+		!slices.Equal(s.Capabilities.Drop, []core.Capability{"ALL"}) || *pod.AutomountServiceAccountToken && !m.granted(pod.ServiceAccountName) {
 		t.Errorf("%s may do more than it needs", w)
 	}
 	if c.Resources.Requests.Cpu().IsZero() || c.Resources.Limits.Memory().IsZero() {

@@ -21,6 +21,7 @@ import (
 	"github.com/deltaring/deltaring/internal/tenant"
 	"github.com/deltaring/deltaring/internal/units"
 	"github.com/deltaring/deltaring/ring"
+	"github.com/deltaring/deltaring/ring/resolve"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -80,15 +81,6 @@ type ProtocolConfig struct {
 	// sending_queue is a queue for each member, by default with one consumer instead of ten, which keeps streams in
 	// order; retry_on_failure is for what is in it.
 	OTLP otlpexporter.Config `mapstructure:"otlp"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
-}
-
-// ResolverConfig says who the members are: exactly one of its fields must be set.
-type ResolverConfig struct {
-	Static configoptional.Optional[StaticConfig] `mapstructure:"static"`
-	DNS    configoptional.Optional[DNSConfig]    `mapstructure:"dns"`
 
 	// prevent unkeyed literal initialization
 	_ struct{}
@@ -160,7 +152,7 @@ var (
 )
 
 // placeholder makes the OTLP exporter's configuration valid without an endpoint.
-const placeholder = "member-of-the-ring:" + defaultPort
+const placeholder = "member-of-the-ring:" + resolve.DefaultPort
 
 func createDefaultConfig() component.Config {
 	queue := exporterhelper.NewDefaultQueueConfig()
@@ -173,12 +165,7 @@ func createDefaultConfig() component.Config {
 		QueueConfig:     configoptional.Default(queue),
 		HandoverTimeout: 30 * time.Second,
 		Protocol:        ProtocolConfig{OTLP: *otlp},
-		Resolver: ResolverConfig{DNS: configoptional.Default(DNSConfig{
-			Interval:   5 * time.Second,
-			Timeout:    time.Second,
-			Debounce:   5 * time.Second,
-			MaxMembers: 1000,
-		})},
+		Resolver:        defaultResolverConfig(),
 	}
 }
 
@@ -210,17 +197,7 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("protocol::otlp::headers::%s: is one of metadata_keys, which come from clients", key)
 		}
 	}
-	static, dns := c.Resolver.Static, c.Resolver.DNS
-	switch {
-	case static.HasValue() && dns.HasValue():
-		return errors.New("resolver: set only one of static and dns")
-	case static.HasValue():
-		_, err := static.Get().endpoints()
-		return err
-	case dns.HasValue():
-		return dns.Get().validate()
-	}
-	return errors.New("resolver: set one of static and dns")
+	return c.Resolver.validate()
 }
 
 func (c *Config) checkHandover() error {
@@ -246,21 +223,25 @@ func (c *Config) key() (streamid.Key, error) {
 	return aggregate.Key(c.RoutingKey, c.RoutingAttributes, c.Aggregate)
 }
 
-func (c *StaticConfig) endpoints() ([]endpoint, error) {
-	var list []endpoint
+func (c *StaticConfig) members() ([]resolve.Member, error) {
+	var list []resolve.Member
 	for i, h := range c.Hostnames {
-		address, err := withPort(h)
+		if resolve.HasScheme(h) {
+			return nil, fmt.Errorf("resolver::static::hostnames::%d: %q: write host:port, as a scheme would be part of the name of the member; "+
+				"what only gRPC understands goes into members, with name and endpoint", i, h)
+		}
+		address, err := resolve.WithPort(h)
 		if err != nil {
 			return nil, fmt.Errorf("resolver::static::hostnames::%d: %w", i, err)
 		}
-		list = append(list, endpoint{Member: ring.Member{Name: address, Weight: 1}, address: address})
+		list = append(list, resolve.Member{Member: ring.Member{Name: address, Weight: 1}, Address: address})
 	}
 	for i, m := range c.Members {
-		address, err := withPort(m.Endpoint)
+		address, err := resolve.WithPort(m.Endpoint)
 		if err != nil {
 			return nil, fmt.Errorf("resolver::static::members::%d::endpoint: %w", i, err)
 		}
-		e := endpoint{Member: ring.Member{Name: m.Name, Weight: 1, Zone: m.Zone}, address: address}
+		e := resolve.Member{Member: ring.Member{Name: m.Name, Weight: 1, Zone: m.Zone}, Address: address}
 		if m.Name == "" {
 			e.Name = address
 		}
@@ -278,39 +259,4 @@ func (c *StaticConfig) endpoints() ([]endpoint, error) {
 		return nil, fmt.Errorf("resolver::static: %w", err)
 	}
 	return list, nil
-}
-
-// shortestLookup bounds the load on the DNS server, and the time it has to answer.
-const shortestLookup = 100 * time.Millisecond
-
-func (c *DNSConfig) validate() error {
-	switch {
-	case c.Hostname == "":
-		return errors.New("resolver::dns::hostname: must be set")
-	case c.SRV && c.Port != "":
-		return errors.New("resolver::dns::port: SRV records have their own ports")
-	case c.Interval <= 0:
-		return fmt.Errorf("resolver::dns::interval: must be positive, got %v", c.Interval)
-	case c.Interval < shortestLookup:
-		return fmt.Errorf("resolver::dns::interval: must be %v at least, got %v; is there a unit missing?", shortestLookup, c.Interval)
-	case c.Timeout <= 0:
-		return fmt.Errorf("resolver::dns::timeout: must be positive, got %v", c.Timeout)
-	case c.Timeout < shortestLookup:
-		return fmt.Errorf("resolver::dns::timeout: must be %v at least, got %v; is there a unit missing?", shortestLookup, c.Timeout)
-	case c.Debounce < 0:
-		return fmt.Errorf("resolver::dns::debounce: must not be negative, got %v", c.Debounce)
-	case c.MaxMembers < 1 || c.MaxMembers > ringLimit:
-		return fmt.Errorf("resolver::dns::max_members: must be 1 to %d, got %d", ringLimit, c.MaxMembers)
-	}
-	if c.Port != "" {
-		if err := checkPort(c.Port); err != nil {
-			return fmt.Errorf("resolver::dns::port: %w", err)
-		}
-	}
-	if c.Server != "" {
-		if _, err := serverAddress(c.Server); err != nil {
-			return fmt.Errorf("resolver::dns::server: %w", err)
-		}
-	}
-	return nil
 }

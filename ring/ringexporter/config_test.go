@@ -49,13 +49,13 @@ resolver:
 	assert.Equal(t, time.Second, cfg.Protocol.OTLP.TimeoutConfig.Timeout)
 	assert.Equal(t, 2, cfg.QueueConfig.Get().NumConsumers)
 	assert.False(t, cfg.Protocol.OTLP.QueueConfig.HasValue())
-	list, err := cfg.Resolver.Static.Get().endpoints()
+	list, err := cfg.Resolver.Static.Get().members()
 	require.NoError(t, err)
 	var addresses []string
 	for _, e := range list {
-		assert.Equal(t, e.Name, e.address)
+		assert.Equal(t, e.Name, e.Address)
 		assert.EqualValues(t, 1, e.Weight)
-		addresses = append(addresses, e.address)
+		addresses = append(addresses, e.Address)
 	}
 	assert.Equal(t, []string{"backend-1:4317", "backend-2:4317", "backend-3:4317", "[::1]:4317", "[fd00::2]:55690"}, addresses)
 
@@ -74,11 +74,11 @@ resolver:
       - {endpoint: "10.0.0.2:4318"}
       - {name: c, endpoint: 10.0.0.3, weight: 0}`)
 	require.NoError(t, err)
-	list, err := cfg.Resolver.Static.Get().endpoints()
+	list, err := cfg.Resolver.Static.Get().members()
 	require.NoError(t, err)
 	require.Len(t, list, 3)
 	assert.Equal(t, "a", list[0].Name)
-	assert.Equal(t, "10.0.0.1:4317", list[0].address)
+	assert.Equal(t, "10.0.0.1:4317", list[0].Address)
 	assert.EqualValues(t, 3, list[0].Weight)
 	assert.Equal(t, "z1", list[0].Zone)
 	assert.Equal(t, "10.0.0.2:4318", list[1].Name)
@@ -104,7 +104,7 @@ func TestBadConfigsNameTheKey(t *testing.T) {
 		{"routing_key: aggregate, aggregate: [{metrics: [a], without: {resource: [pod]}}], " + anyResolver, "aggregate.*without"},
 		{"{}", "resolver: set one of"},
 		{"resolver: {static: {hostnames: [a]}, dns: {hostname: b}}", "resolver: set only one of"},
-		{"resolver: {k8s: {service: workers}}", "resolver.*\n*.*k8s"},
+		{"resolver: {consul: {service: workers}}", "resolver.*\n*.*consul"},
 		{static("hostnames: []"), "resolver::static: .*no members"},
 		{static("hostnames: [a, 'a:4317']"), `resolver::static: .*"a:4317"`},
 		{static("hostnames: [a, '']"), "resolver::static::hostnames::1: must be set"},

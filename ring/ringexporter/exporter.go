@@ -44,12 +44,10 @@ type ringExporter[B batch] struct {
 	current    atomic.Pointer[view[B]] // nil before the first members are known
 	tenantless atomic.Bool             // a batch had none of metadata_keys
 
-	// Only one goroutine changes current at a time: start until it returns, then the one that follows DNS, then shutdown.
-	following  sync.WaitGroup
-	resolved   bool // a lookup has brought members
-	unresolved bool // the last lookup brought no members
-	cancel     context.CancelFunc
-	retiring   sync.WaitGroup
+	// Only one goroutine changes current at a time: start until it returns, then the one that follows the members, then shutdown.
+	following sync.WaitGroup
+	cancel    context.CancelFunc
+	retiring  sync.WaitGroup
 }
 
 var errNoMembers = errors.New("no members are known yet")
@@ -88,26 +86,23 @@ func (e *ringExporter[B]) start(ctx context.Context, host component.Host) error 
 	e.host = host
 	e.shared.health = newHealth(host)
 	e.warnOfDisorder()
+	e.warnOfIgnored()
 	if err := e.tel.observe(e.ring, e.epoch); err != nil {
 		return err
 	}
 	if static := e.cfg.Resolver.Static; static.HasValue() {
-		list, err := static.Get().endpoints()
+		list, err := static.Get().members()
 		if err != nil {
 			return err
 		}
-		return e.apply(ctx, list)
+		return e.apply(ctx, endpointsOf(list))
 	}
-	l, err := newLookup(e.cfg.Resolver.DNS.Get())
+	r, err := e.cfg.Resolver.resolver(ctx)
 	if err != nil {
 		return err
 	}
 	ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	e.following.Go(func() {
-		// Members outlive ctx.
-		apply := func(list []endpoint) error { return e.apply(context.WithoutCancel(ctx), list) }
-		l.follow(ctx, apply, func(err error) { e.looked(ctx, err) })
-	})
+	e.following.Go(func() { e.follow(ctx, r) })
 	return nil
 }
 
@@ -126,25 +121,6 @@ func (e *ringExporter[B]) warnOfDisorder() {
 		e.set.Logger.Warn("protocol::otlp::sending_queue::batch lets what comes out of a queue overtake what came before, so handover_timeout " +
 			"has no effect; set max_request_bytes in its place, or handover_timeout to 0s")
 	}
-}
-
-// looked takes note of the outcome of a lookup, and logs when it is another one than before.
-func (e *ringExporter[B]) looked(ctx context.Context, err error) {
-	e.tel.looked(ctx, err)
-	switch {
-	case err != nil && !e.unresolved && e.current.Load() == nil:
-		e.set.Logger.Warn("the first lookup brought no members, so none are known yet", zap.Error(err))
-	case err != nil && !e.unresolved:
-		e.set.Logger.Warn("a lookup brought no members, the last good ones are kept", zap.Error(err))
-	case err == nil && e.unresolved && e.resolved:
-		e.set.Logger.Info("lookups bring members again")
-	}
-	e.resolved = e.resolved || err == nil
-	e.unresolved = err != nil
-	if err != nil {
-		err = fmt.Errorf("resolver: %w", err)
-	}
-	e.shared.health.report("resolver", err)
 }
 
 // ring returns the current ring, or nil.

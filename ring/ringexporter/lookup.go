@@ -4,153 +4,84 @@
 package ringexporter
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/deltaring/deltaring/ring"
+	"go.uber.org/zap"
+
+	"github.com/deltaring/deltaring/ring/resolve"
 )
 
-// lookup finds members by DNS.
-type lookup struct {
-	cfg      *DNSConfig
-	server   string // address, or empty for those of the system
-	resolver *net.Resolver
+// follow has the members be what a resolver finds, until ctx is done.
+func (e *ringExporter[B]) follow(ctx context.Context, r resolve.Resolver) {
+	apply := func(list []resolve.Member) error {
+		return e.apply(context.WithoutCancel(ctx), endpointsOf(list)) // members outlive ctx
+	}
+	n := notes{logger: e.set.Logger, health: e.shared.health}
+	r.Follow(ctx, apply, func(report resolve.Report) {
+		e.tel.looked(ctx, report.Outcome)
+		n.take(report)
+	})
 }
 
-var errNoMembersFound = errors.New("the answer has no members")
-
-func newLookup(cfg *DNSConfig) (*lookup, error) {
-	l := &lookup{cfg: cfg, resolver: &net.Resolver{}}
-	if cfg.Server != "" {
-		var err error
-		if l.server, err = serverAddress(cfg.Server); err != nil {
-			return nil, err
-		}
-		l.resolver.PreferGo = true
-		l.resolver.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, l.server)
-		}
-	}
-	return l, nil
+// notes is what was said of lookups: only what differs from it is said.
+type notes struct {
+	logger   *zap.Logger
+	health   *health
+	last     resolve.Outcome // of the last lookup
+	resolved bool            // a lookup has brought members
+	problems []string        // of the last lookup that found members
 }
 
-// find asks once and returns members in the order of their names, at least one. The error is errNoMembersFound if the
-// answer has none.
-func (l *lookup) find(ctx context.Context) ([]endpoint, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
-	defer cancel()
-	ask := l.findAddresses
-	if l.cfg.SRV {
-		ask = l.findServices
+// maxProblems is how many problems of one list are logged: it can have as many as members.
+const maxProblems = 5
+
+func (n *notes) take(r resolve.Report) {
+	if r.Err == nil {
+		n.takeProblems(r.Problems)
 	}
-	found, err := ask(ctx)
-	var dnsError *net.DNSError
+	if r.Outcome == n.last {
+		return
+	}
 	switch {
-	case errors.As(err, &dnsError) && dnsError.IsNotFound:
-		return nil, fmt.Errorf("%w: %w", errNoMembersFound, err)
-	case err != nil:
-		return nil, err
-	case len(found) == 0:
-		return nil, errNoMembersFound
+	case r.Err == nil && !n.resolved: // apply has logged them
+	case r.Err == nil:
+		n.logger.Info("lookups bring members again")
+	case r.Unknown:
+		n.logger.Warn("the first lookup brought no members, so none are known yet", zap.Stringer("outcome", r.Outcome), zap.Error(r.Err))
+	default:
+		n.logger.Warn("a lookup brought no members, the last good ones are kept", zap.Stringer("outcome", r.Outcome), zap.Error(r.Err))
 	}
-	slices.SortFunc(found, func(a, b endpoint) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.address, b.address))
-	})
-	found = slices.CompactFunc(found, func(a, b endpoint) bool { return a.Name == b.Name })
-	if len(found) > l.cfg.MaxMembers {
-		return nil, fmt.Errorf("the answer has %d members, more than max_members, %d", len(found), l.cfg.MaxMembers)
+	// What is wrong now is told before what was wrong is taken back, so that the status is not OK in between.
+	if r.Err != nil {
+		n.health.report(n.about(r.Outcome), fmt.Errorf("resolver: %s since %s: %w", r.Outcome, r.Since.UTC().Format(time.RFC3339), r.Err))
 	}
-	return found, nil
+	if n.last != resolve.Found {
+		n.health.report(n.about(n.last), nil)
+	}
+	n.last = r.Outcome
+	n.resolved = n.resolved || r.Err == nil
 }
 
-func (l *lookup) findAddresses(ctx context.Context) ([]endpoint, error) {
-	addresses, err := l.resolver.LookupNetIP(ctx, "ip", l.cfg.Hostname)
-	if err != nil {
-		return nil, err
+func (*notes) about(o resolve.Outcome) string { return "resolver: " + o.String() }
+
+// takeProblems tells of what is wrong with lists that are good nonetheless.
+func (n *notes) takeProblems(problems []error) {
+	texts := make([]string, len(problems))
+	for i, p := range problems {
+		texts[i] = p.Error()
 	}
-	found := make([]endpoint, len(addresses))
-	for i, ip := range addresses {
-		name := ip.Unmap().String()
-		found[i] = endpoint{
-			Member:  ring.Member{Name: name, Weight: 1},
-			address: net.JoinHostPort(name, cmp.Or(l.cfg.Port, defaultPort)),
-		}
+	slices.Sort(texts)
+	if slices.Equal(texts, n.problems) {
+		return
 	}
-	return found, nil
+	n.problems = texts
+	if len(texts) == 0 {
+		n.logger.Info("nothing is wrong any more with what lookups find")
+		return
+	}
+	n.logger.Warn("members were found, but not all is well with them",
+		zap.Strings("problems", texts[:min(len(texts), maxProblems)]), zap.Int("count", len(texts)))
 }
-
-func (l *lookup) findServices(ctx context.Context) ([]endpoint, error) {
-	_, records, err := l.resolver.LookupSRV(ctx, "", "", l.cfg.Hostname)
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(records, func(a, b *net.SRV) int {
-		return cmp.Or(strings.Compare(a.Target, b.Target), cmp.Compare(a.Port, b.Port))
-	})
-	records = slices.CompactFunc(records, func(a, b *net.SRV) bool { return a.Target == b.Target && a.Port == b.Port })
-	// A target with several ports is as many members.
-	ports := map[string]int{}
-	for _, r := range records {
-		ports[r.Target]++
-	}
-	found := make([]endpoint, len(records))
-	for i, r := range records {
-		name := strings.TrimSuffix(r.Target, ".")
-		address := net.JoinHostPort(name, strconv.Itoa(int(r.Port)))
-		if ports[r.Target] > 1 {
-			name = address
-		}
-		if l.server != "" {
-			address = "dns://" + l.server + "/" + address // have gRPC ask the same server
-		}
-		found[i] = endpoint{Member: ring.Member{Name: name, Weight: 1}, address: address}
-	}
-	return found, nil
-}
-
-// follow looks members up until ctx is done, and calls apply with every list that lasts. What apply refuses counts as
-// not seen, and is offered again.
-func (l *lookup) follow(ctx context.Context, apply func([]endpoint) error, report func(error)) {
-	d := debouncer{wait: l.cfg.Debounce}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
-		next := l.cfg.Interval
-		found, err := l.find(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			act, again := d.offer(time.Now(), found)
-			if act {
-				if err = apply(found); err == nil {
-					d.acted(found)
-				}
-			} else if again > 0 {
-				next = min(next, again)
-			}
-			if err != nil {
-				err = refusedError{err}
-			}
-		}
-		report(err)
-		timer.Reset(next)
-	}
-}
-
-// refusedError is of members that were found and cannot be.
-type refusedError struct{ error }
-
-func (e refusedError) Unwrap() error { return e.error }

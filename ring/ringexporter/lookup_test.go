@@ -4,6 +4,7 @@
 package ringexporter
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"testing"
@@ -13,16 +14,27 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/deltaring/deltaring/ring"
+	"github.com/deltaring/deltaring/ring/resolve"
 )
 
 // find looks up once.
-func find(t *testing.T, s *nameServer, settings string) ([]endpoint, error) {
+func find(t *testing.T, s *nameServer, settings string) ([]resolve.Member, error) {
 	t.Helper()
 	cfg, err := load(t, fmt.Sprintf("resolver: {dns: {server: %q, timeout: 10s, %s}}", s.address, settings))
 	require.NoError(t, err)
-	l, err := newLookup(cfg.Resolver.DNS.Get())
+	r, err := cfg.Resolver.resolver(t.Context())
 	require.NoError(t, err)
-	return l.find(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
+	var report resolve.Report
+	var found []resolve.Member
+	r.Follow(ctx, func(list []resolve.Member) error {
+		found = list
+		return nil
+	}, func(r resolve.Report) {
+		report = r
+		cancel()
+	})
+	return found, report.Err
 }
 
 func TestLookupOfAddresses(t *testing.T) {
@@ -43,10 +55,10 @@ func TestLookupOfAddresses(t *testing.T) {
 	for port, settings := range map[string]string{"4317": "hostname: workers.test", "4318": "hostname: workers.test, port: '4318'"} {
 		got, err := find(t, s, settings)
 		require.NoError(t, err)
-		assert.Equal(t, []endpoint{
-			{ring.Member{Name: "10.0.0.1", Weight: 1}, "10.0.0.1:" + port},
-			{ring.Member{Name: "10.0.0.2", Weight: 1}, "10.0.0.2:" + port},
-			{ring.Member{Name: "fd00::1", Weight: 1}, "[fd00::1]:" + port},
+		assert.Equal(t, []resolve.Member{
+			{Member: ring.Member{Name: "10.0.0.1", Weight: 1}, Address: "10.0.0.1:" + port},
+			{Member: ring.Member{Name: "10.0.0.2", Weight: 1}, Address: "10.0.0.2:" + port},
+			{Member: ring.Member{Name: "fd00::1", Weight: 1}, Address: "[fd00::1]:" + port},
 		}, got)
 	}
 }
@@ -66,11 +78,11 @@ func TestLookupOfServices(t *testing.T) {
 	got, err := find(t, s, "hostname: _otlp._tcp.workers.test, srv: true")
 	require.NoError(t, err)
 	at := "dns://" + s.address + "/"
-	assert.Equal(t, []endpoint{
-		{ring.Member{Name: "two.test:1", Weight: 1}, at + "two.test:1"},
-		{ring.Member{Name: "two.test:2", Weight: 1}, at + "two.test:2"},
-		{ring.Member{Name: "w-0.test", Weight: 1}, at + "w-0.test:4317"},
-		{ring.Member{Name: "w-1.test", Weight: 1}, at + "w-1.test:4317"},
+	assert.Equal(t, []resolve.Member{
+		{Member: ring.Member{Name: "two.test:1", Weight: 1}, Address: at + "two.test:1"},
+		{Member: ring.Member{Name: "two.test:2", Weight: 1}, Address: at + "two.test:2"},
+		{Member: ring.Member{Name: "w-0.test", Weight: 1}, Address: at + "w-0.test:4317"},
+		{Member: ring.Member{Name: "w-1.test", Weight: 1}, Address: at + "w-1.test:4317"},
 	}, got)
 }
 

@@ -6,7 +6,6 @@ package ringexporter
 import (
 	"cmp"
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/deltaring/deltaring/ring"
+	"github.com/deltaring/deltaring/ring/resolve"
 	"github.com/deltaring/deltaring/ring/ringexporter/internal/metadata"
 	"github.com/deltaring/deltaring/streamid"
 )
@@ -27,7 +27,7 @@ type telemetry struct {
 	base     []attribute.KeyValue // exporter, signal
 	instance metric.MeasurementOption
 	changes  struct{ applied, refused metric.MeasurementOption }
-	lookups  struct{ found, empty, failed metric.MeasurementOption }
+	lookups  struct{ found, empty, failed, denied metric.MeasurementOption }
 }
 
 func newTelemetry(set exporter.Settings, signal streamid.Signal) (*telemetry, error) {
@@ -41,6 +41,7 @@ func newTelemetry(set exporter.Settings, signal streamid.Signal) (*telemetry, er
 	t.instance = t.with()
 	t.changes.applied, t.changes.refused = t.outcome("applied"), t.outcome("refused")
 	t.lookups.found, t.lookups.empty, t.lookups.failed = t.outcome("found"), t.outcome("empty"), t.outcome("failed")
+	t.lookups.denied = t.outcome("denied")
 	return t, nil
 }
 
@@ -84,15 +85,17 @@ func (t *telemetry) changed(ctx context.Context, p *ring.Plan) {
 	}
 }
 
-func (t *telemetry) looked(ctx context.Context, err error) {
+func (t *telemetry) looked(ctx context.Context, outcome resolve.Outcome) {
 	o := t.lookups.found
-	switch {
-	case errors.As(err, new(refusedError)):
+	switch outcome {
+	case resolve.Refused:
 		t.builder.RingChanges.Add(ctx, 1, t.changes.refused)
-	case errors.Is(err, errNoMembersFound):
+	case resolve.Empty:
 		o = t.lookups.empty
-	case err != nil:
+	case resolve.Failed:
 		o = t.lookups.failed
+	case resolve.Denied:
+		o = t.lookups.denied
 	}
 	t.builder.RingLookups.Add(ctx, 1, o)
 }

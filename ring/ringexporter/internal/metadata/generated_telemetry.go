@@ -136,7 +136,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.RingLookups, err = builder.meter.Int64Counter(
 		"otelcol_ring_lookups",
-		metric.WithDescription("DNS lookups of the members. Unless one finds members, the last good ones are kept. [Alpha]"),
+		metric.WithDescription("Lookups of the members. Unless one finds members, the last good ones are kept. [Alpha]"),
 		metric.WithUnit("{lookup}"),
 	)
 	errs = errors.Join(errs, err)

@@ -86,7 +86,7 @@ func AssertEqualRingKeyless(t *testing.T, tt *componenttest.Telemetry, dps []met
 func AssertEqualRingLookups(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_ring_lookups",
-		Description: "DNS lookups of the members. Unless one finds members, the last good ones are kept. [Alpha]",
+		Description: "Lookups of the members. Unless one finds members, the last good ones are kept. [Alpha]",
 		Unit:        "{lookup}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,

@@ -1,7 +1,7 @@
 // Copyright The deltaring Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package ringexporter
+package resolve
 
 import (
 	"slices"
@@ -11,11 +11,11 @@ import (
 // debouncer holds back changes until they last. It is told every answer and says which to act upon.
 type debouncer struct {
 	wait    time.Duration
-	current []endpoint // acted upon
+	current []Member // acted upon
 
-	candidate []endpoint // differs from current
-	since     time.Time  // when candidate was first seen
-	unstable  time.Time  // when answers began to differ from current
+	candidate []Member  // differs from current
+	since     time.Time // when candidate was first seen
+	unstable  time.Time // when answers began to differ from current
 }
 
 // patienceFactor times wait is how long answers may keep changing until one is acted upon regardless.
@@ -23,7 +23,7 @@ const patienceFactor = 10
 
 // offer returns whether to act upon an answer now, and otherwise when to look again at the latest if the answer is to
 // be acted upon in time: zero if there is nothing to wait for. Answers are in the order of names.
-func (d *debouncer) offer(now time.Time, answer []endpoint) (act bool, again time.Duration) {
+func (d *debouncer) offer(now time.Time, answer []Member) (act bool, again time.Duration) {
 	if slices.Equal(answer, d.current) {
 		d.candidate = nil
 		return false, 0
@@ -42,6 +42,6 @@ func (d *debouncer) offer(now time.Time, answer []endpoint) (act bool, again tim
 }
 
 // acted makes answer the current one.
-func (d *debouncer) acted(answer []endpoint) {
+func (d *debouncer) acted(answer []Member) {
 	d.current, d.candidate = answer, nil
 }

@@ -1,29 +1,18 @@
 // Copyright The deltaring Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package ringexporter
+package resolve
 
 import (
 	"testing"
 	"time"
-
-	"github.com/stretchr/testify/assert"
-
-	"github.com/deltaring/deltaring/ring"
 )
 
 func TestDebouncer(t *testing.T) {
-	list := func(names ...string) []endpoint {
-		var all []endpoint
-		for _, n := range names {
-			all = append(all, endpoint{Member: ring.Member{Name: n, Weight: 1}, address: n})
-		}
-		return all
-	}
-	ab, abc, b := list("a", "b"), list("a", "b", "c"), list("b")
+	ab, abc, b := members("a", "b"), members("a", "b", "c"), members("b")
 	type step struct {
 		at     int // seconds
-		answer []endpoint
+		answer []Member
 		act    bool
 		again  int // seconds
 	}
@@ -40,8 +29,9 @@ func TestDebouncer(t *testing.T) {
 			d := debouncer{wait: 5 * time.Second}
 			for _, s := range steps {
 				act, again := d.offer(time.Unix(int64(s.at), 0), s.answer)
-				assert.Equal(t, s.act, act, "at %d", s.at)
-				assert.Equal(t, time.Duration(s.again)*time.Second, again, "at %d", s.at)
+				if act != s.act || again != time.Duration(s.again)*time.Second {
+					t.Errorf("at %d: act %v, again in %v; want %v, %ds", s.at, act, again, s.act, s.again)
+				}
 				if act {
 					d.acted(s.answer)
 				}
@@ -50,9 +40,10 @@ func TestDebouncer(t *testing.T) {
 	}
 
 	d := debouncer{}
-	for _, answer := range [][]endpoint{ab, abc, b, ab} {
-		act, _ := d.offer(time.Unix(0, 0), answer)
-		assert.True(t, act, "without waiting")
+	for _, answer := range [][]Member{ab, abc, b, ab} {
+		if act, _ := d.offer(time.Unix(0, 0), answer); !act {
+			t.Errorf("without waiting: %v is not taken at once", answer)
+		}
 		d.acted(answer)
 	}
 }

@@ -1,0 +1,313 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ringexporter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/confmap"
+	"go.uber.org/zap"
+
+	"github.com/deltaring/deltaring/ring/resolve"
+	"github.com/deltaring/deltaring/ring/resolve/cloudmap"
+	"github.com/deltaring/deltaring/ring/resolve/k8s"
+)
+
+// ResolverConfig says who the members are: exactly one of its fields must be set.
+type ResolverConfig struct {
+	Static      configoptional.Optional[StaticConfig]   `mapstructure:"static"`
+	DNS         configoptional.Optional[DNSConfig]      `mapstructure:"dns"`
+	K8s         configoptional.Optional[K8sConfig]      `mapstructure:"k8s"`
+	AWSCloudMap configoptional.Optional[CloudMapConfig] `mapstructure:"aws_cloud_map"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// K8sConfig has members be the endpoints of a Kubernetes Service. The service account needs the verbs list and watch on
+// endpointslices of API group discovery.k8s.io.
+type K8sConfig struct {
+	// Service is name, name.namespace or name.namespace.svc.cluster.local. Without a namespace it is that of the Collector.
+	Service string `mapstructure:"service"`
+
+	// Ports are those of members, by number, or by the name that the Service has for it. With several, each endpoint is as
+	// many members, whose names have the port. Default 4317.
+	Ports []any `mapstructure:"ports"`
+
+	// ReturnHostnames has members named and reached as hostname.service.namespace. The Service must be headless, and that of the
+	// StatefulSet's serviceName.
+	ReturnHostnames bool `mapstructure:"return_hostnames"`
+
+	// PodNames has members named by their pods, and reached at their addresses.
+	PodNames bool `mapstructure:"pod_names"`
+
+	// IncludeNotReady has pods be members also while they are not ready or terminating.
+	IncludeNotReady bool `mapstructure:"include_not_ready"`
+
+	// Timeout bounds a request; a watch is begun anew after it. 1s at least. Default 1m.
+	Timeout time.Duration `mapstructure:"timeout"`
+
+	// Debounce is as in DNSConfig. Default 5s.
+	Debounce time.Duration `mapstructure:"debounce"`
+
+	// MaxMembers is as in DNSConfig. Default 1000.
+	MaxMembers int `mapstructure:"max_members"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// CloudMapConfig has members be the instances of an AWS Cloud Map service, named by their IDs. Region and credentials are
+// those of the environment.
+type CloudMapConfig struct {
+	// Namespace is the HTTP name of the namespace.
+	Namespace string `mapstructure:"namespace"`
+
+	// ServiceName is the name of the service.
+	ServiceName string `mapstructure:"service_name"`
+
+	// HealthStatus is HEALTHY, UNHEALTHY, ALL or HEALTHY_OR_ELSE_ALL. Default HEALTHY.
+	HealthStatus string `mapstructure:"health_status"`
+
+	// Port is that of all members. Default: what they are registered with, or else 4317.
+	Port *uint16 `mapstructure:"port"`
+
+	// OwnerAccount owns the namespace, if that is not this account.
+	OwnerAccount *string `mapstructure:"owner_account"`
+
+	// Interval is the time between lookups, 100ms at least. Default 30s.
+	Interval time.Duration `mapstructure:"interval"`
+
+	// Timeout bounds a lookup, 100ms at least. Default 5s.
+	Timeout time.Duration `mapstructure:"timeout"`
+
+	// Debounce is as in DNSConfig. Default 5s.
+	Debounce time.Duration `mapstructure:"debounce"`
+
+	// MaxMembers is as in DNSConfig. Default 1000, and there cannot be more.
+	MaxMembers int `mapstructure:"max_members"`
+
+	// Endpoint is the URL of the API instead of that of the region.
+	Endpoint string `mapstructure:"endpoint"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+const (
+	defaultDebounce = 5 * time.Second
+	defaultMembers  = 1000
+)
+
+func defaultResolverConfig() ResolverConfig {
+	return ResolverConfig{
+		DNS: configoptional.Default(DNSConfig{
+			Interval: 5 * time.Second, Timeout: time.Second, Debounce: defaultDebounce, MaxMembers: defaultMembers,
+		}),
+		K8s: configoptional.Default(K8sConfig{Timeout: time.Minute, Debounce: defaultDebounce, MaxMembers: defaultMembers}),
+		AWSCloudMap: configoptional.Default(CloudMapConfig{
+			Interval: 30 * time.Second, Timeout: 5 * time.Second, Debounce: defaultDebounce, MaxMembers: defaultMembers,
+		}),
+	}
+}
+
+// Unmarshal refuses a block of load_balancing that was put into this one, and takes a port as a number, too, as that exporter
+// documents it.
+func (c *Config) Unmarshal(conf *confmap.Conf) error {
+	for key := range conf.ToStringMap() {
+		if name, _, _ := strings.Cut(key, "/"); name == "load_balancing" || name == "loadbalancing" {
+			return fmt.Errorf("%s: the name of contrib's exporter is no key here: put what is below it directly below this exporter", key)
+		}
+	}
+	const port = "resolver::dns::port"
+	if n, ok := conf.Get(port).(int); ok {
+		text := confmap.NewFromStringMap(map[string]any{port: strconv.Itoa(n)})
+		if err := conf.Merge(text); err != nil {
+			return err
+		}
+	}
+	return conf.Unmarshal(c)
+}
+
+const resolverKeys = "static, dns, k8s and aws_cloud_map"
+
+func (c *ResolverConfig) validate() error {
+	var set []string
+	for key, has := range map[string]bool{"static": c.Static.HasValue(), "dns": c.DNS.HasValue(), "k8s": c.K8s.HasValue(), "aws_cloud_map": c.AWSCloudMap.HasValue()} {
+		if has {
+			set = append(set, key)
+		}
+	}
+	switch {
+	case len(set) == 0:
+		return errors.New("resolver: set one of " + resolverKeys)
+	case len(set) > 1:
+		return errors.New("resolver: set only one of " + resolverKeys)
+	case c.Static.HasValue():
+		_, err := c.Static.Get().members()
+		return err
+	case c.DNS.HasValue():
+		return c.DNS.Get().validate()
+	case c.K8s.HasValue():
+		return c.K8s.Get().validate()
+	}
+	return c.AWSCloudMap.Get().validate()
+}
+
+// resolver returns what follows the members, which must not be static.
+func (c *ResolverConfig) resolver(ctx context.Context) (resolve.Resolver, error) {
+	switch {
+	case c.K8s.HasValue():
+		k := c.K8s.Get()
+		source, err := k8s.New(k.service(), nil)
+		if err != nil {
+			return resolve.Resolver{}, fmt.Errorf("resolver::k8s: %w", err)
+		}
+		return resolve.Resolver{Source: source, Debounce: k.Debounce, MaxMembers: k.MaxMembers}, nil
+	case c.AWSCloudMap.HasValue():
+		a := c.AWSCloudMap.Get()
+		source, err := cloudmap.New(ctx, a.service())
+		if err != nil {
+			return resolve.Resolver{}, fmt.Errorf("resolver::aws_cloud_map: %w", err)
+		}
+		return resolve.Resolver{Source: source, Interval: a.Interval, Debounce: a.Debounce, MaxMembers: a.MaxMembers}, nil
+	}
+	d := c.DNS.Get()
+	return resolve.Resolver{Source: d.source(), Interval: d.Interval, Debounce: d.Debounce, MaxMembers: d.MaxMembers}, nil
+}
+
+func (c *DNSConfig) source() *resolve.DNS {
+	return &resolve.DNS{Hostname: c.Hostname, SRV: c.SRV, Port: c.Port, Timeout: c.Timeout, Server: c.Server}
+}
+
+func (c *K8sConfig) service() k8s.Service {
+	s := k8s.Service{
+		Name: c.Service, Hostnames: c.ReturnHostnames, PodNames: c.PodNames, NotReady: c.IncludeNotReady, Timeout: c.Timeout,
+	}
+	for _, port := range c.Ports {
+		s.Ports = append(s.Ports, fmt.Sprint(port))
+	}
+	return s
+}
+
+func (c *CloudMapConfig) service() cloudmap.Service {
+	s := cloudmap.Service{
+		Namespace: c.Namespace, Name: c.ServiceName, HealthStatus: c.HealthStatus, Timeout: c.Timeout, Endpoint: c.Endpoint,
+	}
+	if c.Port != nil {
+		s.Port = strconv.Itoa(int(*c.Port))
+	}
+	if c.OwnerAccount != nil {
+		s.OwnerAccount = *c.OwnerAccount
+	}
+	return s
+}
+
+// shortestLookup bounds the load on whoever is asked, and the time it has to answer.
+const shortestLookup = 100 * time.Millisecond
+
+// atLeast checks the duration of a key.
+func atLeast(least time.Duration, key string, d time.Duration) error {
+	switch {
+	case d <= 0:
+		return fmt.Errorf("%s: must be positive, got %v", key, d)
+	case d < least:
+		return fmt.Errorf("%s: must be %v at least, got %v; is there a unit missing?", key, least, d)
+	}
+	return nil
+}
+
+// validateCommon checks what all resolvers have.
+func validateCommon(key string, debounce time.Duration, members, most int) error {
+	switch {
+	case debounce < 0:
+		return fmt.Errorf("%s::debounce: must not be negative, got %v", key, debounce)
+	case members < 1 || members > most:
+		return fmt.Errorf("%s::max_members: must be 1 to %d, got %d", key, most, members)
+	}
+	return nil
+}
+
+func (c *DNSConfig) validate() error {
+	switch {
+	case c.Hostname == "":
+		return errors.New("resolver::dns::hostname: must be set")
+	case c.SRV && c.Port != "":
+		return errors.New("resolver::dns::port: SRV records have their own ports")
+	}
+	if c.Port != "" {
+		if err := resolve.CheckPort(c.Port); err != nil {
+			return fmt.Errorf("resolver::dns::port: %w", err)
+		}
+	}
+	if err := c.source().Check(); err != nil {
+		return fmt.Errorf("resolver::dns::server: %w", err)
+	}
+	if err := atLeast(shortestLookup, "resolver::dns::interval", c.Interval); err != nil {
+		return err
+	}
+	if err := atLeast(shortestLookup, "resolver::dns::timeout", c.Timeout); err != nil {
+		return err
+	}
+	return validateCommon("resolver::dns", c.Debounce, c.MaxMembers, ringLimit)
+}
+
+func (c *K8sConfig) validate() error {
+	for i, port := range c.Ports {
+		switch p := port.(type) {
+		case int, string:
+		default:
+			return fmt.Errorf("resolver::k8s::ports::%d: %v is neither the number nor the name of a port", i, p)
+		}
+	}
+	s := c.service()
+	if err := s.Check(); err != nil {
+		return fmt.Errorf("resolver::k8s::%w", err)
+	}
+	if c.ReturnHostnames && c.PodNames {
+		return errors.New("resolver::k8s::pod_names: set only one of return_hostnames and pod_names")
+	}
+	// Kubernetes counts the timeout of a request in seconds.
+	if err := atLeast(time.Second, "resolver::k8s::timeout", c.Timeout); err != nil {
+		return err
+	}
+	return validateCommon("resolver::k8s", c.Debounce, c.MaxMembers, ringLimit)
+}
+
+func (c *CloudMapConfig) validate() error {
+	s := c.service()
+	if err := s.Check(); err != nil {
+		return fmt.Errorf("resolver::aws_cloud_map::%w", err)
+	}
+	if err := atLeast(shortestLookup, "resolver::aws_cloud_map::interval", c.Interval); err != nil {
+		return err
+	}
+	if err := atLeast(shortestLookup, "resolver::aws_cloud_map::timeout", c.Timeout); err != nil {
+		return err
+	}
+	return validateCommon("resolver::aws_cloud_map", c.Debounce, c.MaxMembers, defaultMembers)
+}
+
+// warnOfIgnored says which settings have no effect, or another one than meant.
+func (e *ringExporter[B]) warnOfIgnored() {
+	if endpoint := e.cfg.Protocol.OTLP.ClientConfig.Endpoint; endpoint != placeholder && endpoint != "" {
+		e.set.Logger.Warn("protocol::otlp::endpoint is ignored, as each member has its own: remove it", zap.String("endpoint", endpoint))
+	}
+	static := e.cfg.Resolver.Static
+	if !static.HasValue() {
+		return
+	}
+	for i, m := range static.Get().Members {
+		if m.Name == "" {
+			e.set.Logger.Warn("a member has no name, so it is named by its endpoint, and what it owns moves when that changes: give it one",
+				zap.String("key", fmt.Sprintf("resolver::static::members::%d::name", i)), zap.String("endpoint", m.Endpoint))
+		}
+	}
+}
