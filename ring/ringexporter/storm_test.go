@@ -125,7 +125,8 @@ func TestStormOfMembers(t *testing.T) {
 			began := time.Now()
 			require.Eventually(t, func() bool { return slices.Equal(slices.Sorted(slices.Values(g.members())), want) }, patience, time.Millisecond)
 			t.Logf("routed by the last change after %v", time.Since(began))
-			assert.LessOrEqual(t, time.Since(began), debounce+2*time.Second, "a second, and one for the race detector")
+			// A second without the race detector, with which a ring of 1000 members and the members themselves take longer.
+			assert.LessOrEqual(t, time.Since(began), debounce+10*time.Second)
 		})
 	}
 }
