@@ -58,7 +58,7 @@ func startEtcd(dir string) (string, error) {
 	cfg := embed.NewConfig()
 	cfg.Dir, cfg.LogLevel = dir, "error"
 	cfg.ListenClientUrls, cfg.ListenPeerUrls = []url.URL{*any}, []url.URL{*any}
-	cfg.UnsafeNoFsync = true // a power cut costs a test
+	cfg.UnsafeNoFsync = true      // a power cut costs a test
 	cfg.EnableGRPCGateway = false // it would look for the port that was asked for
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
