@@ -311,7 +311,7 @@ func (s *site) startWay(ctx context.Context) (err error) {
 	}
 	s.env = []string{"REMOTE_WRITE_URL=" + s.gate.url + s.db.write, "OTLP_BACKEND=" + s.gate.url + s.db.otlp}
 	if s.files = w.worker; w.write {
-		file, err := remoteWrite(s.dir, false)
+		file, err := remoteWrite(s.dir)
 		if err != nil {
 			return err
 		}
