@@ -139,10 +139,22 @@ type follower struct {
 
 	mu      sync.Mutex
 	changed chan struct{}
-	members []resolve.Member
+	state
+}
+
+// state is what a follower has seen.
+type state struct {
+	members []resolve.Member // not changed
 	applied int
 	last    resolve.Report
 	lookups int
+}
+
+// now is for where the lock is not held, as it is by conditions of await.
+func (f *follower) now() state {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state
 }
 
 // follow follows a Service until the test ends or stop is called.
