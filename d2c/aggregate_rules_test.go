@@ -516,3 +516,46 @@ func TestAggregateSharedReplay(t *testing.T) {
 		{ofPod("c", s.int(96_000, 96_300, 4)), "dropped_too_late 1", ""},
 	})
 }
+
+// Of a total that a store has lost, what ends before it began anew is too late, also where it is aligned with its writer: it may be in
+// what was lost.
+func TestAggregateLostTotalTakesNothingFromBefore(t *testing.T) {
+	cfg := dropPod(d2c.DefaultConfig())
+	clock(0)(&cfg)
+	st := &store.Memory{}
+	conv, err := d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: st})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := series("requests")
+	playAggregate(t, conv, []aggregateStep{
+		{ofPod("a", s.int(10, 20, 1)), "first 1", "10 20 1"},
+		{ofPod("b", s.int(10, 20, 2)), "first 1", "10 20.001 3"},
+		{ofPod("c", s.int(10, 50, 4)), "first 1", "10 50 7"},
+	})
+	for total := range conv.Streams() {
+		lose(t, st, total.ID)
+	}
+	playAggregate(t, conv, []aggregateStep{
+		{ofPod("a", s.int(20, 60, 8)), "restart_lost 1", "50 60 8"},
+		{ofPod("b", s.int(20, 30, 16)), "dropped_too_late 1", ""},
+		{ofPod("b", s.int(20, 70, 32)), "aligned 1", "50 70 40"},
+	})
+}
+
+// lose takes a record out of a store.
+func lose(t *testing.T, st *store.Memory, id streamid.ID) {
+	t.Helper()
+	ctx := context.Background()
+	lives, err := st.Lives(ctx, store.Life{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := st.Swap(ctx, []store.Swap{{ID: id, Life: lives[0].ID, Base: 2}}) // which no record has
+	if err != nil || there[0].Record == nil {
+		t.Fatalf("%v: no record of %v", err, id)
+	}
+	if err := st.SetAside(ctx, id, there[0].Record); err != nil {
+		t.Fatal(err)
+	}
+}
