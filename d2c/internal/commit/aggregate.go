@@ -114,7 +114,7 @@ func (b *Batch) foldWriter(to *target, it *points.Item, w *points.Writer) {
 		known: max(t.Floor, table.Horizon(to.streams.Owner(int(it.Number)))),
 	}
 	t.Lives, a.counted = to.lives, b.lost
-	if to.forgotten > 0 && it.Interval.Time > to.forgotten-replayAge {
+	if to.forgotten > 0 && it.Interval.Time > to.forgotten-int64(RetryHorizon) {
 		t.Lives.Expired, a.known = max(t.Lives.Expired, to.forgotten), max(a.known, to.forgotten)
 	}
 	if a.unknown && it.Interval.Time <= a.known || a.fresh && it.Interval.Time <= max(b.after.Time, t.Floor) {
@@ -184,9 +184,6 @@ func (b *Batch) foldWriter(to *target, it *points.Item, w *points.Writer) {
 	}
 	b.Note(it, o)
 }
-
-// replayAge is how much older than what a shared store may have forgotten a point is that nobody can send again: it is of a replay.
-const replayAge = int64(6 * time.Hour)
 
 // aggregation is what folding one item needs.
 type aggregation struct {
@@ -434,7 +431,7 @@ func (b *Batch) addTotal(to *target, v fold.Total, it *points.Item, o fold.Outco
 // notAhead is an interval as a total takes it. One writer of a wrong clock is not to move the samples of all others to its time, where they
 // would stay, and which no backend takes.
 func (to *target) notAhead(p fold.Interval) fold.Interval {
-	if latest := (int64(to.unix) + maxAhead) * int64(time.Second); p.Time > latest {
+	if latest := int64(to.unix)*int64(time.Second) + int64(MaxAhead); p.Time > latest {
 		p.Time = latest
 		if p.Start >= latest {
 			p.Start = 0
@@ -442,9 +439,6 @@ func (to *target) notAhead(p fold.Interval) fold.Interval {
 	}
 	return p
 }
-
-// maxAhead is how many seconds after now the sample of a total may be.
-const maxAhead = 300
 
 // saveTotal keeps the total at hand.
 func (b *Batch) saveTotal(to *target, it *points.Item, a *aggregation) {

@@ -3,7 +3,10 @@
 
 package commit
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Keeper makes what transactions change outlive the process. It is all in which durable and shared state differ.
 type Keeper interface {
@@ -11,6 +14,14 @@ type Keeper interface {
 	// it may have been kept. It is called by one goroutine at a time.
 	Keep(ctx context.Context, tx *Tx) error
 }
+
+const (
+	// MaxAhead is how far ahead of the clock a time given out counts where it would hold up others: one point dated in the far
+	// future must not.
+	MaxAhead = 5 * time.Minute
+	// RetryHorizon is how long ago a delta can have been sent that comes again; what is older is of a replay, and new.
+	RetryHorizon = 6 * time.Hour
+)
 
 // StoreError is an error of the store, rather than of a batch.
 type StoreError struct{ Err error }

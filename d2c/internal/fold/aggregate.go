@@ -39,7 +39,7 @@ func FoldWriter(t *Timeline, v *Unvalued, p Interval, fresh bool, rules *Rules, 
 		v.last = t.Last
 		o = Fold(t, v, p, rules, gaps)
 	}
-	// ShareNothing is given out of a writer.
+	// Nothing is given out of a writer.
 	t.Emitted, t.Sampled, t.Replaces = t.Last, false, false
 	return o
 }

@@ -22,7 +22,7 @@
 //  4. Entries are deleted only once a head says that they are not needed, and a head is stored only once the manifests are
 //     that make it true. A manifest says what the next head will (first) and what the last one said (oldest).
 //  5. A record has all of its stream. So a later entry mends what an earlier one, or a chunk, has lost of it.
-//  6. high, the latest time given out, is in the head, in manifests and in entries, and never falls. (Times more than maxAhead
+//  6. high, the latest time given out, is in the head, in manifests and in entries, and never falls. (Times more than commit.MaxAhead
 //     ahead of the clock do not count.) A stream that is forgotten begins anew after it, so that nothing that was given out
 //     comes again and no delta is counted twice.
 //

@@ -36,10 +36,6 @@ const (
 	roundSize = 1 << 19
 	// maxOvershoot is by how much the journal may pass four times the length at which it is cut before batches are refused.
 	maxOvershoot = 64 << 20
-	// maxAhead is how far ahead of the clock a time given out counts when streams are lost: one point dated in the far
-	// future must not keep others from starting again.
-	maxAhead = 5 * time.Minute
-
 	// maxKeptRound bounds the scratch space that is kept from one round to the next.
 	maxKeptRound = 4 * roundSize
 
@@ -110,7 +106,7 @@ func (j *Journal) Keep(ctx context.Context, tx *commit.Tx) error {
 		return err
 	}
 	tx.Fold()
-	ahead := j.p.Time().Add(maxAhead).UnixNano()
+	ahead := j.p.Time().Add(commit.MaxAhead).UnixNano()
 	b := beginFrame(j.entry[:0])
 	copies := tx.Copies()
 	for at := 0; at < tx.Len(); {

@@ -56,11 +56,6 @@ const (
 
 	// floorMargin is how far behind the floor of a new life what was given out may be ahead of this worker's clock.
 	floorMargin = time.Second
-	// retryHorizon is how old a delta can be that comes again when a worker begins that knows of no life before: the store is
-	// new, or was wiped while no worker was there, and what is older than this is new in either case.
-	retryHorizon = 6 * time.Hour
-	// maxAhead bounds by how much a single time given out, ahead of the clock, moves that floor.
-	maxAhead = 5 * time.Minute
 	// routeMargin is how far apart the clocks of gateways and of this worker may be. What was counted within it after a ring began
 	// is not put back.
 	routeMargin = 2 * time.Second
@@ -139,7 +134,8 @@ func (k *Keeper) proposal() store.Life {
 	now := k.p.Time()
 	life := store.Life{ID: rand.Uint64() | 1, Floor: k.floor(now)}
 	if !k.learned.Load() {
-		life.From = now.Add(-retryHorizon).UnixNano()
+		// The store is new, or was wiped while no worker was there.
+		life.From = now.Add(-commit.RetryHorizon).UnixNano()
 	}
 	return life
 }
@@ -163,7 +159,7 @@ func (k *Keeper) learn(ctx context.Context) error {
 
 // floor is a time that is not before whatever was given out, by this worker or another, up to now.
 func (k *Keeper) floor(now time.Time) int64 {
-	return max(now.UnixNano(), min(k.high.Load(), now.Add(maxAhead).UnixNano())) + int64(floorMargin)
+	return max(now.UnixNano(), min(k.high.Load(), now.Add(commit.MaxAhead).UnixNano())) + int64(floorMargin)
 }
 
 // Keep implements commit.Keeper.
