@@ -288,11 +288,8 @@ func (s *site) quiet(ctx context.Context, d *deployment) error {
 }
 
 // startWay starts everything but the load.
-func (s *site) startWay(ctx context.Context) (err error) {
+func (s *site) startWay(ctx context.Context) error {
 	w := s.way
-	if s.names, err = newNameServer(); err != nil {
-		return err
-	}
 	var flags []string
 	if w.window {
 		w.backend.config = "storage: {tsdb: {out_of_order_time_window: 10m}}\n"
@@ -303,13 +300,9 @@ func (s *site) startWay(ctx context.Context) (err error) {
 	case w.backend.name == prometheus3.name:
 		flags = []string{"--enable-feature=promql-extended-range-selectors"}
 	}
-	if s.db, err = startDatabase(ctx, w.backend, s.dir, flags...); err != nil {
+	if err := s.startBackend(ctx, w.backend, flags); err != nil {
 		return err
 	}
-	if s.gate, err = newGate(s.db.url); err != nil {
-		return err
-	}
-	s.env = []string{"REMOTE_WRITE_URL=" + s.gate.url + s.db.write, "OTLP_BACKEND=" + s.gate.url + s.db.otlp}
 	if s.files = w.worker; w.write {
 		file, err := remoteWrite(s.dir)
 		if err != nil {
@@ -318,34 +311,12 @@ func (s *site) startWay(ctx context.Context) (err error) {
 		s.files = append(slices.Clone(s.files), file)
 	}
 	if w.redis {
-		if s.redis, err = startRedis(ctx, s.dir, 1); err != nil {
+		if err := s.startStore(ctx); err != nil {
 			return err
 		}
-		s.env = append(s.env, "REDIS_ENDPOINT="+loopback(s.redis.nodes[0].port), "REDIS_INSECURE=true")
 	}
-	s.targets.spread = w.gateways == 0
-	all := workerNames(w.workers)
-	if err := s.addWorkers(ctx, all...); err != nil {
+	if err := s.populate(ctx, w.workers, w.gateways, w.gateway); err != nil {
 		return err
-	}
-	if err := s.publish(ctx, all...); err != nil {
-		return err
-	}
-	var addresses []string
-	for i := range w.gateways {
-		g, err := s.shippedCollector(fmt.Sprintf("gateway-%d", i), w.gateway, []string{
-			"DNS_SERVER=" + s.names.address, "WORKERS_SRV=" + workersSRV, "DNS_INTERVAL=500ms", "DNS_DEBOUNCE=1s"})
-		if err != nil {
-			return err
-		}
-		s.gateways = append(s.gateways, g)
-		addresses = append(addresses, g.address)
-	}
-	if err := launchAll(ctx, s.gateways...); err != nil {
-		return err
-	}
-	if w.gateways > 0 {
-		s.targets.set(addresses)
 	}
 	switch {
 	case w.redis: // a new store counts from a second after its first worker has started

@@ -189,13 +189,7 @@ func (d *deployment) send(ctx context.Context, request pmetricotlp.ExportRequest
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	resp, err := pmetricotlp.NewGRPCClient(conn).Export(ctx, request)
-	if err == nil && resp.PartialSuccess().RejectedDataPoints() > 0 {
-		err = fmt.Errorf("%d points rejected: %s", resp.PartialSuccess().RejectedDataPoints(), resp.PartialSuccess().ErrorMessage())
-	}
-	return err
+	return export(ctx, conn, request)
 }
 
 func (d *deployment) conn() (*grpc.ClientConn, error) {

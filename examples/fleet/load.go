@@ -216,6 +216,11 @@ func (a *agent) send(ctx context.Context, request pmetricotlp.ExportRequest) err
 	if err != nil {
 		return err
 	}
+	return export(ctx, conn, request)
+}
+
+// export sends a request. That a part of it is rejected is an error.
+func export(ctx context.Context, conn *grpc.ClientConn, request pmetricotlp.ExportRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	resp, err := pmetricotlp.NewGRPCClient(conn).Export(ctx, request)

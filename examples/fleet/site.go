@@ -125,17 +125,10 @@ func startSite(ctx context.Context, t topology, r route, dir, binary string) (*s
 	return s, nil
 }
 
-func (s *site) start(ctx context.Context, t topology, r route) (err error) {
-	if s.names, err = newNameServer(); err != nil {
+func (s *site) start(ctx context.Context, t topology, r route) error {
+	if err := s.startBackend(ctx, r.backend, r.flags); err != nil {
 		return err
 	}
-	if s.db, err = startDatabase(ctx, r.backend, s.dir, r.flags...); err != nil {
-		return err
-	}
-	if s.gate, err = newGate(s.db.url); err != nil {
-		return err
-	}
-	s.env = []string{"REMOTE_WRITE_URL=" + s.gate.url + s.db.write, "OTLP_BACKEND=" + s.gate.url + s.db.otlp}
 	s.files, s.args = []string{filepath.Join(shippedDir, t.otlp)}, r.args
 	if r.write {
 		s.files = []string{filepath.Join(shippedDir, t.write)}
@@ -148,13 +141,47 @@ func (s *site) start(ctx context.Context, t topology, r route) (err error) {
 		}
 	}
 	if t.shared {
-		if s.redis, err = startRedis(ctx, s.dir, 1); err != nil {
+		if err := s.startStore(ctx); err != nil {
 			return err
 		}
-		s.env = append(s.env, "REDIS_ENDPOINT="+loopback(s.redis.nodes[0].port), "REDIS_INSECURE=true")
 	}
-	s.targets.spread = t.gateways == 0
-	names := workerNames(t.workers)
+	if err := s.populate(ctx, t.workers, t.gateways, []string{filepath.Join(shippedDir, "gateway.yaml")}); err != nil {
+		return err
+	}
+	if t.shared { // a new store counts from a second after its first worker has started
+		return pause(ctx, 1100*time.Millisecond)
+	}
+	return nil
+}
+
+// startBackend starts the backend, with what can make it slow in front, and a name server.
+func (s *site) startBackend(ctx context.Context, b backend, flags []string) (err error) {
+	if s.names, err = newNameServer(); err != nil {
+		return err
+	}
+	if s.db, err = startDatabase(ctx, b, s.dir, flags...); err != nil {
+		return err
+	}
+	if s.gate, err = newGate(s.db.url); err != nil {
+		return err
+	}
+	s.env = []string{"REMOTE_WRITE_URL=" + s.gate.url + s.db.write, "OTLP_BACKEND=" + s.gate.url + s.db.otlp}
+	return nil
+}
+
+// startStore starts what workers share their state in. It counts from a second after its first worker has started.
+func (s *site) startStore(ctx context.Context) (err error) {
+	if s.redis, err = startRedis(ctx, s.dir, 1); err != nil {
+		return err
+	}
+	s.env = append(s.env, "REDIS_ENDPOINT="+loopback(s.redis.nodes[0].port), "REDIS_INSECURE=true")
+	return nil
+}
+
+// populate starts workers and, with some configuration, gateways in front of them, if there are to be any.
+func (s *site) populate(ctx context.Context, workers, gateways int, gateway []string) error {
+	s.targets.spread = gateways == 0
+	names := workerNames(workers)
 	if err := s.addWorkers(ctx, names...); err != nil {
 		return err
 	}
@@ -162,8 +189,8 @@ func (s *site) start(ctx context.Context, t topology, r route) (err error) {
 		return err
 	}
 	var addresses []string
-	for i := range t.gateways {
-		g, err := s.shippedCollector(fmt.Sprintf("gateway-%d", i), []string{filepath.Join(shippedDir, "gateway.yaml")}, []string{
+	for i := range gateways {
+		g, err := s.shippedCollector(fmt.Sprintf("gateway-%d", i), gateway, []string{
 			"DNS_SERVER=" + s.names.address, "WORKERS_SRV=" + workersSRV, "DNS_INTERVAL=500ms", "DNS_DEBOUNCE=1s"})
 		if err != nil {
 			return err
@@ -174,11 +201,8 @@ func (s *site) start(ctx context.Context, t topology, r route) (err error) {
 	if err := launchAll(ctx, s.gateways...); err != nil {
 		return err
 	}
-	if t.gateways > 0 {
+	if gateways > 0 {
 		s.targets.set(addresses)
-	}
-	if t.shared { // a new store counts from a second after its first worker has started
-		return pause(ctx, 1100*time.Millisecond)
 	}
 	return nil
 }
