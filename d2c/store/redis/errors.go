@@ -49,7 +49,8 @@ func ReasonOf(err error) Reason {
 		return Memory
 	case errors.As(err, new(replicasError)), errors.Is(err, errMoving), says(err, "NOREPLICAS"):
 		return Replicas
-	case errors.As(err, new(modeError)), errors.Is(err, errAnswer), errors.Is(err, errLost):
+	case errors.As(err, new(modeError)), errors.Is(err, errAnswer), errors.Is(err, errLost), errors.Is(err, errGone),
+		errors.Is(err, errNoLog):
 		return Other
 	case !fromServer(err), serverElsewhere(err), goredis.IsMaxClientsError(err):
 		return Unreachable
@@ -151,6 +152,8 @@ func (s *server) explain(doing string, err error) error {
 		hint = "the Cluster is not whole: "
 	case says(err, "TRYAGAIN"):
 		hint = "a slot is being moved: "
+	case says(err, "WRONGTYPE"):
+		hint = "a key that is ours holds something else: delete it: "
 	case says(err, "MISCONF"):
 		hint = "the server cannot save to disk and takes no writes: "
 	}
