@@ -16,6 +16,7 @@ import (
 	"github.com/deltaring/deltaring/d2c/store/log"
 	"github.com/deltaring/deltaring/d2c/store/log/logtest"
 	"github.com/deltaring/deltaring/d2c/store/redis/redistest"
+	"github.com/deltaring/deltaring/d2c/storetest"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -210,3 +211,45 @@ func TestLogOptions(t *testing.T) {
 }
 
 type nobody struct{ Observer }
+
+// A log.Store on a Log is a store as any other.
+func TestSharedByLog(t *testing.T) {
+	server := redistest.Start(t)
+	nodes := redistest.StartCluster(t, 3)
+	for name, c := range map[string]struct {
+		mode  string
+		nodes []*redistest.Server
+		opts  log.Options
+	}{
+		"one server":           {"standalone", []*redistest.Server{server}, log.Options{}},
+		"one server, 16":       {"standalone", []*redistest.Server{server}, log.Options{Groups: 16}},
+		"a Cluster":            {"cluster", nodes, log.Options{}},
+		"a Cluster, all nodes": {"cluster", nodes, log.Options{Groups: 256}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			storetest.TestShared(t, func(t *testing.T) storetest.Fixture {
+				opts := testOptions()
+				opts.Name = fmt.Sprint("check", fixtures.Add(1))
+				return storetest.Fixture{
+					Open: func() store.Shared {
+						st, err := log.New(openLog(t, connect(t, c.mode, c.nodes[0].Addr), opts), c.opts)
+						if err != nil {
+							t.Fatal(err)
+						}
+						t.Cleanup(func() {
+							if err := st.Close(context.Background()); err != nil {
+								t.Error(err)
+							}
+						})
+						return st
+					},
+					Wipe: func() {
+						for _, node := range c.nodes {
+							node.Do("flushall")
+						}
+					},
+				}
+			})
+		})
+	}
+}
