@@ -480,3 +480,49 @@ func TestLogSurvivesKills(t *testing.T) {
 	close(stop)
 	wg.Wait()
 }
+
+// What is large has more time than the client has for an attempt, or a log that has grown beyond that could never be read or compacted.
+func TestLargeCallsHaveMoreTime(t *testing.T) {
+	server := redistest.Start(t)
+	const readTimeout, delay = 20 * time.Millisecond, 100 * time.Millisecond
+	opt := goredis.UniversalOptions{
+		Addrs: []string{server.Addr}, ReadTimeout: readTimeout, WriteTimeout: readTimeout,
+		Dialer: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			return &slowConn{conn, delay}, err
+		},
+	}
+	Tune(&opt)
+	client := goredis.NewClient(opt.Simple())
+	t.Cleanup(func() { _ = client.Close() })
+	opts := testOptions()
+	opts.MaxRetries = 0
+	quick := newOwner(t, openLog(t, connect(t, "standalone", server.Addr), opts), 0)
+	quick.must("a", "b") // and the scripts are known
+	quick.read()
+	if err := quick.Compact(context.Background(), 1, quick.end, nil); err != nil {
+		t.Fatal(err)
+	}
+	slow := newOwner(t, openLog(t, client, opts), 0)
+	if got := slow.read(); got != "[] a b" {
+		t.Errorf("the log has %s", got)
+	}
+	if err := slow.Compact(context.Background(), 0, slow.end, []byte("ab")); err != nil {
+		t.Error(err)
+	}
+	slow.must(strings.Repeat("x", maxCallBytes+1))
+	if _, err := slow.try("y"); ReasonOf(err) != Unreachable {
+		t.Errorf("a small append within %v over a connection that takes %v: error %v", readTimeout, delay, err)
+	}
+}
+
+// slowConn brings answers late.
+type slowConn struct {
+	net.Conn
+	delay time.Duration
+}
+
+func (c *slowConn) Read(b []byte) (int, error) {
+	time.Sleep(c.delay)
+	return c.Conn.Read(b)
+}
