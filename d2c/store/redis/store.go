@@ -207,12 +207,17 @@ func expiry(ttl, timeout time.Duration) (ms string, period time.Duration) {
 	return strconv.FormatInt((ttl + 2*period).Milliseconds(), 10), period
 }
 
-// expiresAnew reports whether the swap sets the expiry. A record that is not known to be there has none to keep.
-func (st *Store) expiresAnew(swap *store.Swap, now time.Time) bool {
-	if st.period == 0 || swap.Base == 0 || swap.Record == nil || swap.Age < 0 {
-		return true
+// sincePeriod returns how long ago the period began in which expiries are set anew that were set before.
+func (st *Store) sincePeriod() time.Duration {
+	if st.period == 0 {
+		return -1
 	}
-	return now.UnixNano()/int64(st.period) != now.Add(-swap.Age).UnixNano()/int64(st.period)
+	return time.Duration(st.now().UnixNano() % int64(st.period))
+}
+
+// expiresAnew reports whether the swap sets the expiry. A record that is not known to be there has none to keep.
+func expiresAnew(swap *store.Swap, since time.Duration) bool {
+	return swap.Age > since || swap.Base == 0 || swap.Record == nil || swap.Age < 0
 }
 
 // Lives implements store.Shared.
