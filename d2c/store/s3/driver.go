@@ -86,7 +86,9 @@ type Driver struct {
 	trying latch // held while the store is tried
 	fit    bool
 
-	grace, leftover time.Duration // others in tests
+	// Others in tests.
+	tailSize, tailEntries int
+	grace, leftover       time.Duration
 }
 
 var _ log.Driver = (*Driver)(nil)
@@ -167,7 +169,8 @@ func New(client *awss3.Client, opts Options) (*Driver, error) {
 			slots: make(chan struct{}, opts.MaxRequests), observer: opts.Observer,
 		},
 		root: opts.Prefix + "/" + escape(opts.Name) + "/",
-		logs: map[int]*logHead{}, trying: make(latch, 1), grace: grace, leftover: leftover,
+		logs: map[int]*logHead{}, trying: make(latch, 1),
+		tailSize: tailSize, tailEntries: tailEntries, grace: grace, leftover: leftover,
 	}, nil
 }
 
@@ -324,29 +327,41 @@ func (d *Driver) append(ctx context.Context, a *log.Append) (bool, error) {
 	if a.Entry == nil {
 		return true, nil
 	}
+	for range turns {
+		lost, maybe, err := d.extend(ctx, l, a)
+		if err == nil {
+			return true, nil
+		} else if !lost {
+			return false, err
+		}
+		// Another has put a head: with an entry, or only with a snapshot. Or one of the attempts before the last has done it. Nothing
+		// that is under way still can, because no two heads have the same ETag.
+		if err := d.refresh(ctx, a.Log, l); err != nil {
+			return false, err
+		}
+		if l.head.end() == a.After {
+			continue
+		}
+		if !maybe {
+			return false, nil
+		}
+		return d.has(ctx, a.Log, l.head, log.Position{Number: a.After.Number + 1, ID: a.ID}, errUnknown)
+	}
+	return false, errBusy
+}
+
+// extend puts a head that has the entry, and before that a segment if the head has no more room. See replace for what it returns.
+func (d *Driver) extend(ctx context.Context, l *logHead, a *log.Append) (lost, maybe bool, err error) {
 	next := l.head
-	if size := len(next.tail) + entryHeader + len(a.Entry); size > tailLimit && len(next.ids) > 0 || size > tailSize && len(next.ids) >= tailEntries {
+	if size := len(next.tail) + entryHeader + len(a.Entry); size > tailLimit && len(next.ids) > 0 || size > d.tailSize && len(next.ids) >= d.tailEntries {
 		body := encodeSegment(next.tail)
 		next = next.moved(describe(newObjectName(), body))
 		moved := &next.segments[len(next.segments)-1]
 		if _, _, err := d.bucket.put(ctx, d.logKey(a.Log)+moved.key(), body, ""); err != nil {
-			return false, err
+			return false, false, err
 		}
 	}
-	lost, maybe, err := d.replace(ctx, a.Log, l, next, a.ID, a.Entry)
-	switch {
-	case err == nil:
-		return true, nil
-	case !lost:
-		return false, err
-	case !maybe:
-		return false, nil
-	}
-	// One of the attempts before the last may have done it, and nothing that is under way still can: no two heads have the same ETag.
-	if err := d.refresh(ctx, a.Log, l); err != nil {
-		return false, err
-	}
-	return d.has(ctx, a.Log, l.head, log.Position{Number: a.After.Number + 1, ID: a.ID}, errUnknown)
+	return d.replace(ctx, a.Log, l, next, a.ID, a.Entry)
 }
 
 // has reports whether the log has the position. If that cannot be told, because it is before the snapshot, the error is before.

@@ -25,6 +25,7 @@ var (
 	// errUnknown is for an entry of which others have made a part of a snapshot, or not.
 	errUnknown = errors.New("no answer came, and others have gone on: whether the entry is in the log cannot be told")
 	errMissing = errors.New("the object is gone, though the head names it: somebody has deleted it")
+	errBusy    = errors.New("others put one head after the other")
 	errContent = errors.New("fewer bytes came than were announced")
 )
 
@@ -66,7 +67,7 @@ func ReasonOf(err error) Reason {
 		return Throttled
 	case status == http.StatusForbidden, status == http.StatusUnauthorized, slices.Contains(badCredentials, code), unsigned(err):
 		return Credentials
-	case status == 0 && code == "" && !errors.Is(err, errUnknown), status >= 500:
+	case status == 0 && code == "" && !errors.Is(err, errUnknown) && !errors.Is(err, errBusy), status >= 500:
 		return Unreachable
 	}
 	return Other

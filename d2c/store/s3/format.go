@@ -266,7 +266,7 @@ func (s *segment) decode(b []byte) (ids []uint64, entries []log.Entry, err error
 	if ids, entries, err = decodeEntries(b, s.n); err != nil {
 		return nil, nil, err
 	}
-	if ids[len(ids)-1] != s.end.ID {
+	if s.n == 0 || ids[len(ids)-1] != s.end.ID {
 		return nil, nil, fmt.Errorf("%w: it ends with another entry", errDamaged)
 	}
 	return ids, entries, nil
