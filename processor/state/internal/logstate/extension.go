@@ -5,6 +5,7 @@ package logstate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -43,6 +44,7 @@ type Extension struct {
 
 	mu      sync.Mutex
 	backend Backend // while it is started
+	stores  []*log.Store
 	closed  bool
 
 	interval time.Duration // between probes of a store that answers
@@ -69,30 +71,30 @@ func (e *Extension) Run(ctx context.Context, host component.Host, b Backend, int
 	e.watching.Go(func() { e.watch(ctx, b, host) })
 }
 
-// Stop makes whatever is under way fail.
-func (e *Extension) Stop() error {
+// Stop makes whatever is under way fail. The processors, which come to their end before extensions do, have no more to store.
+func (e *Extension) Stop(ctx context.Context) error {
 	e.mu.Lock()
-	b := e.backend
-	e.backend, e.closed = nil, true
+	b, stores := e.backend, e.stores
+	e.backend, e.stores, e.closed = nil, nil, true
 	e.mu.Unlock()
 	if b == nil {
 		return nil
 	}
 	e.cancel()
-	err := b.Close()
+	errs := []error{b.Close()}
+	for _, st := range stores {
+		errs = append(errs, st.Close(ctx))
+	}
 	e.watching.Wait()
-	return err
+	return errors.Join(errs...)
 }
 
 // RecordTTL is how long records are kept that are not written, for processors to compare with what they remember.
 func (e *Extension) RecordTTL() time.Duration { return e.cfg.RecordTTL }
 
-// CommitInterval is how far apart commits are to be, for processors.
-func (e *Extension) CommitInterval() time.Duration { return e.cfg.CommitInterval }
-
 // SharedStore returns the store of the processor: all processors of that ID that use the same logs share their state, in this
 // Collector and in others. Each caller has a store of its own, for one goroutine at a time.
-func (e *Extension) SharedStore(ctx context.Context, processor component.ID) (store.Shared, error) {
+func (e *Extension) SharedStore(_ context.Context, processor component.ID) (store.Shared, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
@@ -105,11 +107,15 @@ func (e *Extension) SharedStore(ctx context.Context, processor component.ID) (st
 	if err != nil {
 		return nil, err
 	}
-	st, err := newStore(ctx, driver, &e.cfg)
+	st, err := log.New(driver, log.Options{
+		Groups: e.cfg.Groups, TTL: e.cfg.RecordTTL, Timeout: e.cfg.Timeout, CommitInterval: e.cfg.CommitInterval,
+		Observer: e.tel.observer(processor, e.backend.Reason, e.failing),
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &observed{Shared: st, reason: e.backend.Reason, tel: e.tel.of(processor), failing: e.failing}, nil
+	e.stores = append(e.stores, st)
+	return st, nil
 }
 
 // How long watch waits after a store did not answer, at first and at most.

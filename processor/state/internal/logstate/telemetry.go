@@ -13,17 +13,21 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/deltaring/deltaring/d2c/store"
-	"github.com/deltaring/deltaring/streamid"
+	"github.com/deltaring/deltaring/d2c/store/log"
 )
 
-// Instruments are what an extension counts with, of its generated metadata.
+// Instruments are what an extension counts with, of its generated metadata. All have the attributes extension and processor.
 type Instruments struct {
-	// Duration is how long it took to swap the records of a commit, by processor.
+	// Duration is how long it took to swap the records of a commit.
 	Duration metric.Float64Histogram
 	// Records are records by what became of them: attribute outcome is swapped, confirmed or conflict.
 	Records metric.Int64Counter
-	// Errors are commits that failed, by reason.
+	// Errors are calls of the driver that failed, by method and reason.
 	Errors metric.Int64Counter
+	// Conflicts are appends that were not done because another had appended to the log.
+	Conflicts metric.Int64Counter
+	// Bytes are bytes of entries and snapshots, by method: read, append or compact.
+	Bytes metric.Int64Counter
 	// Aside are records that were set aside.
 	Aside metric.Int64Counter
 }
@@ -37,73 +41,53 @@ func newTelemetry(id component.ID, instruments Instruments) *telemetry {
 	return &telemetry{instruments, attribute.String("extension", id.String())}
 }
 
-// Attributes returns those that all measurements of the extension have that are of a processor.
-func Attributes(extension component.ID, processor string) []attribute.KeyValue {
-	return []attribute.KeyValue{attribute.String("extension", extension.String()), attribute.String("processor", processor)}
-}
-
-// processorTelemetry is the part of telemetry for a processor, with attribute sets made beforehand.
-type processorTelemetry struct {
+// observer is the part of telemetry for a processor, with attribute sets made beforehand.
+type observer struct {
 	*telemetry
 	processor                    attribute.KeyValue
 	plain                        metric.MeasurementOption
 	swaps, confirmed, conflicted metric.MeasurementOption
+	methods                      [log.MethodCompact + 1]metric.MeasurementOption
+	reasonOf                     func(error) string
+	failing                      chan<- struct{} // has room for one
 
 	mu      sync.Mutex
-	reasons map[string]metric.MeasurementOption
+	reasons map[failure]metric.MeasurementOption
 }
 
-func (t *telemetry) of(processor component.ID) *processorTelemetry {
-	p := &processorTelemetry{telemetry: t, processor: attribute.String("processor", processor.String()), reasons: map[string]metric.MeasurementOption{}}
-	p.plain = p.with()
-	p.swaps = p.with(attribute.String("outcome", "swapped"))
-	p.confirmed = p.with(attribute.String("outcome", "confirmed"))
-	p.conflicted = p.with(attribute.String("outcome", "conflict"))
-	return p
+type failure struct {
+	method log.Method
+	reason string
 }
 
-func (p *processorTelemetry) with(more ...attribute.KeyValue) metric.MeasurementOption {
-	more = append(more, p.extension, p.processor)
+var _ log.Observer = (*observer)(nil)
+
+func (t *telemetry) observer(processor component.ID, reasonOf func(error) string, failing chan<- struct{}) *observer {
+	o := &observer{
+		telemetry: t, processor: attribute.String("processor", processor.String()), reasonOf: reasonOf, failing: failing,
+		reasons: map[failure]metric.MeasurementOption{},
+	}
+	o.plain = o.with()
+	o.swaps = o.with(attribute.String("outcome", "swapped"))
+	o.confirmed = o.with(attribute.String("outcome", "confirmed"))
+	o.conflicted = o.with(attribute.String("outcome", "conflict"))
+	for m := range o.methods {
+		o.methods[m] = o.with(attribute.String("method", log.Method(m).String()))
+	}
+	return o
+}
+
+func (o *observer) with(more ...attribute.KeyValue) metric.MeasurementOption {
+	more = append(more, o.extension, o.processor)
 	return metric.WithAttributeSet(attribute.NewSet(more...))
 }
 
-func (p *processorTelemetry) reason(r string) metric.MeasurementOption {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	option := p.reasons[r]
-	if option == nil {
-		option = p.with(attribute.String("reason", r))
-		p.reasons[r] = option
-	}
-	return option
-}
-
-// observed is a store that counts.
-type observed struct {
-	store.Shared
-	reason  func(error) string
-	tel     *processorTelemetry
-	failing chan<- struct{} // has room for one
-}
-
-// Lives implements store.Shared.
-func (o *observed) Lives(ctx context.Context, proposed store.Life) ([]store.Life, error) {
-	lives, err := o.Shared.Lives(ctx, proposed)
+// Swapped implements log.Observer.
+func (o *observer) Swapped(ctx context.Context, swaps []store.Swap, results []store.Result, took time.Duration, _ int, err error) {
+	o.Duration.Record(ctx, took.Seconds(), o.plain)
 	if err != nil {
 		o.failed()
-	}
-	return lives, err
-}
-
-// Swap implements store.Shared.
-func (o *observed) Swap(ctx context.Context, swaps []store.Swap) ([]store.Result, error) {
-	started := time.Now()
-	results, err := o.Shared.Swap(ctx, swaps)
-	o.tel.Duration.Record(ctx, time.Since(started).Seconds(), o.tel.plain)
-	if err != nil {
-		o.tel.Errors.Add(ctx, 1, o.tel.reason(o.reason(err)))
-		o.failed()
-		return results, err
+		return
 	}
 	var swapped, confirmed, conflicted int64
 	for i := range results {
@@ -116,31 +100,50 @@ func (o *observed) Swap(ctx context.Context, swaps []store.Swap) ([]store.Result
 			confirmed++
 		}
 	}
-	o.add(ctx, swapped, o.tel.swaps)
-	o.add(ctx, confirmed, o.tel.confirmed)
-	o.add(ctx, conflicted, o.tel.conflicted)
-	return results, nil
+	add(ctx, o.Records, swapped, o.swaps)
+	add(ctx, o.Records, confirmed, o.confirmed)
+	add(ctx, o.Records, conflicted, o.conflicted)
 }
 
-func (o *observed) add(ctx context.Context, n int64, outcome metric.MeasurementOption) {
-	if n > 0 {
-		o.tel.Records.Add(ctx, n, outcome)
-	}
-}
-
-// SetAside implements store.Shared.
-func (o *observed) SetAside(ctx context.Context, id streamid.ID, record []byte) error {
-	err := o.Shared.SetAside(ctx, id, record)
-	if err != nil {
+// SetAside implements log.Observer.
+func (o *observer) SetAside(ctx context.Context, moved bool, err error) {
+	switch {
+	case err != nil:
 		o.failed()
-	} else {
-		o.tel.Aside.Add(ctx, 1, o.tel.plain)
+	case moved:
+		o.Aside.Add(ctx, 1, o.plain)
 	}
-	return err
+}
+
+// Called implements log.Observer.
+func (o *observer) Called(ctx context.Context, call log.Call) {
+	add(ctx, o.Bytes, int64(call.Bytes), o.methods[call.Method])
+	add(ctx, o.Conflicts, int64(call.Refused), o.plain)
+	if call.Err != nil {
+		o.Errors.Add(ctx, 1, o.failure(failure{call.Method, o.reasonOf(call.Err)}))
+		o.failed()
+	}
+}
+
+func (o *observer) failure(f failure) metric.MeasurementOption {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	option := o.reasons[f]
+	if option == nil {
+		option = o.with(attribute.String("method", f.method.String()), attribute.String("reason", f.reason))
+		o.reasons[f] = option
+	}
+	return option
+}
+
+func add(ctx context.Context, counter metric.Int64Counter, n int64, attributes metric.MeasurementOption) {
+	if n > 0 {
+		counter.Add(ctx, n, attributes)
+	}
 }
 
 // failed has watch look.
-func (o *observed) failed() {
+func (o *observer) failed() {
 	select {
 	case o.failing <- struct{}{}:
 	default:
