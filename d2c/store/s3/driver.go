@@ -37,6 +37,9 @@ type Options struct {
 	MaxAttempts int
 	// MaxRequests bounds the requests under way at once. Default 32.
 	MaxRequests int
+	// SnapshotDelay is for how long a snapshot, once it is written, waits for an append to the log whose request puts it in its place
+	// too. Then it has a request of its own. Compact takes as much longer. Zero does not wait.
+	SnapshotDelay time.Duration
 	// Observer is told of each request, if not nil. It is called by several goroutines at a time.
 	Observer Observer
 
@@ -64,7 +67,7 @@ const (
 	// A head has room for tailSize bytes of entries, or for tailEntries of them, whichever is more, but not for more than tailLimit. What
 	// it has is written again with each append; what it has no room for is a request more.
 	tailSize    = 256 << 10
-	tailEntries = 8
+	tailEntries = 4
 	tailLimit   = 16 << 20
 
 	// grace is how long an object is kept after the last head that named it, for whoever is reading.
@@ -82,6 +85,8 @@ type Driver struct {
 
 	mu   sync.Mutex
 	logs map[int]*logHead
+
+	delay time.Duration // of snapshots
 
 	trying latch // held while the store is tried
 	fit    bool
@@ -101,9 +106,24 @@ type logHead struct {
 	known bool   // that is what was there last; not after a request of which no answer came
 	turn  uint64 // grows when the head is found to be another than we have put there
 
+	pending *pending // a snapshot that waits for an append
+
 	compacting latch // held by whoever names snapshots, and deletes
 	garbage    []garbage
 	swept      time.Time
+}
+
+// pending is a snapshot that is written, and that whoever puts the next head may name in it if the turn is as it was.
+type pending struct {
+	snapshot snapshot
+	turn     uint64
+	done     chan switched // has room for one
+}
+
+// switched is what became of a snapshot, and what the head does not name any more.
+type switched struct {
+	done    bool
+	dropped []string
 }
 
 // garbage is an object that the head does not name since then.
@@ -155,6 +175,8 @@ func New(client *awss3.Client, opts Options) (*Driver, error) {
 		return nil, fmt.Errorf("s3: name: must have 1 to %d bytes, got %q", maxName, opts.Name)
 	case opts.AttemptTimeout < time.Millisecond:
 		return nil, fmt.Errorf("s3: attempt timeout: must be a millisecond at least, got %v", opts.AttemptTimeout)
+	case opts.SnapshotDelay < 0:
+		return nil, fmt.Errorf("s3: snapshot delay: must not be negative, got %v", opts.SnapshotDelay)
 	case opts.MaxAttempts < 0:
 		return nil, fmt.Errorf("s3: max attempts: must be positive, got %d", opts.MaxAttempts)
 	case opts.MaxRequests < 0:
@@ -169,7 +191,7 @@ func New(client *awss3.Client, opts Options) (*Driver, error) {
 			slots: make(chan struct{}, opts.MaxRequests), observer: opts.Observer,
 		},
 		root: opts.Prefix + "/" + escape(opts.Name) + "/",
-		logs: map[int]*logHead{}, trying: make(latch, 1),
+		logs: map[int]*logHead{}, delay: opts.SnapshotDelay, trying: make(latch, 1),
 		tailSize: tailSize, tailEntries: tailEntries, grace: grace, leftover: leftover,
 	}, nil
 }
@@ -353,6 +375,17 @@ func (d *Driver) append(ctx context.Context, a *log.Append) (bool, error) {
 // extend puts a head that has the entry, and before that a segment if the head has no more room. See replace for what it returns.
 func (d *Driver) extend(ctx context.Context, l *logHead, a *log.Append) (lost, maybe bool, err error) {
 	next := l.head
+	if p := l.pending; p != nil {
+		l.pending = nil
+		var result switched
+		if p.turn == l.turn {
+			next, result.dropped = next.compacted(p.snapshot)
+		}
+		defer func() {
+			result.done = err == nil && p.turn == l.turn
+			p.done <- result
+		}()
+	}
 	if size := len(next.tail) + entryHeader + len(a.Entry); size > tailLimit && len(next.ids) > 0 || size > d.tailSize && len(next.ids) >= d.tailEntries {
 		body := encodeSegment(next.tail)
 		next = next.moved(describe(newObjectName(), body))
@@ -611,29 +644,69 @@ func (d *Driver) compactable(ctx context.Context, n int, l *logHead, at log.Posi
 
 // switchTo has the head name the snapshot. It is not done if the head is not as it was, but for what we have put there.
 func (d *Driver) switchTo(ctx context.Context, n int, l *logHead, s snapshot, turn uint64) (done bool, err error) {
-	if err := l.lock(ctx); err != nil {
+	result, err := d.rideAlong(ctx, l, s, turn)
+	if result == nil && err == nil {
+		result, err = d.switchAlone(ctx, n, l, s, turn)
+	}
+	if err != nil {
 		return false, err
+	}
+	now := time.Now()
+	for _, key := range result.dropped {
+		l.garbage = append(l.garbage, garbage{key, now})
+	}
+	return result.done, nil
+}
+
+// rideAlong waits for an append. The result is nil if none came.
+func (d *Driver) rideAlong(ctx context.Context, l *logHead, s snapshot, turn uint64) (*switched, error) {
+	if d.delay == 0 {
+		return nil, nil
+	}
+	p := &pending{s, turn, make(chan switched, 1)}
+	if err := l.lock(ctx); err != nil {
+		return nil, err
+	}
+	l.pending = p
+	l.unlock()
+	timer := time.NewTimer(d.delay)
+	defer timer.Stop()
+	select {
+	case result := <-p.done:
+		return &result, nil
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	_ = l.lock(context.Background()) // what holds it has a time limit, and p must not stay there
+	defer l.unlock()
+	if l.pending == p {
+		l.pending = nil
+		return nil, ctx.Err()
+	}
+	result := <-p.done // whoever has taken it has let go of l
+	return &result, nil
+}
+
+func (d *Driver) switchAlone(ctx context.Context, n int, l *logHead, s snapshot, turn uint64) (*switched, error) {
+	if err := l.lock(ctx); err != nil {
+		return nil, err
 	}
 	defer l.unlock()
 	if !l.known {
 		if err := d.refresh(ctx, n, l); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
 	if l.turn != turn {
-		return false, nil
+		return new(switched), nil
 	}
 	next, dropped := l.head.compacted(s)
 	lost, _, err := d.replace(ctx, n, l, next, 0, nil)
 	switch {
 	case lost:
-		return false, nil
+		return new(switched), nil
 	case err != nil:
-		return false, err
+		return nil, err
 	}
-	now := time.Now()
-	for _, key := range dropped {
-		l.garbage = append(l.garbage, garbage{key, now})
-	}
-	return true, nil
+	return &switched{true, dropped}, nil
 }

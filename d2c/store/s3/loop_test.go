@@ -146,7 +146,9 @@ func TestTwoOwners(t *testing.T) {
 	})
 	h := &history{refused: map[uint64]bool{}, unknown: map[uint64]bool{}}
 	opener := func() *Driver {
-		d := open(t, proxy.URL, func(o *Options) { o.MaxAttempts = 1 + rand.IntN(3) })
+		d := open(t, proxy.URL, func(o *Options) {
+			o.MaxAttempts, o.SnapshotDelay = 1+rand.IntN(3), time.Duration(rand.IntN(2)*5)*time.Millisecond
+		})
 		d.fit = true
 		d.tailSize, d.tailEntries = 300, 2
 		d.grace, d.leftover = 0, 0
@@ -206,6 +208,53 @@ func TestTwoOwners(t *testing.T) {
 	if keys := server.Objects(); len(keys) != 2 {
 		t.Errorf("besides a head and a snapshot there are %v", keys)
 	}
+}
+
+// A snapshot goes with the next append, and no request is made for it but the one that writes it.
+func TestSnapshotRidesAlong(t *testing.T) {
+	b := newBench(t, func(o *Options) { o.SnapshotDelay = time.Minute })
+	b.must(b.d, "first")
+	b.must(b.d, "second")
+	b.d.log(0).swept = time.Now()
+	b.proxy.Take()
+	done := make(chan error, 1)
+	go func() { done <- b.d.Compact(background, 0, b.end, []byte("first\nsecond")) }()
+	s3test.Eventually(t, "the snapshot waits", func() error {
+		l := b.d.log(0)
+		_ = l.lock(background)
+		defer l.unlock()
+		if l.pending == nil {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+	b.must(b.d, "third")
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n := b.proxy.Take(); n["PUT"] != 2 || len(n) != 1 {
+		t.Errorf("a snapshot and an append are %v", n)
+	}
+	tail, err := b.another().Read(background, 0, log.Position{})
+	if err != nil || tail.Snapshot == nil || len(tail.Entries) != 1 {
+		t.Errorf("the log has %d entries after a snapshot of %d bytes, error %v", len(tail.Entries), len(tail.Snapshot), err)
+	}
+	b.whole()
+	// Where nothing is appended it does not wait for ever.
+	b.d.delay = time.Millisecond
+	if err := b.compact(b.d); err != nil {
+		t.Fatal(err)
+	}
+	b.whole()
+	// Nor longer than it is waited for.
+	b.d.delay = time.Minute
+	ctx, cancel := context.WithTimeout(background, 10*time.Millisecond)
+	defer cancel()
+	if err := b.d.Compact(ctx, 0, b.end, []byte("in vain")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	b.must(b.d, "fourth")
+	b.whole()
 }
 
 // A process that slept between writing a snapshot and naming it must not name what a sweep has deleted.

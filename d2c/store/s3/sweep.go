@@ -9,8 +9,13 @@ import (
 	"time"
 )
 
-// maxGarbage bounds what is remembered of what is to be deleted. What is forgotten a sweep finds.
-const maxGarbage = 10_000
+const (
+	// What is to be deleted waits until that many can be in one request, or that many times its time is over.
+	enoughGarbage = 64
+	patience      = 6
+	// maxGarbage bounds what is remembered of it. What is forgotten a sweep finds.
+	maxGarbage = 10_000
+)
 
 // collect deletes what no head names any more. What it cannot delete it tries again with the next snapshot; the Observer knows. The caller
 // holds l.compacting.
@@ -26,7 +31,8 @@ func (d *Driver) collect(ctx context.Context, n int, l *logHead) {
 	for ; old < len(l.garbage) && now.Sub(l.garbage[old].since) >= d.grace; old++ {
 		keys = append(keys, d.logKey(n)+l.garbage[old].key)
 	}
-	if len(keys) > 0 && d.bucket.remove(ctx, keys...) == nil {
+	due := len(keys) >= enoughGarbage || len(keys) > 0 && now.Sub(l.garbage[0].since) >= patience*d.grace
+	if due && d.bucket.remove(ctx, keys...) == nil {
 		l.garbage = l.garbage[old:]
 	}
 	if len(l.garbage) > maxGarbage {
