@@ -390,7 +390,7 @@ func (d *Driver) extend(ctx context.Context, l *logHead, a *log.Append) (lost, m
 		body := encodeSegment(next.tail)
 		next = next.moved(describe(newObjectName(), body))
 		moved := &next.segments[len(next.segments)-1]
-		if _, _, err := d.bucket.put(ctx, d.logKey(a.Log)+moved.key(), body, ""); err != nil {
+		if err := d.create(ctx, d.logKey(a.Log)+moved.key(), body); err != nil {
 			return false, false, err
 		}
 	}
@@ -428,6 +428,16 @@ func (d *Driver) has(ctx context.Context, n int, h *head, at log.Position, befor
 		return ids[at.Number-s.start()-1] == at.ID, nil
 	}
 	return false, nil
+}
+
+// create writes an object under a name that nobody has used. That it is there already is because an earlier attempt has written it. The
+// condition is for buckets whose policy asks for one.
+func (d *Driver) create(ctx context.Context, key string, body []byte) error {
+	_, _, err := d.bucket.put(ctx, key, body, "*")
+	if conditional(err) {
+		return nil
+	}
+	return err
 }
 
 // segment reads the entries of a segment.
@@ -600,7 +610,7 @@ func (d *Driver) compact(ctx context.Context, n int, l *logHead, at log.Position
 			return err
 		}
 		s := snapshot{describe(newObjectName(), body), at}
-		if _, _, err := d.bucket.put(ctx, d.logKey(n)+s.key(), body, ""); err != nil {
+		if err := d.create(ctx, d.logKey(n)+s.key(), body); err != nil {
 			return err
 		}
 		written[s.name] = true

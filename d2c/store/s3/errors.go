@@ -63,6 +63,8 @@ func ReasonOf(err error) Reason {
 		return Damaged
 	case code == "NoSuchBucket", redirected(err):
 		return Bucket
+	case code == "RequestTimeTooSkewed":
+		return Other
 	case slices.Contains([]string{"SlowDown", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"}, code), status == http.StatusTooManyRequests:
 		return Throttled
 	case status == http.StatusForbidden, status == http.StatusUnauthorized, slices.Contains(badCredentials, code), unsigned(err):
@@ -71,6 +73,17 @@ func ReasonOf(err error) Reason {
 		return Unreachable
 	}
 	return Other
+}
+
+// Mistake reports whether an error is an answer that waiting does not change: credentials, bucket or store are not the right ones.
+func Mistake(err error) bool {
+	switch ReasonOf(err) {
+	case Credentials:
+		return !unsigned(err) // credentials that cannot be had now may be had later
+	case Bucket, Unfit:
+		return true
+	}
+	return false
 }
 
 // badCredentials are the codes of answers that are not of status 403.

@@ -512,7 +512,7 @@ func TestErrors(t *testing.T) {
 			o.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errors.New("none") })
 		}, Credentials, "there are no credentials"},
 		{"a token of yesterday", fail(status(400, "ExpiredToken")), nil, nil, Credentials, "does not accept the credentials"},
-		{"a wrong clock", fail(status(403, "RequestTimeTooSkewed")), nil, nil, Credentials, "the clock of this machine"},
+		{"a wrong clock", fail(status(403, "RequestTimeTooSkewed")), nil, nil, Other, "the clock of this machine"},
 		{"throttled", fail(slowDown), nil, nil, Throttled, "fewer requests"},
 		{"too many requests", fail(status(429, "TooManyRequests")), nil, nil, Throttled, "fewer requests"},
 		{"an error", fail(internal), nil, nil, Unreachable, "InternalError"},
@@ -536,6 +536,9 @@ func TestErrors(t *testing.T) {
 			_, err := d.Read(background, 0, log.Position{})
 			if err == nil || ReasonOf(err) != c.reason || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("reason %s, error %v; want %s, %q", ReasonOf(err), err, c.reason, c.says)
+			}
+			if mistake := (c.reason == Credentials || c.reason == Bucket) && c.name != "no credentials"; Mistake(err) != mistake {
+				t.Errorf("a mistake: %v", !mistake)
 			}
 			if err != nil && (strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), s3test.AccessKey)) {
 				t.Errorf("a secret is in %v", err)

@@ -46,8 +46,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("timeout: must be positive, got %v", c.Timeout)
 	case c.CommitInterval < 0:
 		return fmt.Errorf("commit_interval: must not be negative, got %v", c.CommitInterval)
-	case c.RecordTTL < 0:
-		return fmt.Errorf("record_ttl: must not be negative, got %v", c.RecordTTL)
+	case c.RecordTTL < 0 || c.RecordTTL > 0 && c.RecordTTL < time.Second:
+		return fmt.Errorf("record_ttl: must be a second at least, or zero for ever, got %v", c.RecordTTL)
 	}
 	return nil
 }

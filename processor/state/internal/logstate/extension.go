@@ -30,7 +30,7 @@ type Backend interface {
 	// Mistake reports whether an error is one of the configuration, if there was never a time without it: until it is put right,
 	// waiting is of no use.
 	Mistake(err error) bool
-	// Close makes whatever is under way fail.
+	// Close is called when nothing is under way.
 	Close() error
 }
 
@@ -71,7 +71,7 @@ func (e *Extension) Run(ctx context.Context, host component.Host, b Backend, int
 	e.watching.Go(func() { e.watch(ctx, b, host) })
 }
 
-// Stop makes whatever is under way fail. The processors, which come to their end before extensions do, have no more to store.
+// Stop ends what is under way beside commits: the processors come to their end before extensions do, and have none any more.
 func (e *Extension) Stop(ctx context.Context) error {
 	e.mu.Lock()
 	b, stores := e.backend, e.stores
@@ -81,12 +81,12 @@ func (e *Extension) Stop(ctx context.Context) error {
 		return nil
 	}
 	e.cancel()
-	errs := []error{b.Close()}
+	var errs []error
 	for _, st := range stores {
 		errs = append(errs, st.Close(ctx))
 	}
 	e.watching.Wait()
-	return errors.Join(errs...)
+	return errors.Join(append(errs, b.Close())...)
 }
 
 // RecordTTL is how long records are kept that are not written, for processors to compare with what they remember.
