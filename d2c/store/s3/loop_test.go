@@ -16,6 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
 	"github.com/deltaring/deltaring/d2c/store/log"
 	"github.com/deltaring/deltaring/d2c/store/s3/s3test"
 )
@@ -352,17 +356,53 @@ func TestCleanUp(t *testing.T) {
 	b.whole()
 }
 
-// A bucket that keeps versions works, and it is known.
+// A bucket that keeps versions works, and it is known. So does one whose objects nobody may delete for a day: what is put or deleted there
+// is a new version.
 func TestVersionedBucket(t *testing.T) {
-	b := newBench(t)
-	if b.d.Versions() {
+	if newBench(t).d.Versions() {
 		t.Error("a bucket without versions is said to keep them")
 	}
-	b.proxy.Fail(func(*http.Request) s3test.Fault {
-		return s3test.Fault{Answer: func(h http.Header, body []byte) []byte { h.Set("X-Amz-Version-Id", "v1"); return body }}
-	})
-	b.must(b.d, "x")
-	if !b.d.Versions() {
-		t.Error("a bucket with versions is not told from others")
+	for _, locked := range []bool{false, true} {
+		t.Run(fmt.Sprintf("locked %v", locked), func(t *testing.T) {
+			b := &bench{t: t, server: s3test.Start(t, "--versioning-dir", t.TempDir())}
+			admin, name := b.server.Admin(), aws.String("versions")
+			if _, err := admin.CreateBucket(background, &awss3.CreateBucketInput{Bucket: name, ObjectLockEnabledForBucket: &locked}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := admin.PutBucketVersioning(background, &awss3.PutBucketVersioningInput{
+				Bucket: name, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if locked {
+				if _, err := admin.PutObjectLockConfiguration(background, &awss3.PutObjectLockConfigurationInput{
+					Bucket: name, ObjectLockConfiguration: &types.ObjectLockConfiguration{
+						ObjectLockEnabled: types.ObjectLockEnabledEnabled,
+						Rule: &types.ObjectLockRule{DefaultRetention: &types.DefaultRetention{
+							Mode: types.ObjectLockRetentionModeCompliance, Days: aws.Int32(1),
+						}},
+					},
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.d = open(t, b.server.URL, func(o *Options) { o.Bucket = *name })
+			b.d.grace, b.d.leftover, b.d.tailSize, b.d.tailEntries = 0, 0, 100, 2
+			for i := range 20 {
+				b.must(b.d, fmt.Sprint("entry ", i))
+				if i%7 == 6 {
+					if err := b.compact(b.d); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if !b.d.Versions() {
+				t.Error("a bucket with versions is not told from others")
+			}
+			tail, err := open(t, b.server.URL, func(o *Options) { o.Bucket = *name }).Read(background, 0, log.Position{})
+			if err != nil || tail.End() != b.end {
+				t.Errorf("the log ends at %v, want %v, error %v", tail.End(), b.end, err)
+			}
+		})
 	}
 }
