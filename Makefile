@@ -99,9 +99,9 @@ long: /usr/bin/prometheus /usr/bin/redis-server tools
 .PHONY: cross
 ifeq ($(shell go env GOHOSTARCH),amd64)
 cross: /usr/bin/qemu-s390x-static
-	CGO_ENABLED=0 GOARCH=386 go test -short ./streamid ./ring ./d2c ./d2c/internal/...
-	CGO_ENABLED=0 GOARCH=s390x go test -short -exec qemu-s390x-static ./streamid ./ring ./d2c ./d2c/internal/...
-	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static ./streamid ./ring ./d2c ./d2c/internal/...
+	CGO_ENABLED=0 GOARCH=386 go test -short ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
+	CGO_ENABLED=0 GOARCH=s390x go test -short -exec qemu-s390x-static ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
+	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
 else
 cross:
 	@echo "cross: runs on amd64 only"
@@ -112,7 +112,7 @@ endif
 # finding, which would leave its input.
 .PHONY: fuzz
 fuzz:
-	@set -e; for package in streamid ring d2c d2c/internal/fold d2c/store/s3; do \
+	@set -e; for package in streamid ring d2c d2c/internal/fold d2c/store/log d2c/store/s3; do \
 		for target in $$(go -C $$package test -list '^Fuzz' . | grep '^Fuzz' | grep -v -e '^FuzzOpen$$' -e '^FuzzSharedRecord$$' -e '^FuzzAggregateRecord$$'); do \
 			echo "== $$package: $$target"; \
 			output=$$(go -C $$package test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x . 2>&1) || { \
