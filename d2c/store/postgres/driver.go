@@ -116,7 +116,7 @@ func (d *Driver) Append(ctx context.Context, appends []log.Append) ([]bool, erro
 
 // append runs a statement, and reports whether nothing was done because another owner was faster.
 func (d *Driver) append(
-	ctx context.Context, st statement, b *batch, done []bool, order []int32, appends []log.Append,
+	ctx context.Context, st string, b *batch, done []bool, order []int32, appends []log.Append,
 ) (another bool, err error) {
 	err = d.run(ctx, "appending", st, b.values[:], b.formats[:], func(rows *pgconn.ResultReader) error {
 		for rows.NextRow() {
@@ -196,17 +196,18 @@ var binaryResults = []int16{pgtype.BinaryFormatCode}
 
 // run runs a statement and has read read its rows.
 func (d *Driver) run(
-	ctx context.Context, doing string, st statement, values [][]byte, formats []int16, read func(*pgconn.ResultReader) error,
+	ctx context.Context, doing string, st string, values [][]byte, formats []int16, read func(*pgconn.ResultReader) error,
 ) error {
 	if err := d.ready(ctx); err != nil {
 		return err
 	}
 	err := d.use(ctx, func(conn *pgx.Conn) error {
-		if _, err := conn.Prepare(ctx, st.name, st.sql); err != nil {
+		prepared, err := conn.Prepare(ctx, st, st) // named by what it is
+		if err != nil {
 			return err
 		}
-		rows := conn.PgConn().ExecPrepared(ctx, st.name, values, formats, binaryResults)
-		err := read(rows)
+		rows := conn.PgConn().ExecPrepared(ctx, prepared.Name, values, formats, binaryResults)
+		err = read(rows)
 		if _, failed := rows.Close(); failed != nil {
 			return failed
 		}

@@ -38,6 +38,11 @@ func connectWith(t testing.TB, addr string, change func(*pgxpool.Config)) *pgxpo
 	return pool
 }
 
+func connectAs(t testing.TB, addr, user, password string) *pgxpool.Pool {
+	t.Helper()
+	return connectWith(t, addr, func(cfg *pgxpool.Config) { cfg.ConnConfig.User, cfg.ConnConfig.Password = user, password })
+}
+
 func open(t testing.TB, pool *pgxpool.Pool, opts Options) *Driver {
 	t.Helper()
 	d, err := New(pool, opts)

@@ -65,16 +65,22 @@ func (d *Driver) version(ctx context.Context, conn *pgx.Conn) (v int, err error)
 func (d *Driver) create(ctx context.Context, conn *pgx.Conn) error {
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		const ours = 0xde17a // any number, the same for all of us
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1, hashtext($2))", ours, d.schema); err != nil {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1, hashtext($2))", ours, d.opts.Schema); err != nil {
 			return err
 		}
-		var there bool
-		if err := tx.QueryRow(ctx, "SELECT to_regnamespace($1) IS NOT NULL", d.schema).Scan(&there); err != nil {
+		// Asked of the catalogue itself, which is as others have left it: what a connection remembers of names may be from before.
+		var schemas, relations int
+		if err := tx.QueryRow(ctx, `SELECT count(DISTINCT n.oid), count(c.oid) FROM pg_catalog.pg_namespace n
+			LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname IN ('version', 'logs', 'entries')
+			WHERE n.nspname = $1`, d.opts.Schema).Scan(&schemas, &relations); err != nil {
 			return err
+		}
+		if relations == 3 {
+			return nil // another was faster
 		}
 		sql := tablesIn(d.opts.Schema)
-		if !there { // who may not create one gets an error even if it is there
-			sql = "CREATE SCHEMA IF NOT EXISTS " + d.schema + ";\n" + sql
+		if schemas == 0 { // who may not create one gets an error even if it is there
+			sql = "CREATE SCHEMA " + d.schema + ";\n" + sql
 		}
 		_, err := tx.Conn().PgConn().Exec(ctx, sql).ReadAll()
 		return err

@@ -21,44 +21,39 @@ const appends = `WITH a AS MATERIALIZED (
 // of the log before it deletes entries, so either it waits for us, or we find the row changed.
 const ends = `ends AS MATERIALIZED (
 	SELECT a.* FROM a JOIN {schema}.logs l ON l.name = $1 AND l.log = a.log AND l.number <= a.number
-	WHERE l.number = a.number AND l.id = a.id OR EXISTS (
-		SELECT FROM {schema}.entries e WHERE e.name = $1 AND e.log = a.log AND e.number = a.number AND e.id = a.id)
+	WHERE l.number = a.number AND l.id = a.id OR a.id = (
+		SELECT e.id FROM {schema}.entries e WHERE e.name = $1 AND e.log = a.log AND e.number = a.number)
 	FOR SHARE OF l
 )`
 
 const insert = `INSERT INTO {schema}.entries (name, log, number, id, entry)
 	SELECT $1, log, number + 1, next, substring($8::bytea FROM first FOR size) FROM ends`
 
-// statement is SQL that a connection prepares once.
-type statement struct{ name, sql string }
-
-// statements are those of a schema.
+// statements are those of a schema, which each connection prepares once.
 type statements struct {
 	// appendAll appends entries to logs that are not empty, all or none: if another is faster, that is a unique violation.
-	appendAll statement
+	appendAll string
 	// appendSome does all that a Driver must. To ask for conflicts first costs the server a fifth more.
-	appendSome statement
-	read       statement
-	compact    statement
+	appendSome string
+	read       string
+	compact    string
 }
 
 func statementsOf(schema string) statements {
-	in := func(name, sql string) statement {
-		return statement{"deltaring_" + name, strings.ReplaceAll(sql, "{schema}", pgx.Identifier{schema}.Sanitize())}
-	}
+	in := func(sql string) string { return strings.ReplaceAll(sql, "{schema}", pgx.Identifier{schema}.Sanitize()) }
 	return statements{
-		appendAll: in("append_all", appends+", "+ends+" "+insert+" ORDER BY log RETURNING log"),
+		appendAll: in(appends + ", " + ends + " " + insert + " ORDER BY log RETURNING log"),
 
 		// A statement does not see the rows of logs that it begins itself. Where another begins the same log meanwhile it sees neither
 		// row, and that one was first.
-		appendSome: in("append_some", appends+`, begun AS (
+		appendSome: in(appends + `, begun AS (
 	INSERT INTO {schema}.logs (name, log, number, id)
 	SELECT $1, log, 0, 0 FROM a WHERE number = 0 AND id = 0 AND size > 0 ORDER BY log
 	ON CONFLICT DO NOTHING RETURNING log
-), there AS `+strings.TrimPrefix(ends, "ends AS ")+`, ends AS (
+), there AS ` + strings.TrimPrefix(ends, "ends AS ") + `, ends AS (
 	SELECT a.* FROM a JOIN begun USING (log) UNION ALL SELECT * FROM there WHERE size > 0
 ), done AS (
-	`+insert+` ORDER BY log ON CONFLICT DO NOTHING RETURNING log
+	` + insert + ` ORDER BY log ON CONFLICT DO NOTHING RETURNING log
 )
 SELECT log FROM done
 UNION ALL
@@ -69,7 +64,7 @@ SELECT log FROM a WHERE size = 0 AND number = 0 AND id = 0
 	AND NOT EXISTS (SELECT FROM {schema}.logs l WHERE l.name = $1 AND l.log = a.log)`),
 
 		// The first row is where the rest begins.
-		read: in("read", `WITH l AS MATERIALIZED (
+		read: in(`WITH l AS MATERIALIZED (
 	SELECT number, id, snapshot FROM {schema}.logs WHERE name = $1 AND log = $2
 	UNION ALL
 	SELECT 0, 0, NULL WHERE NOT EXISTS (SELECT FROM {schema}.logs WHERE name = $1 AND log = $2)
@@ -84,7 +79,7 @@ UNION ALL
 (SELECT number, id, entry FROM {schema}.entries WHERE name = $1 AND log = $2 AND number > (SELECT number FROM b)
 	ORDER BY name, log, number)`),
 
-		compact: in("compact", `WITH moved AS (
+		compact: in(`WITH moved AS (
 	UPDATE {schema}.logs SET number = $3, id = $4, snapshot = $5
 	WHERE name = $1 AND log = $2 AND number < $3
 		AND EXISTS (SELECT FROM {schema}.entries e WHERE e.name = $1 AND e.log = $2 AND e.number = $3 AND e.id = $4)

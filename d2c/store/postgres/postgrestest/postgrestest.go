@@ -171,9 +171,10 @@ func (s *Server) Start() {
 	s.t.Helper()
 	host, port, _ := net.SplitHostPort(s.Addr)
 	// A server that was killed leaves others of its kind behind for a moment, and the next does not start beside them.
-	eventually(s.t, "postgres answers", func() error {
+	Eventually(s.t, "postgres answers", func() error {
 		if s.cmd == nil {
-			s.cmd = s.command("postgres", "-D", s.Dir, "-h", host, "-p", port, "-k", "", "-c", "logging_collector=off")
+			s.cmd = s.command("postgres", "-D", s.Dir, "-h", host, "-p", port, "-k", "", "-c", "logging_collector=off",
+				"-c", "log_min_error_statement=panic")
 			s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
 			if err := s.cmd.Start(); err != nil {
 				s.t.Fatal(err)
@@ -313,8 +314,8 @@ func freeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// eventually returns when f does not fail any more.
-func eventually(t testing.TB, what string, f func() error) {
+// Eventually returns when f does not fail any more.
+func Eventually(t testing.TB, what string, f func() error) {
 	t.Helper()
 	const patience, interval = 60 * time.Second, 20 * time.Millisecond
 	var err error
