@@ -208,6 +208,9 @@ func (s *Server) connect(ctx context.Context) (*pgx.Conn, error) {
 // Kill ends the server as a loss of power does, if it runs.
 func (s *Server) Kill() { s.end(syscall.SIGKILL) }
 
+// Crash kills the server as Kill does, from another goroutine than that of the test, which then calls Kill.
+func (s *Server) Crash() { _ = s.cmd.Process.Kill() }
+
 // Stop ends the server in order: whoever is connected is told.
 func (s *Server) Stop() { s.end(syscall.SIGINT) }
 
@@ -257,6 +260,21 @@ func (s *Server) Standby(settings ...string) *Server {
 	standby.Set(settings...)
 	standby.Start()
 	return standby
+}
+
+// Follows waits until a standby has all that the primary has now.
+func (s *Server) Follows(primary *Server) {
+	s.t.Helper()
+	var at string
+	if err := primary.conn.QueryRow(context.Background(), "SELECT pg_current_wal_insert_lsn()::text").Scan(&at); err != nil {
+		s.t.Fatal(err)
+	}
+	Eventually(s.t, "the standby follows", func() error {
+		if behind := s.Number("SELECT coalesce(pg_wal_lsn_diff($1::pg_lsn, pg_last_wal_replay_lsn()), 1)::bigint", at); behind > 0 {
+			return fmt.Errorf("it is %d bytes behind", behind)
+		}
+		return nil
+	})
 }
 
 // Promote makes a standby the server that takes writes.
