@@ -20,6 +20,8 @@ import (
 	"github.com/deltaring/deltaring/d2c/store/postgres/postgrestest"
 )
 
+const patience = 10 * time.Second
+
 func within(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), d)
