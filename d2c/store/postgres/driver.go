@@ -36,6 +36,10 @@ const (
 	defaultSchema = "d2c"
 	maxName       = 1024
 
+	// conflictsLast is for how many commits others are expected to append to the same logs, after one that did. A conflict that was not
+	// expected costs a statement, and a line in the server's log.
+	conflictsLast = 100
+
 	// keptBytes bounds the working memory that is kept for the next call.
 	keptBytes = 4 << 20
 )
@@ -47,6 +51,9 @@ type Driver struct {
 	schema string // quoted
 	sql    statements
 	tables atomic.Bool // they are there, as far as is known
+
+	// careful is for how many commits a conflict is to be expected, as there was one.
+	careful int
 
 	// Working memory of Append.
 	order []int32
@@ -93,6 +100,10 @@ func (d *Driver) Append(ctx context.Context, appends []log.Append) ([]bool, erro
 	}
 	slices.SortFunc(d.order, func(a, b int32) int { return cmp.Compare(appends[a].Log, appends[b].Log) })
 	st := d.sql.appendAll
+	if d.careful > 0 {
+		d.careful--
+		st = d.sql.appendSome
+	}
 	d.batch.begin()
 	for _, i := range d.order {
 		d.batch.add(appends[i])
@@ -106,10 +117,14 @@ func (d *Driver) Append(ctx context.Context, appends []log.Append) ([]bool, erro
 	if another {
 		// Nothing was done, which is certain, so it may be tried again.
 		clear(done)
+		d.careful = conflictsLast
 		_, err = d.append(ctx, d.sql.appendSome, &d.batch, done, d.order, appends)
 	}
 	if err != nil {
 		return nil, err
+	}
+	if slices.Contains(done, false) {
+		d.careful = conflictsLast
 	}
 	return done, nil
 }

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/deltaring/deltaring v0.0.0-00010101000000-000000000000
 	github.com/jackc/pgx/v5 v5.13.0
+	go.opentelemetry.io/collector/pdata v1.71.0
 )
 
 require (
@@ -18,7 +19,6 @@ require (
 	github.com/modern-go/reflect2 v1.0.3-0.20250322232337-35a7c28c31ee // indirect
 	github.com/zeebo/xxh3 v1.1.0 // indirect
 	go.opentelemetry.io/collector/featuregate v1.71.0 // indirect
-	go.opentelemetry.io/collector/pdata v1.71.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	golang.org/x/sync v0.23.0 // indirect
 	golang.org/x/sys v0.48.0 // indirect
