@@ -11,6 +11,8 @@ VICTORIAMETRICS := .tools/victoria-metrics-v1.151.0
 APISERVER       := .tools/apiserver-v1.36.3
 # Debian has a directory for each version.
 POSTGRES        := $(firstword $(wildcard /usr/lib/postgresql/*/bin/postgres) postgresql)
+# An S3 server that keeps objects in files.
+VERSITYGW       := .tools/versitygw-v1.8.0
 SUDO        := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # in-modules runs a command in every module.
@@ -21,7 +23,7 @@ help:
 	@echo 'make quickstart   convert real deltas in an embedded Collector and check every total'
 	@echo 'make test         everything that must pass; installs prometheus, redis, postgresql and qemu if they are missing, and builds .tools'
 	@echo 'make certify      the shipped configurations into each backend, by each path, through each event: half an hour'
-	@echo 'make tools        build the backends and the API server in .tools that the tests ask: minutes, once'
+	@echo 'make tools        build the backends, the API server and the S3 server in .tools that the tests ask: minutes, once'
 	@echo 'make oldest       the libraries and the processor with the oldest Collector that is supported'
 	@echo 'make long         200 kills and half a million histories; hours are not enough to be sure, this is a night'
 	@echo 'make collector    build examples/otelcol/build/otelcol-deltaring with OCB'
@@ -45,6 +47,7 @@ generate:
 	cd processor/d2cprocessor && go generate ./...
 	cd processor/state/redisstate && go generate ./...
 	cd processor/state/postgresstate && go generate ./...
+	cd processor/state/s3state && go generate ./...
 	cd ring/ringexporter && go generate ./...
 	cd ring/lanesconnector && go generate ./...
 
@@ -99,9 +102,9 @@ long: /usr/bin/prometheus /usr/bin/redis-server tools
 .PHONY: cross
 ifeq ($(shell go env GOHOSTARCH),amd64)
 cross: /usr/bin/qemu-s390x-static
-	CGO_ENABLED=0 GOARCH=386 go test -short ./streamid ./ring ./d2c ./d2c/internal/...
-	CGO_ENABLED=0 GOARCH=s390x go test -short -exec qemu-s390x-static ./streamid ./ring ./d2c ./d2c/internal/...
-	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static ./streamid ./ring ./d2c ./d2c/internal/...
+	CGO_ENABLED=0 GOARCH=386 go test -short ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
+	CGO_ENABLED=0 GOARCH=s390x go test -short -exec qemu-s390x-static ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
+	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
 else
 cross:
 	@echo "cross: runs on amd64 only"
@@ -112,10 +115,10 @@ endif
 # finding, which would leave its input.
 .PHONY: fuzz
 fuzz:
-	@set -e; for package in streamid ring d2c d2c/internal/fold; do \
-		for target in $$(go test -list '^Fuzz' ./$$package | grep '^Fuzz' | grep -v -e '^FuzzOpen$$' -e '^FuzzSharedRecord$$' -e '^FuzzAggregateRecord$$'); do \
+	@set -e; for package in streamid ring d2c d2c/internal/fold d2c/store/log d2c/store/s3; do \
+		for target in $$(go -C $$package test -list '^Fuzz' . | grep '^Fuzz' | grep -v -e '^FuzzOpen$$' -e '^FuzzSharedRecord$$' -e '^FuzzAggregateRecord$$'); do \
 			echo "== $$package: $$target"; \
-			output=$$(go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./$$package 2>&1) || { \
+			output=$$(go -C $$package test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x . 2>&1) || { \
 				echo "$$output"; \
 				echo "$$output" | grep -qx '    context deadline exceeded' && ! echo "$$output" | grep -q 'Failing input' || exit 1; \
 			}; \
@@ -128,7 +131,7 @@ bench-once: $(POSTGRES)
 
 # Without the web pages, which the module does not contain, and service discovery, which takes most of the time to build.
 .PHONY: tools
-tools: $(PROMETHEUS) $(VICTORIAMETRICS) $(APISERVER)
+tools: $(PROMETHEUS) $(VICTORIAMETRICS) $(APISERVER) $(VERSITYGW)
 
 .tools/prometheus-%:
 	GOBIN='$(CURDIR)/$@.bin' CGO_ENABLED=0 go install -tags remove_all_sd github.com/prometheus/prometheus/cmd/prometheus@$*
@@ -137,6 +140,10 @@ tools: $(PROMETHEUS) $(VICTORIAMETRICS) $(APISERVER)
 .tools/victoria-metrics-%:
 	GOBIN='$(CURDIR)/$@.bin' CGO_ENABLED=0 go install github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics@$*
 	mv $@.bin/victoria-metrics $@ && rmdir $@.bin
+
+.tools/versitygw-%:
+	GOBIN='$(CURDIR)/$@.bin' CGO_ENABLED=0 go install github.com/versity/versitygw/cmd/versitygw@$*
+	mv $@.bin/versitygw $@ && rmdir $@.bin
 
 # The modules that Kubernetes keeps in its own repository are replaced by their published versions.
 .tools/apiserver-v%:

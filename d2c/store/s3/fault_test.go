@@ -550,6 +550,54 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// These permissions are enough, and without any of them the probe says so.
+func TestPermissions(t *testing.T) {
+	server := s3test.Start(t)
+	server.AddUser("worker", secret)
+	d := open(t, server.URL)
+	options := d.bucket.client.Options()
+	options.Credentials = credentials.NewStaticCredentialsProvider("worker", secret, "")
+	d.bucket.client = awss3.New(options)
+	grant := func(object string, bucket string) {
+		t.Helper()
+		policy := fmt.Sprintf(`{"Version": "2012-10-17", "Statement": [
+			{"Effect": "Allow", "Principal": {"AWS": ["worker"]}, "Action": [%[1]s], "Resource": ["arn:aws:s3:::%[3]s/d2c/*"]},
+			{"Effect": "Allow", "Principal": {"AWS": ["worker"]}, "Action": [%[2]s], "Resource": ["arn:aws:s3:::%[3]s"]}]}`, object, bucket, s3test.Bucket)
+		if _, err := server.Admin().PutBucketPolicy(background, &awss3.PutBucketPolicyInput{
+			Bucket: aws.String(s3test.Bucket), Policy: &policy,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forbidden := func(what string) {
+		t.Helper()
+		err := d.Probe(background)
+		if err == nil || ReasonOf(err) != Credentials || !Mistake(err) || !strings.Contains(err.Error(), "a permission is missing") {
+			t.Errorf("%s: error %v", what, err)
+		}
+	}
+	forbidden("a bucket of others")
+	const list = `"s3:ListBucket"`
+	grant(`"s3:GetObject", "s3:PutObject"`, list)
+	forbidden("without DeleteObject")
+	grant(`"s3:GetObject", "s3:DeleteObject"`, list)
+	forbidden("without PutObject")
+	grant(`"s3:PutObject", "s3:DeleteObject"`, list)
+	forbidden("without GetObject")
+	grant(`"s3:GetObject", "s3:PutObject", "s3:DeleteObject"`, list)
+	d.leftover, d.grace, d.tailSize, d.tailEntries = 0, 0, 10, 1
+	b := &bench{t: t, server: server, d: d}
+	for range 5 {
+		b.must(d, "an entry of some length")
+		if err := b.compact(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if keys := server.Objects(); len(keys) > 3 {
+		t.Errorf("what is not needed is not deleted: %v", keys)
+	}
+}
+
 func TestStoreIsAway(t *testing.T) {
 	server := s3test.Start(t)
 	d := open(t, server.URL)

@@ -12,9 +12,14 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/deltaring/deltaring/d2c/store/log"
 	"github.com/deltaring/deltaring/d2c/store/s3/s3test"
@@ -257,38 +262,67 @@ func TestSnapshotRidesAlong(t *testing.T) {
 	b.whole()
 }
 
-// A process that slept between writing a snapshot and naming it must not name what a sweep has deleted.
+// A process that slept between writing a snapshot and naming it must not name what a sweep has deleted, whether it learns of the head that
+// the sweep has put when it puts its own, or before.
 func TestSleeperNamesNothingDeleted(t *testing.T) {
+	for _, reads := range []bool{false, true} {
+		t.Run(fmt.Sprintf("it reads meanwhile %v", reads), func(t *testing.T) {
+			b := newBench(t)
+			b.must(b.d, "first")
+			b.must(b.d, "second")
+			waker := b.another()
+			waker.leftover = 0
+			var once sync.Once
+			b.proxy.Fail(func(r *http.Request) s3test.Fault {
+				if r.Method != http.MethodPut || !strings.HasSuffix(r.URL.Path, snapshotSuffix) {
+					return s3test.Fault{}
+				}
+				return s3test.Fault{Answer: func(_ http.Header, body []byte) []byte {
+					once.Do(func() {
+						// The snapshot is there, and nothing names it. Somebody sweeps, and nobody appends.
+						if err := waker.sweep(background, 0, waker.log(0)); err != nil {
+							t.Error(err)
+						}
+						for _, key := range b.server.Objects() {
+							if strings.HasSuffix(key, snapshotSuffix) {
+								t.Error("the sweep left the snapshot")
+							}
+						}
+						if reads {
+							if _, err := b.d.Read(background, 0, b.end); err != nil {
+								t.Error(err)
+							}
+						}
+					})
+					return body
+				}}
+			})
+			if err := b.compact(b.d); err != nil {
+				t.Fatal(err)
+			}
+			b.whole()
+			tail, err := b.another().Read(background, 0, log.Position{})
+			if err != nil || tail.Snapshot == nil {
+				t.Errorf("no snapshot was made, error %v", err)
+			}
+		})
+	}
+}
+
+// A snapshot of less than others have appended meanwhile is as good.
+func TestCompactAfterAnother(t *testing.T) {
 	b := newBench(t)
 	b.must(b.d, "first")
 	b.must(b.d, "second")
-	waker := b.another()
-	waker.grace, waker.leftover = 0, 0
-	var once sync.Once
-	b.proxy.Fail(func(r *http.Request) s3test.Fault {
-		if r.Method == http.MethodPut && bytes.HasSuffix([]byte(r.URL.Path), []byte("/"+headKey)) {
-			once.Do(func() {
-				// The snapshot is there, and nothing names it. Somebody sweeps, and nobody appends.
-				l := waker.log(0)
-				if err := waker.sweep(background, 0, l); err != nil {
-					t.Error(err)
-				}
-				for _, key := range b.server.Objects() {
-					if bytes.HasSuffix([]byte(key), []byte(snapshotSuffix)) {
-						t.Error("the sweep left the snapshot")
-					}
-				}
-			})
-		}
-		return s3test.Fault{}
-	})
-	if err := b.compact(b.d); err != nil {
+	at := b.end
+	b.must(b.another(), "third")
+	if err := b.d.Compact(background, 0, at, []byte("first\nsecond")); err != nil {
 		t.Fatal(err)
 	}
 	b.whole()
 	tail, err := b.another().Read(background, 0, log.Position{})
-	if err != nil || tail.Snapshot == nil {
-		t.Errorf("no snapshot was made, error %v", err)
+	if err != nil || tail.Snapshot == nil || len(tail.Entries) != 1 {
+		t.Errorf("the log has %d entries after a snapshot of %d bytes, error %v", len(tail.Entries), len(tail.Snapshot), err)
 	}
 }
 
@@ -352,17 +386,53 @@ func TestCleanUp(t *testing.T) {
 	b.whole()
 }
 
-// A bucket that keeps versions works, and it is known.
+// A bucket that keeps versions works, and it is known. So does one whose objects nobody may delete for a day: what is put or deleted there
+// is a new version.
 func TestVersionedBucket(t *testing.T) {
-	b := newBench(t)
-	if b.d.Versions() {
+	if newBench(t).d.Versions() {
 		t.Error("a bucket without versions is said to keep them")
 	}
-	b.proxy.Fail(func(*http.Request) s3test.Fault {
-		return s3test.Fault{Answer: func(h http.Header, body []byte) []byte { h.Set("X-Amz-Version-Id", "v1"); return body }}
-	})
-	b.must(b.d, "x")
-	if !b.d.Versions() {
-		t.Error("a bucket with versions is not told from others")
+	for _, locked := range []bool{false, true} {
+		t.Run(fmt.Sprintf("locked %v", locked), func(t *testing.T) {
+			b := &bench{t: t, server: s3test.Start(t, "--versioning-dir", t.TempDir())}
+			admin, name := b.server.Admin(), aws.String("versions")
+			if _, err := admin.CreateBucket(background, &awss3.CreateBucketInput{Bucket: name, ObjectLockEnabledForBucket: &locked}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := admin.PutBucketVersioning(background, &awss3.PutBucketVersioningInput{
+				Bucket: name, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if locked {
+				if _, err := admin.PutObjectLockConfiguration(background, &awss3.PutObjectLockConfigurationInput{
+					Bucket: name, ObjectLockConfiguration: &types.ObjectLockConfiguration{
+						ObjectLockEnabled: types.ObjectLockEnabledEnabled,
+						Rule: &types.ObjectLockRule{DefaultRetention: &types.DefaultRetention{
+							Mode: types.ObjectLockRetentionModeCompliance, Days: aws.Int32(1),
+						}},
+					},
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.d = open(t, b.server.URL, func(o *Options) { o.Bucket = *name })
+			b.d.grace, b.d.leftover, b.d.tailSize, b.d.tailEntries = 0, 0, 100, 2
+			for i := range 20 {
+				b.must(b.d, fmt.Sprint("entry ", i))
+				if i%7 == 6 {
+					if err := b.compact(b.d); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if !b.d.Versions() {
+				t.Error("a bucket with versions is not told from others")
+			}
+			tail, err := open(t, b.server.URL, func(o *Options) { o.Bucket = *name }).Read(background, 0, log.Position{})
+			if err != nil || tail.End() != b.end {
+				t.Errorf("the log ends at %v, want %v, error %v", tail.End(), b.end, err)
+			}
+		})
 	}
 }

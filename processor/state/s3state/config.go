@@ -48,7 +48,7 @@ type Config struct {
 	// TLS is for an endpoint whose certificate is not of an authority that this system trusts, or that has no TLS.
 	TLS configoptional.Optional[configtls.ClientConfig] `mapstructure:"tls"`
 
-	// Groups is 16 by default, CommitInterval 1s, Timeout 10s, RecordTTL 24h.
+	// Groups is 16 by default, CommitInterval 2s, Timeout 10s, RecordTTL 24h.
 	logstate.Config `mapstructure:",squash"`
 
 	// prevent unkeyed literal initialization
@@ -66,7 +66,7 @@ func createDefaultConfig() component.Config {
 		TLS:    configoptional.Default(configtls.NewDefaultClientConfig()),
 		Config: logstate.Config{
 			Groups:         16,
-			CommitInterval: time.Second,
+			CommitInterval: 2 * time.Second,
 			Timeout:        10 * time.Second,
 			RecordTTL:      logstate.DefaultRecordTTL,
 		},

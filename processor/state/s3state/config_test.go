@@ -76,7 +76,7 @@ func TestConfig(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	cfg := createDefaultConfig().(*Config)
-	if cfg.Prefix != "d2c" || cfg.RecordTTL != 24*time.Hour || cfg.Groups != 16 || cfg.CommitInterval != time.Second || cfg.Timeout != 10*time.Second {
+	if cfg.Prefix != "d2c" || cfg.RecordTTL != 24*time.Hour || cfg.Groups != 16 || cfg.CommitInterval != 2*time.Second || cfg.Timeout != 10*time.Second {
 		t.Errorf("%+v", cfg)
 	}
 	cfg.AccessKeyID, cfg.SecretAccessKey = secret, secret

@@ -159,3 +159,13 @@ func Eventually(t testing.TB, what string, f func() error) {
 	}
 	t.Fatal(fmt.Errorf("after %v it still is not so that %s: %w", patience, what, err))
 }
+
+// AddUser adds an account that may do nothing that a bucket does not grant.
+func (s *Server) AddUser(access, secret string) {
+	s.t.Helper()
+	out, err := exec.Command(binary(s.t), "admin", "--access", AccessKey, "--secret", SecretKey, "--region", Region, "--endpoint-url", s.URL,
+		"create-user", "--access", access, "--secret", secret, "--role", "user").CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("%v: %s", err, out)
+	}
+}

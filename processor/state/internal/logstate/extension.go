@@ -109,7 +109,7 @@ func (e *Extension) SharedStore(_ context.Context, processor component.ID) (stor
 	}
 	st, err := log.New(driver, log.Options{
 		Groups: e.cfg.Groups, TTL: e.cfg.RecordTTL, Timeout: e.cfg.Timeout, CommitInterval: e.cfg.CommitInterval,
-		Observer: e.tel.observer(processor, e.backend.Reason, e.failing),
+		CommitPoints: commitPoints, Observer: e.tel.observer(processor, e.backend.Reason, e.failing),
 	})
 	if err != nil {
 		return nil, err
@@ -117,6 +117,9 @@ func (e *Extension) SharedStore(_ context.Context, processor component.ID) (stor
 	e.stores = append(e.stores, st)
 	return st, nil
 }
+
+// commitPoints is how many points a commit may have where there is a CommitInterval: so many that 100 000 points a second do not shorten it.
+const commitPoints = 1 << 18
 
 // How long watch waits after a store did not answer, at first and at most.
 const (
