@@ -107,6 +107,66 @@ func TestStatementWithAnOldSnapshot(t *testing.T) {
 	}
 }
 
+// Rows are written in the order of the logs, whatever the order of the appends: who waits for a log has those before it already, and asks for
+// none of them again. So two never wait for each other.
+func TestOrder(t *testing.T) {
+	s := postgrestest.Start(t)
+	pool := connect(t, s.Addr)
+	for _, c := range []struct {
+		name             string
+		entries, careful int
+		row              string // one that the statement writes for a log
+	}{
+		{"all or none", 1, 0, "INSERT INTO d2c.entries VALUES ('all or none', %d, 2, 7, '')"},
+		{"some", 1, 1, "INSERT INTO d2c.entries VALUES ('some', %d, 2, 7, '')"},
+		{"to empty logs", 0, 0, "INSERT INTO d2c.logs VALUES ('to empty logs', %d, 0, 0)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx := t.Context()
+			d := open(t, pool, Options{Name: c.name})
+			if err := d.Probe(ctx); err != nil { // makes the tables
+				t.Fatal(err)
+			}
+			last, first := begin(t, d, 1, c.entries), begin(t, d, 0, c.entries)
+			d.careful = c.careful
+			other, err := pool.Begin(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := other.Exec(ctx, fmt.Sprintf(c.row, 1)); err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				done, err := d.Append(ctx, []log.Append{{Log: 1, After: last, ID: 11, Entry: []byte("x")}, {Log: 0, After: first, ID: 12, Entry: []byte("x")}})
+				if err != nil || !done[0] || !done[1] {
+					t.Errorf("done %v, error %v", done, err)
+				}
+			})
+			postgrestest.Eventually(t, "the statement waits", func() error {
+				if s.Number("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == 0 {
+					return errors.New("it does not")
+				}
+				return nil
+			})
+			third, err := pool.Begin(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := third.Exec(ctx, "SET LOCAL lock_timeout = '50ms'"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := third.Exec(ctx, fmt.Sprintf(c.row, 0)); !says(err, "55P03") {
+				t.Errorf("log 0 is written after log 1: error %v", err)
+			}
+			if err := errors.Join(third.Rollback(ctx), other.Rollback(ctx)); err != nil {
+				t.Fatal(err)
+			}
+			wg.Wait()
+		})
+	}
+}
+
 // Many owners of the same logs, each with commits for some of them in any order: every number of a log is one owner's, all owners get on,
 // and nobody waits for somebody who waits for him.
 func TestWritersAtOnce(t *testing.T) {
