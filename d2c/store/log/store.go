@@ -185,6 +185,9 @@ func open(driver Driver, opts Options, now func() time.Time) (*Store, error) {
 
 // Pace implements store.Paced.
 func (s *Store) Pace() (interval time.Duration, points int) {
+	if s.opts.CommitInterval == 0 {
+		return 0, 0
+	}
 	return s.opts.CommitInterval, s.opts.CommitPoints
 }
 
