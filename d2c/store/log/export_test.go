@@ -32,25 +32,13 @@ func (c *Clock) Wait(d time.Duration) {
 // NewAt is New by another clock.
 func NewAt(driver Driver, opts Options, c *Clock) (*Store, error) { return open(driver, opts, c.Now) }
 
-// Snapshots makes a snapshot of each log that is in memory, now.
-func (s *Store) Snapshots(ctx context.Context) {
-	for _, l := range s.replicas {
-		l.mu.Lock()
-		there := l.records != nil
-		l.mu.Unlock()
-		if there {
-			s.maker.make(ctx, l)
-		}
-	}
-}
-
 // Sweep does what is done now and then, and makes what snapshots are wanted then.
 func (s *Store) Sweep(ctx context.Context) {
 	s.maker.sweep()
 	for {
 		select {
 		case l := <-s.maker.due:
-			s.maker.make(ctx, l)
+			_ = s.maker.make(ctx, l)
 			continue
 		default:
 		}

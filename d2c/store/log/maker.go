@@ -5,6 +5,7 @@ package log
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -37,7 +38,7 @@ func (m *maker) begin(s *Store) {
 				case <-ctx.Done():
 					return
 				case l := <-m.due:
-					m.make(ctx, l)
+					_ = m.make(ctx, l) // it is tried again
 				}
 			}
 		})
@@ -72,18 +73,14 @@ func (m *maker) want(l *replica) {
 }
 
 // make makes a snapshot, and puts it where it belongs.
-func (m *maker) make(ctx context.Context, l *replica) {
+func (m *maker) make(ctx context.Context, l *replica) error {
 	s := m.s
 	l.mu.Lock()
 	l.due = false
 	dropped := l.records == nil
-	if dropped && !m.reload(ctx, l) {
+	if dropped && !m.reload(ctx, l) || l.life.ID == 0 {
 		l.mu.Unlock()
-		return
-	}
-	if l.life.ID == 0 {
-		l.mu.Unlock()
-		return
+		return nil
 	}
 	at, tail, made := l.end, l.tail, l.made
 	state := l.state(s.seconds(), s.oldest())
@@ -109,7 +106,7 @@ func (m *maker) make(ctx context.Context, l *replica) {
 	if err != nil {
 		l.notBefore = s.now().Add(min(firstPause<<min(l.failed, 10), lastPause))
 		l.failed++
-		return
+		return err
 	}
 	l.failed = 0
 	if made == l.made { // it was not read anew meanwhile
@@ -117,6 +114,7 @@ func (m *maker) make(ctx context.Context, l *replica) {
 		l.snapshot = len(state)
 		l.made++
 	}
+	return nil
 }
 
 // reload reads the records of a log that was dropped when idle, to see what has expired, and reports whether nobody else has appended. The
@@ -170,4 +168,21 @@ func (m *maker) sweep() {
 		}
 		l.mu.Unlock()
 	}
+}
+
+// Compact makes a snapshot of each log that is in memory and has had entries since the last one, so that whoever takes it over has less to
+// read. It is for who leaves; while a Store is in use it does so by itself. It may be called beside other methods.
+func (s *Store) Compact(ctx context.Context) error {
+	for _, l := range s.replicas {
+		l.mu.Lock()
+		wanted := l.records != nil && l.tail > 0 && !l.due
+		l.mu.Unlock()
+		if !wanted {
+			continue
+		}
+		if err := s.maker.make(ctx, l); err != nil {
+			return fmt.Errorf("log: compact: log %d: %w", l.number, err)
+		}
+	}
+	return nil
 }

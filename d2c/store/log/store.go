@@ -31,6 +31,8 @@ type Options struct {
 	Idle time.Duration
 	// Timeout is for a call of the Driver, but for Compact, which has six times as long. Default 10 seconds.
 	Timeout time.Duration
+	// Readers is how many logs are read at once. Default 8.
+	Readers int
 	// CommitInterval is what the Store asks for between the beginnings of two commits (see store.Paced), where appends are paid for by
 	// the piece. Batches wait for it. Zero asks for nothing.
 	CommitInterval time.Duration
@@ -84,14 +86,15 @@ const (
 	defaultGroups       = 64
 	defaultIdle         = 10 * time.Minute
 	defaultTimeout      = 10 * time.Second
+	defaultReaders      = 8
 	defaultCommitPoints = 1 << 17
 
 	// maxTries bounds how often a part of a call is tried again because others append.
 	maxTries = 16
 	// maxEntry bounds entries, but for a unit that is larger. The rest goes into the next.
 	maxEntry = 4 << 20
-	// readers bounds the logs that are read at once.
-	readers = 8
+	// livesPatience is how long after it was proposed a life may be sent: its floor is of when it was proposed.
+	livesPatience = 500 * time.Millisecond
 
 	// keptSwaps and keptBytes bound the working memory that is kept for the next call.
 	keptSwaps = 1 << 18
@@ -103,6 +106,7 @@ var ErrClosed = errors.New("log: the store is closed")
 
 var (
 	errContended = errors.New("log: others keep appending to the logs of these streams; each log should have one owner")
+	errEmptied   = errors.New("what was there is lost")
 	errFull      = fmt.Errorf("the log has %d streams, which is the most: use more groups", maxRecords)
 )
 
@@ -140,7 +144,6 @@ type work struct {
 	// entry is in buffer, empty if there is none.
 	entry, entryEnd int
 	id              uint64
-	fresh           bool // the log was read since the call began, and nothing was appended since
 }
 
 // New returns a Store on the logs of a driver. It does not call it yet. Whoever has a Store closes it.
@@ -156,6 +159,9 @@ func open(driver Driver, opts Options, now func() time.Time) (*Store, error) {
 	if opts.Timeout == 0 {
 		opts.Timeout = defaultTimeout
 	}
+	if opts.Readers == 0 {
+		opts.Readers = defaultReaders
+	}
 	if opts.CommitPoints == 0 {
 		opts.CommitPoints = defaultCommitPoints
 	}
@@ -170,6 +176,8 @@ func open(driver Driver, opts Options, now func() time.Time) (*Store, error) {
 		return nil, fmt.Errorf("log: idle: must be positive, got %v", opts.Idle)
 	case opts.Timeout < 0:
 		return nil, fmt.Errorf("log: timeout: must be positive, got %v", opts.Timeout)
+	case opts.Readers < 0:
+		return nil, fmt.Errorf("log: readers: must be positive, got %d", opts.Readers)
 	case opts.CommitInterval < 0:
 		return nil, fmt.Errorf("log: commit interval: must not be negative, got %v", opts.CommitInterval)
 	case opts.CommitPoints < 0:
@@ -243,58 +251,61 @@ func (s *Store) Lives(ctx context.Context, proposed store.Life) ([]store.Life, e
 	for _, l := range s.replicas {
 		s.take(l, 0, 0)
 	}
-	return s.lives(ctx, proposed)
-}
-
-func (s *Store) lives(ctx context.Context, proposed store.Life) ([]store.Life, error) {
-	for range maxTries {
-		s.appends, s.sent, s.buffer = s.appends[:0], s.sent[:0], s.buffer[:0]
-		for i := range s.works {
-			w := &s.works[i]
-			switch l := w.log; {
-			case w.fresh && l.life.ID != 0:
-			case l.life.ID != 0:
-				s.enqueue(i, nil)
-			default:
-				// If it is empty it is at its begin.
-				w.id, w.entry = rand.Uint64()|1, len(s.buffer)
-				s.buffer = appendHeader(s.buffer, flavourEntry, s.seconds(), 1)
-				s.buffer = appendLife(s.buffer, proposed, s.opts.Groups)
-				s.buffer = appendChecksum(s.buffer, w.entry, w.id)
-				w.entryEnd = len(s.buffer)
-				s.enqueue(i, w.log)
-			}
-		}
-		if len(s.appends) == 0 {
-			lives := make([]store.Life, len(s.replicas))
-			for i, l := range s.replicas {
-				lives[i] = l.life
-			}
+	began := time.Now()
+	for {
+		lives, err := s.lives(ctx, proposed)
+		switch {
+		case err == nil:
 			return lives, nil
-		}
-		done, err := s.append(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("log: lives: %w", err)
-		}
-		s.stale = s.stale[:0]
-		for i, ok := range done {
-			w := &s.works[s.sent[i]]
-			w.fresh = true
-			l := w.log
-			switch {
-			case !ok:
-				l.sent = w.id
-				s.stale = append(s.stale, l)
-			case l.life.ID == 0:
-				l.clear()
-				l.end, l.life, l.tail = Position{1, w.id}, proposed, w.entryEnd-w.entry
-			}
-		}
-		if err := s.each(ctx, s.stale, s.look); err != nil {
+		case errors.Is(err, errEmptied) && time.Since(began) < livesPatience:
+			// Those that it thought to have a life are known to have none now.
+		default:
 			return nil, fmt.Errorf("log: lives: %w", err)
 		}
 	}
-	return nil, errContended
+}
+
+func (s *Store) lives(ctx context.Context, proposed store.Life) ([]store.Life, error) {
+	s.appends, s.sent, s.buffer = s.appends[:0], s.sent[:0], s.buffer[:0]
+	for i := range s.works {
+		w := &s.works[i]
+		w.entry, w.entryEnd = 0, 0
+		if w.log.life.ID == 0 {
+			// If the log is empty, it gets this one.
+			w.id, w.entry = rand.Uint64()|1, len(s.buffer)
+			s.buffer = appendHeader(s.buffer, flavourEntry, s.seconds(), 1)
+			s.buffer = appendLife(s.buffer, proposed, s.opts.Groups)
+			s.buffer = appendChecksum(s.buffer, w.entry, w.id)
+			w.entryEnd = len(s.buffer)
+		}
+		s.enqueue(i)
+	}
+	done, err := s.append(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.stale = s.stale[:0]
+	for i, ok := range done {
+		w := &s.works[s.sent[i]]
+		l := w.log
+		switch {
+		case !ok:
+			s.stale = append(s.stale, l)
+		case l.life.ID == 0:
+			l.clear()
+			l.end, l.life, l.tail = Position{1, w.id}, proposed, w.entryEnd-w.entry
+		}
+	}
+	if err := s.each(ctx, s.stale, s.look); err != nil {
+		return nil, err
+	}
+	lives := make([]store.Life, len(s.replicas))
+	for i, l := range s.replicas {
+		if lives[i] = l.life; l.life.ID == 0 {
+			return nil, fmt.Errorf("log %d: %w", l.number, errEmptied)
+		}
+	}
+	return lives, nil
 }
 
 // take begins to work on a log.
@@ -321,19 +332,13 @@ func (s *Store) release() {
 // seconds is the time as entries have it.
 func (s *Store) seconds() uint32 { return uint32(max(s.now().Unix(), 0)) }
 
-// enqueue adds an append of the work's entry, or a check if l is nil.
-func (s *Store) enqueue(i int, l *replica) {
+// enqueue adds an append of the work's entry, or a check if it has none.
+func (s *Store) enqueue(i int) {
 	w := &s.works[i]
-	a := Append{Log: w.log.number, After: w.log.end}
-	if l != nil {
-		a.ID = w.id
-		if w.log.life.ID == 0 {
-			a.After = Position{}
-		}
-	} else {
-		w.id, w.entry, w.entryEnd = 0, 0, 0
+	if w.entry == w.entryEnd {
+		w.id = 0
 	}
-	s.appends = append(s.appends, a)
+	s.appends = append(s.appends, Append{Log: w.log.number, After: w.log.end, ID: w.id})
 	s.sent = append(s.sent, int32(i))
 }
 
@@ -377,39 +382,34 @@ func (s *Store) observe(ctx context.Context, call Call) {
 }
 
 // each calls f for logs, several at once.
-func (s *Store) each(ctx context.Context, logs []*replica, f func(context.Context, *replica) error) error {
-	switch len(logs) {
-	case 0:
-		return nil
-	case 1:
-		return f(ctx, logs[0])
+func (s *Store) each(ctx context.Context, logs []*replica, f func(context.Context, *replica) error) (err error) {
+	n := min(s.opts.Readers, len(logs))
+	if n <= 1 {
+		for i := 0; i < len(logs) && err == nil; i++ {
+			err = f(ctx, logs[i])
+		}
+		return err
 	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var first error
+	errs := make(chan error, len(logs))
 	next := make(chan *replica, len(logs))
 	for _, l := range logs {
 		next <- l
 	}
 	close(next)
-	for range min(readers, len(logs)) {
+	var wg sync.WaitGroup
+	for range n {
 		wg.Go(func() {
 			for l := range next {
-				err := f(ctx, l)
-				mu.Lock()
-				if first == nil {
-					first = err
-				}
-				failed := first != nil
-				mu.Unlock()
-				if failed {
+				if err := f(ctx, l); err != nil {
+					errs <- err
 					return
 				}
 			}
 		})
 	}
 	wg.Wait()
-	return first
+	close(errs)
+	return <-errs
 }
 
 // read calls the driver.
@@ -544,14 +544,14 @@ func (s *Store) divide(swaps []store.Swap) {
 //	append all entries
 //	where one is refused, another was faster: read on, and judge again
 //
-// Where there is no entry to be made, a check says whether what was compared with was the latest, unless it was read just now.
+// Where there is no entry to be made, a check says whether what was compared with was the latest.
 func (s *Store) work(ctx context.Context, judge func(*work) error, perform func(*work)) (conflicts int, err error) {
 	for tries := 0; ; {
 		s.stale = s.stale[:0]
 		for i := range s.works {
 			if w := &s.works[i]; w.from < w.to && (w.log.records == nil || w.log.uncertain) {
 				s.stale = append(s.stale, w.log)
-				w.fresh, w.log.sent, w.log.landed = true, w.id, false
+				w.log.sent, w.log.landed = w.id, false
 			}
 		}
 		if len(s.stale) > 0 {
@@ -560,7 +560,6 @@ func (s *Store) work(ctx context.Context, judge func(*work) error, perform func(
 			}
 		}
 		s.appends, s.sent, s.buffer = s.appends[:0], s.sent[:0], s.buffer[:0]
-		left := false
 		for i := range s.works {
 			w := &s.works[i]
 			if w.id != 0 && w.log.landed {
@@ -570,24 +569,13 @@ func (s *Store) work(ctx context.Context, judge func(*work) error, perform func(
 			if w.from == w.to {
 				continue
 			}
-			left = true
 			if err := judge(w); err != nil {
 				return conflicts, err
 			}
-			switch {
-			case w.entryEnd > w.entry:
-				s.enqueue(i, w.log)
-			case !w.fresh:
-				s.enqueue(i, nil)
-			default:
-				w.from, w.id = w.judged, 0
-			}
-		}
-		if !left {
-			return conflicts, nil
+			s.enqueue(i)
 		}
 		if len(s.appends) == 0 {
-			continue
+			return conflicts, nil
 		}
 		done, err := s.append(ctx)
 		if err != nil {
@@ -608,7 +596,6 @@ func (s *Store) work(ctx context.Context, judge func(*work) error, perform func(
 				l.tail += w.entryEnd - w.entry
 				l.count()
 				s.maker.consider(l)
-				w.fresh = false
 			}
 			w.from, w.id = w.judged, 0
 		}

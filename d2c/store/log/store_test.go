@@ -5,6 +5,7 @@ package log_test
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -90,6 +91,5 @@ type snapshots struct{ *log.Store }
 
 func (s snapshots) Swap(ctx context.Context, swaps []store.Swap) ([]store.Result, error) {
 	results, err := s.Store.Swap(ctx, swaps)
-	s.Snapshots(ctx)
-	return results, err
+	return results, errors.Join(err, s.Compact(context.Background()))
 }
