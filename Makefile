@@ -96,9 +96,9 @@ long: /usr/bin/prometheus /usr/bin/redis-server tools
 .PHONY: cross
 ifeq ($(shell go env GOHOSTARCH),amd64)
 cross: /usr/bin/qemu-s390x-static
-	CGO_ENABLED=0 GOARCH=386 go test -short ./streamid ./ring ./d2c ./d2c/internal/...
-	CGO_ENABLED=0 GOARCH=s390x go test -short -exec qemu-s390x-static ./streamid ./ring ./d2c ./d2c/internal/...
-	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static ./streamid ./ring ./d2c ./d2c/internal/...
+	CGO_ENABLED=0 GOARCH=386 go test -short ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
+	CGO_ENABLED=0 GOARCH=s390x go test -short -exec qemu-s390x-static ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
+	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
 else
 cross:
 	@echo "cross: runs on amd64 only"
@@ -109,7 +109,7 @@ endif
 # finding, which would leave its input.
 .PHONY: fuzz
 fuzz:
-	@set -e; for package in streamid ring d2c d2c/internal/fold; do \
+	@set -e; for package in streamid ring d2c d2c/internal/fold d2c/store/log; do \
 		for target in $$(go test -list '^Fuzz' ./$$package | grep '^Fuzz' | grep -v -e '^FuzzOpen$$' -e '^FuzzSharedRecord$$' -e '^FuzzAggregateRecord$$'); do \
 			echo "== $$package: $$target"; \
 			output=$$(go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./$$package 2>&1) || { \

@@ -123,7 +123,7 @@ func (l *replica) follow(t *Tail) (err error) {
 func (l *replica) load(t *Tail) error {
 	if t.Snapshot == nil {
 		if t.From != (Position{}) {
-			return fmt.Errorf("log %d: it has no snapshot, and no entries up to %d", l.number, t.From.Number)
+			return fmt.Errorf("log %d, entries up to %d: %w", l.number, t.From.Number, errNoSnapshot)
 		}
 		return nil
 	}
@@ -203,7 +203,7 @@ func (l *replica) begin(r *reader) error {
 		return fmt.Errorf("%w: a second life", ErrDamaged)
 	}
 	if r.groups != l.groups {
-		return fmt.Errorf("streams are in %d groups here: set Groups to %d", r.groups, r.groups)
+		return fmt.Errorf("%w: set Groups to %d, got %d", errGroups, r.groups, l.groups)
 	}
 	l.life = r.life
 	return nil

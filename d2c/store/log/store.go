@@ -105,9 +105,11 @@ const (
 var ErrClosed = errors.New("log: the store is closed")
 
 var (
-	errContended = errors.New("log: others keep appending to the logs of these streams; each log should have one owner")
-	errEmptied   = errors.New("what was there is lost")
-	errFull      = fmt.Errorf("the log has %d streams, which is the most: use more groups", maxRecords)
+	errContended  = errors.New("log: others keep appending to the logs of these streams; each log should have one owner")
+	errEmptied    = errors.New("what was there is lost")
+	errNoSnapshot = errors.New("they are not there, and no snapshot is in their place")
+	errGroups     = errors.New("its streams are in another number of groups")
+	errFull       = fmt.Errorf("the log has %d streams, which is the most: use more groups", maxRecords)
 )
 
 // Store is a store.Shared on logs.
@@ -452,7 +454,11 @@ func (s *Store) look(ctx context.Context, l *replica) error {
 		// A snapshot or the first entry has the life first.
 		l.life = store.Life{}
 		b, flavour, at := tail.Snapshot, byte(flavourState), tail.From
-		if b == nil && len(tail.Entries) > 0 {
+		switch {
+		case b != nil:
+		case at != Position{}:
+			return fmt.Errorf("log %d, entries up to %d: %w", l.number, at.Number, errNoSnapshot)
+		case len(tail.Entries) > 0:
 			b, flavour, at = tail.Entries[0].Data, flavourEntry, Position{tail.From.Number + 1, tail.Entries[0].ID}
 		}
 		if b != nil {
