@@ -62,7 +62,16 @@ type simLogStore struct {
 	proposed *store.Life
 	asked    time.Time
 
+	// unheard is of entries whose answer is lost, by log: the worker learns of it by reading on, or not at all.
+	unheard map[int]simUnheard
+
 	compact simFault // what happens to snapshots
+}
+
+// simUnheard is what the worker knew before.
+type simUnheard struct {
+	id    uint64
+	views map[*simKnows]simKnows
 }
 
 var (
@@ -111,8 +120,9 @@ func (x *simLogStore) Swap(ctx context.Context, swaps []store.Swap) ([]store.Res
 	if !x.asks(f, swaps) {
 		return nil, errSimStopped
 	}
-	x.swaps, x.results = swaps, make([]store.Result, len(swaps))
+	x.swaps, x.results, x.unheard = swaps, make([]store.Result, len(swaps)), nil
 	results, err := x.logs.Swap(ctx, swaps)
+	x.swaps = nil
 	if s.ended || f.dead {
 		return nil, errSimStopped
 	}
@@ -232,6 +242,17 @@ func (x *simLogStore) Append(_ context.Context, appends []log.Append) ([]bool, e
 		}
 	case simTwice, simHangBetween:
 		// A check that nobody hears the answer of is none.
+		x.unheard = map[int]simUnheard{}
+		for i := range appends {
+			u := simUnheard{appends[i].ID, map[*simKnows]simKnows{}}
+			for j := range x.swaps {
+				if id := x.swaps[j].ID; s.group(id) == appends[i].Log {
+					view := f.view(s.byID[id])
+					u.views[view] = *view
+				}
+			}
+			x.unheard[appends[i].Log] = u
+		}
 		first := r.exec(x.results, func(i int) bool { return appends[i].Entry != nil })
 		if fault == simHangBetween && f != nil && !f.hang() {
 			return nil, errSimStopped
@@ -268,6 +289,14 @@ func (x *simLogStore) Read(_ context.Context, n int, after log.Position) (log.Ta
 		}
 	}
 	tail := s.logs[n].read(after)
+	if u, ok := x.unheard[n]; ok {
+		if !slices.ContainsFunc(tail.Entries, func(e log.Entry) bool { return e.ID == u.id }) {
+			for view, was := range u.views {
+				view.known, view.read, view.latest, view.start = was.known, was.read, was.latest, was.start
+			}
+		}
+		delete(x.unheard, n)
+	}
 	if fault == simHangAfter && f != nil && !f.hang() {
 		return log.Tail{}, errSimStopped
 	}
