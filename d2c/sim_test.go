@@ -303,7 +303,7 @@ func (p *simPlan) run(trace func(string, ...any)) (*simStats, error) {
 				f.next()
 			}
 		}
-		s.closeLogs()
+		s.closeStores()
 	}()
 	for i, step := range p.steps {
 		s.log("%d. %v", i, step)
