@@ -106,9 +106,9 @@ func planPoints[P point[P], S pointSlice[P]](c *splitting, metric int, id Metric
 		attrs := points.At(i).Attributes()
 		switch {
 		case reduction != nil:
-			c.add(metric, c.partFor(fold(reduction.Point(id, attrs))))
+			c.add(metric, c.partFor(c.streamKey(reduction.Point(id, attrs))))
 		case c.kind == keyStreamID:
-			c.add(metric, c.partFor(fold(id.Point(attrs))))
+			c.add(metric, c.partFor(c.streamKey(id.Point(attrs))))
 		default:
 			c.add(metric, c.partFor(c.point(attrs)))
 			if c.lacking {

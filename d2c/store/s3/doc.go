@@ -34,8 +34,8 @@
 // # Cost
 //
 // An append is one request per log, and writes what the head has of entries again: up to 256 KiB, or four entries. Once in so many there
-// is a segment, which is a request more. A snapshot is two requests, or one with Options.SnapshotDelay, and as one in 64 to delete. A
-// Read is one request, and one for each object that has what is asked for. In memory a Driver has the heads.
+// is a segment, which is a request more. A snapshot is two requests, or one with Options.LazySnapshots; what it leaves is deleted with
+// one request for 64 objects. A Read is one request, and one for each object that has what is asked for. In memory a Driver has the heads.
 //
 // # Durability
 //

@@ -37,9 +37,9 @@ type Options struct {
 	MaxAttempts int
 	// MaxRequests bounds the requests under way at once. Default 32.
 	MaxRequests int
-	// SnapshotDelay is for how long a snapshot, once it is written, waits for an append to the log whose request puts it in its place
-	// too. Then it has a request of its own. Compact takes as much longer. Zero does not wait.
-	SnapshotDelay time.Duration
+	// LazySnapshots has a snapshot, once it is written, be put in its place by the next append to its log, whose request it goes with:
+	// Compact does not wait for that, and a snapshot costs one request less. Until then the log is as it was, only longer.
+	LazySnapshots bool
 	// Observer is told of each request, if not nil. It is called by several goroutines at a time.
 	Observer Observer
 
@@ -86,7 +86,7 @@ type Driver struct {
 	mu   sync.Mutex
 	logs map[int]*logHead
 
-	delay time.Duration // of snapshots
+	lazy bool // about snapshots
 
 	trying latch // held while the store is tried
 	fit    bool
@@ -107,9 +107,9 @@ type logHead struct {
 	turn  uint64 // grows when the head is found to be another than we have put there
 
 	pending *pending // a snapshot that waits for an append
+	garbage []garbage
 
-	compacting latch // held by whoever names snapshots, and deletes
-	garbage    []garbage
+	compacting latch // held by whoever makes snapshots, and deletes
 	swept      time.Time
 }
 
@@ -117,13 +117,6 @@ type logHead struct {
 type pending struct {
 	snapshot snapshot
 	turn     uint64
-	done     chan switched // has room for one
-}
-
-// switched is what became of a snapshot, and what the head does not name any more.
-type switched struct {
-	done    bool
-	dropped []string
 }
 
 // garbage is an object that the head does not name since then.
@@ -175,8 +168,6 @@ func New(client *awss3.Client, opts Options) (*Driver, error) {
 		return nil, fmt.Errorf("s3: name: must have 1 to %d bytes, got %q", maxName, opts.Name)
 	case opts.AttemptTimeout < time.Millisecond:
 		return nil, fmt.Errorf("s3: attempt timeout: must be a millisecond at least, got %v", opts.AttemptTimeout)
-	case opts.SnapshotDelay < 0:
-		return nil, fmt.Errorf("s3: snapshot delay: must not be negative, got %v", opts.SnapshotDelay)
 	case opts.MaxAttempts < 0:
 		return nil, fmt.Errorf("s3: max attempts: must be positive, got %d", opts.MaxAttempts)
 	case opts.MaxRequests < 0:
@@ -191,7 +182,7 @@ func New(client *awss3.Client, opts Options) (*Driver, error) {
 			slots: make(chan struct{}, opts.MaxRequests), observer: opts.Observer,
 		},
 		root: opts.Prefix + "/" + escape(opts.Name) + "/",
-		logs: map[int]*logHead{}, delay: opts.SnapshotDelay, trying: make(latch, 1),
+		logs: map[int]*logHead{}, lazy: opts.LazySnapshots, trying: make(latch, 1),
 		tailSize: tailSize, tailEntries: tailEntries, grace: grace, leftover: leftover,
 	}, nil
 }
@@ -375,16 +366,12 @@ func (d *Driver) append(ctx context.Context, a *log.Append) (bool, error) {
 // extend puts a head that has the entry, and before that a segment if the head has no more room. See replace for what it returns.
 func (d *Driver) extend(ctx context.Context, l *logHead, a *log.Append) (lost, maybe bool, err error) {
 	next := l.head
+	var dropped []string
 	if p := l.pending; p != nil {
 		l.pending = nil
-		var result switched
-		if p.turn == l.turn {
-			next, result.dropped = next.compacted(p.snapshot)
+		if p.turn == l.turn && p.snapshot.at.Number > l.head.snapshot.at.Number {
+			next, dropped = next.compacted(p.snapshot)
 		}
-		defer func() {
-			result.done = err == nil && p.turn == l.turn
-			p.done <- result
-		}()
 	}
 	if size := len(next.tail) + entryHeader + len(a.Entry); size > tailLimit && len(next.ids) > 0 || size > d.tailSize && len(next.ids) >= d.tailEntries {
 		body := encodeSegment(next.tail)
@@ -394,7 +381,10 @@ func (d *Driver) extend(ctx context.Context, l *logHead, a *log.Append) (lost, m
 			return false, false, err
 		}
 	}
-	return d.replace(ctx, a.Log, l, next, a.ID, a.Entry)
+	if lost, maybe, err = d.replace(ctx, a.Log, l, next, a.ID, a.Entry); err == nil {
+		l.drop(dropped)
+	}
+	return lost, maybe, err
 }
 
 // has reports whether the log has the position. If that cannot be told, because it is before the snapshot, the error is before.
@@ -652,71 +642,48 @@ func (d *Driver) compactable(ctx context.Context, n int, l *logHead, at log.Posi
 	return 0, false, nil
 }
 
-// switchTo has the head name the snapshot. It is not done if the head is not as it was, but for what we have put there.
+// switchTo has the head name the snapshot, or leaves that to the next append. It is not done if the head is not as it was, but for what we
+// have put there.
 func (d *Driver) switchTo(ctx context.Context, n int, l *logHead, s snapshot, turn uint64) (done bool, err error) {
-	result, err := d.rideAlong(ctx, l, s, turn)
-	if result == nil && err == nil {
-		result, err = d.switchAlone(ctx, n, l, s, turn)
-	}
-	if err != nil {
+	if err := l.lock(ctx); err != nil {
 		return false, err
-	}
-	now := time.Now()
-	for _, key := range result.dropped {
-		l.garbage = append(l.garbage, garbage{key, now})
-	}
-	return result.done, nil
-}
-
-// rideAlong waits for an append. The result is nil if none came.
-func (d *Driver) rideAlong(ctx context.Context, l *logHead, s snapshot, turn uint64) (*switched, error) {
-	if d.delay == 0 {
-		return nil, nil
-	}
-	p := &pending{s, turn, make(chan switched, 1)}
-	if err := l.lock(ctx); err != nil {
-		return nil, err
-	}
-	l.pending = p
-	l.unlock()
-	timer := time.NewTimer(d.delay)
-	defer timer.Stop()
-	select {
-	case result := <-p.done:
-		return &result, nil
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	_ = l.lock(context.Background()) // what holds it has a time limit, and p must not stay there
-	defer l.unlock()
-	if l.pending == p {
-		l.pending = nil
-		return nil, ctx.Err()
-	}
-	result := <-p.done // whoever has taken it has let go of l
-	return &result, nil
-}
-
-func (d *Driver) switchAlone(ctx context.Context, n int, l *logHead, s snapshot, turn uint64) (*switched, error) {
-	if err := l.lock(ctx); err != nil {
-		return nil, err
 	}
 	defer l.unlock()
 	if !l.known {
 		if err := d.refresh(ctx, n, l); err != nil {
-			return nil, err
+			return false, err
 		}
 	}
 	if l.turn != turn {
-		return new(switched), nil
+		return false, nil
+	}
+	if d.lazy {
+		if l.pending != nil {
+			l.drop([]string{l.pending.snapshot.key()}) // which no head has named, and none is under way that does
+		}
+		l.pending = &pending{s, turn}
+		return true, nil
 	}
 	next, dropped := l.head.compacted(s)
 	lost, _, err := d.replace(ctx, n, l, next, 0, nil)
 	switch {
 	case lost:
-		return new(switched), nil
+		return false, nil
 	case err != nil:
-		return nil, err
+		return false, err
 	}
-	return &switched{true, dropped}, nil
+	l.drop(dropped)
+	return true, nil
+}
+
+// drop takes note of objects that the head does not name any more, and that nothing under way can have it name.
+func (l *logHead) drop(keys []string) {
+	now := time.Now()
+	for _, key := range keys {
+		l.garbage = append(l.garbage, garbage{key, now})
+	}
+	// What is forgotten a sweep finds.
+	if n := len(l.garbage); n > maxGarbage {
+		l.garbage = l.garbage[n-maxGarbage:]
+	}
 }

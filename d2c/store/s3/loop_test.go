@@ -152,7 +152,7 @@ func TestTwoOwners(t *testing.T) {
 	h := &history{refused: map[uint64]bool{}, unknown: map[uint64]bool{}}
 	opener := func() *Driver {
 		d := open(t, proxy.URL, func(o *Options) {
-			o.MaxAttempts, o.SnapshotDelay = 1+rand.IntN(3), time.Duration(rand.IntN(2)*5)*time.Millisecond
+			o.MaxAttempts, o.LazySnapshots = 1+rand.IntN(3), rand.IntN(2) == 0
 		})
 		d.fit = true
 		d.tailSize, d.tailEntries = 300, 2
@@ -207,6 +207,7 @@ func TestTwoOwners(t *testing.T) {
 	if len(h.done) < steps/10 || len(h.refused) == 0 || unknown == 0 {
 		t.Error("that is not what was to be tested")
 	}
+	last.d.lazy = false
 	if err := last.d.Compact(background, 0, last.end, idsOf(last.ids)); err != nil {
 		t.Fatal(err)
 	}
@@ -215,50 +216,60 @@ func TestTwoOwners(t *testing.T) {
 	}
 }
 
-// A snapshot goes with the next append, and no request is made for it but the one that writes it.
+// A snapshot goes with the next append, and no request is made for it but the one that writes it. A sweep, even if it has waited for days,
+// is not what loses it.
 func TestSnapshotRidesAlong(t *testing.T) {
-	b := newBench(t, func(o *Options) { o.SnapshotDelay = time.Minute })
+	b := newBench(t, func(o *Options) { o.LazySnapshots = true })
 	b.must(b.d, "first")
-	b.must(b.d, "second")
 	b.d.log(0).swept = time.Now()
 	b.proxy.Take()
-	done := make(chan error, 1)
-	go func() { done <- b.d.Compact(background, 0, b.end, []byte("first\nsecond")) }()
-	s3test.Eventually(t, "the snapshot waits", func() error {
-		l := b.d.log(0)
-		_ = l.lock(background)
-		defer l.unlock()
-		if l.pending == nil {
-			return errors.New("it does not")
+	for _, data := range []string{"second", "third", "fourth"} {
+		for range 2 { // of which the later is as good
+			if err := b.compact(b.d); err != nil {
+				t.Fatal(err)
+			}
 		}
-		return nil
-	})
-	b.must(b.d, "third")
-	if err := <-done; err != nil {
-		t.Fatal(err)
+		b.whole()
+		b.must(b.d, data)
+		if n := b.proxy.Take(); n["PUT"] != 3 || len(n) != 1 {
+			t.Errorf("two snapshots and an append are %v", n)
+		}
+		b.d.leftover = 0
+		if err := b.d.sweep(background, 0, b.d.log(0)); err != nil {
+			t.Fatal(err)
+		}
+		b.d.leftover = leftover
+		b.proxy.Take()
+		tail, err := b.another().Read(background, 0, log.Position{})
+		if err != nil || tail.Snapshot == nil || len(tail.Entries) != 1 {
+			t.Errorf("the log has %d entries after a snapshot of %d bytes, error %v", len(tail.Entries), len(tail.Snapshot), err)
+		}
+		b.whole()
 	}
-	if n := b.proxy.Take(); n["PUT"] != 2 || len(n) != 1 {
-		t.Errorf("a snapshot and an append are %v", n)
-	}
-	tail, err := b.another().Read(background, 0, log.Position{})
-	if err != nil || tail.Snapshot == nil || len(tail.Entries) != 1 {
-		t.Errorf("the log has %d entries after a snapshot of %d bytes, error %v", len(tail.Entries), len(tail.Snapshot), err)
-	}
-	b.whole()
-	// Where nothing is appended it does not wait for ever.
-	b.d.delay = time.Millisecond
+	// A sweep while one waits.
 	if err := b.compact(b.d); err != nil {
 		t.Fatal(err)
 	}
-	b.whole()
-	// Nor longer than it is waited for.
-	b.d.delay = time.Minute
-	ctx, cancel := context.WithTimeout(background, 10*time.Millisecond)
-	defer cancel()
-	if err := b.d.Compact(ctx, 0, b.end, []byte("in vain")); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("error %v", err)
+	b.d.leftover = 0
+	if err := b.d.sweep(background, 0, b.d.log(0)); err != nil {
+		t.Fatal(err)
 	}
-	b.must(b.d, "fourth")
+	b.must(b.d, "fifth")
+	b.whole()
+	// One that waits while another appends is not named any more: it may be gone.
+	if err := b.compact(b.d); err != nil {
+		t.Fatal(err)
+	}
+	other := b.another()
+	other.leftover = 0
+	b.must(other, "sixth")
+	if err := other.sweep(background, 0, other.log(0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.d.Read(background, 0, b.end); err != nil {
+		t.Fatal(err)
+	}
+	b.must(b.d, "seventh")
 	b.whole()
 }
 

@@ -13,7 +13,7 @@ const (
 	// What is to be deleted waits until that many can be in one request, or that many times its time is over.
 	enoughGarbage = 64
 	patience      = 6
-	// maxGarbage bounds what is remembered of it. What is forgotten a sweep finds.
+	// maxGarbage bounds what is remembered of it.
 	maxGarbage = 10_000
 )
 
@@ -26,17 +26,26 @@ func (d *Driver) collect(ctx context.Context, n int, l *logHead) {
 			l.swept = now
 		}
 	}
-	old := 0
+	if l.lock(ctx) != nil {
+		return
+	}
 	var keys []string
-	for ; old < len(l.garbage) && now.Sub(l.garbage[old].since) >= d.grace; old++ {
-		keys = append(keys, d.logKey(n)+l.garbage[old].key)
+	for _, g := range l.garbage {
+		if now.Sub(g.since) < d.grace {
+			break
+		}
+		keys = append(keys, d.logKey(n)+g.key)
 	}
 	due := len(keys) >= enoughGarbage || len(keys) > 0 && now.Sub(l.garbage[0].since) >= patience*d.grace
-	if due && d.bucket.remove(ctx, keys...) == nil {
-		l.garbage = l.garbage[old:]
+	var taken []garbage
+	if due {
+		taken, l.garbage = l.garbage[:len(keys):len(keys)], l.garbage[len(keys):]
 	}
-	if len(l.garbage) > maxGarbage {
-		l.garbage = l.garbage[len(l.garbage)-maxGarbage:]
+	l.unlock()
+	if due && d.bucket.remove(ctx, keys...) != nil {
+		_ = l.lock(context.Background()) // what holds it has a time limit
+		l.garbage = append(taken, l.garbage...)
+		l.unlock()
 	}
 }
 
@@ -64,6 +73,9 @@ func (d *Driver) sweep(ctx context.Context, n int, l *logHead) error {
 	}
 	for _, g := range l.garbage {
 		kept[d.logKey(n)+g.key] = true // they have a time of their own
+	}
+	if l.pending != nil {
+		kept[d.logKey(n)+l.pending.snapshot.key()] = true // the next head will name it
 	}
 	var keys []string
 	for _, o := range all {

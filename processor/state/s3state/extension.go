@@ -85,7 +85,7 @@ func (b *backend) driver(name string, observer s3.Observer) (*s3.Driver, error) 
 	return s3.New(b.client, s3.Options{
 		Bucket: b.cfg.Bucket, Prefix: b.cfg.Prefix, Name: name,
 		AttemptTimeout: max(b.cfg.Timeout/3, time.Millisecond), MaxRequests: maxRequests,
-		SnapshotDelay: max(2*b.cfg.CommitInterval, time.Second), Observer: observer,
+		LazySnapshots: true, Observer: observer,
 	})
 }
 
