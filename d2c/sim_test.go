@@ -303,7 +303,7 @@ func (p *simPlan) run(trace func(string, ...any)) (*simStats, error) {
 				f.next()
 			}
 		}
-		s.closeLogs()
+		s.closeStores()
 	}()
 	for i, step := range p.steps {
 		s.log("%d. %v", i, step)
@@ -483,6 +483,10 @@ func (s *sim) finish() {
 		s.gateways[0] = append(s.gateways[0], s.held...)
 	}
 	for round := 0; len(s.gateways[0])+len(s.gateways[1]) > 0 && s.err == nil; round++ {
+		if round > 1000 {
+			s.fail("the history does not end: %d deltas are sent again and again", len(s.gateways[0])+len(s.gateways[1]))
+			break
+		}
 		g := &s.gateways[round%2]
 		if len(*g) == 0 {
 			continue

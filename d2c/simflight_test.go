@@ -18,7 +18,6 @@ import (
 
 	"github.com/deltaring/deltaring/d2c"
 	"github.com/deltaring/deltaring/d2c/store"
-	"github.com/deltaring/deltaring/d2c/store/log"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -38,7 +37,8 @@ type sim struct {
 	lives   []store.Life // of the store, by group
 	lifeIDs map[uint64]bool
 	logs    []simLog // by group, if they are kept in logs
-	opened  []*log.Store
+	opened  []*simLogStore
+	plain   []*simStore
 	late    []func() // requests that were given up
 	past    []simPast
 	seq     int // of what happens to the store
@@ -122,10 +122,13 @@ func (s *sim) start(w int, fault simFault) {
 	worker := &simWorker{last: map[int]*simSample{}, began: uint64(s.now.Add(s.plan.clocks[w]).UnixNano())}
 	cfg := s.plan.config()
 	cfg.MaxStale, cfg.Now = simStale, func() time.Time { return s.now.Add(s.plan.clocks[w]) }
-	var st store.Shared = &simStore{sim: s, worker: worker, fault: fault}
+	plain := &simStore{sim: s, worker: worker, fault: fault}
+	var st store.Shared = plain
 	if s.plan.logs {
 		worker.logs = s.openLogs(worker, fault)
 		st = worker.logs
+	} else {
+		s.plain = append(s.plain, plain)
 	}
 	conv, err := d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: st, Owner: "sim"})
 	if err != nil {

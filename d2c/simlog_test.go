@@ -86,7 +86,7 @@ func (s *sim) openLogs(worker *simWorker, fault simFault) *simLogStore {
 	if x.logs, err = log.New(x, log.Options{Groups: s.plan.groups, Readers: 1}); err != nil {
 		panic(err)
 	}
-	s.opened = append(s.opened, x.logs)
+	s.opened = append(s.opened, x)
 	return x
 }
 
@@ -378,11 +378,17 @@ func (s *sim) sameLogs() {
 	}
 }
 
-func (s *sim) closeLogs() {
-	for _, st := range s.opened {
-		if err := st.Close(context.Background()); err != nil {
+// closeStores ends what the history has opened. Converters are reachable for one more garbage collection than all else, by their pools: if they
+// had the history with them, each collection would find more alive than the last.
+func (s *sim) closeStores() {
+	for _, x := range s.opened {
+		if err := x.logs.Close(context.Background()); err != nil {
 			s.fail("%v", err)
 		}
+		*x = simLogStore{}
+	}
+	for _, x := range s.plain {
+		*x = simStore{}
 	}
 }
 
