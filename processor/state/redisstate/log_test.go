@@ -169,10 +169,11 @@ func TestLogFailsOver(t *testing.T) {
 	}
 	master.Stop()
 	redistest.Eventually(t, "the replica has taken over", func() error {
-		if role := replica.Info("replication", "role"); role != "master" {
-			return errors.New(role)
+		info, err := replica.Admin.Info(context.Background(), "replication").Result() // which closes connections meanwhile
+		if err == nil && !strings.Contains(info, "role:master") {
+			err = errors.New("not yet")
 		}
-		return nil
+		return err
 	})
 	master.Args = append(master.Args, "--replicaof", "127.0.0.1", replica.Port())
 	master.Start()
@@ -236,7 +237,7 @@ func TestGroupsAreTheSameForAll(t *testing.T) {
 	cfg := logConfig(server.Addr)
 	cfg.Groups = 16
 	_, err := (&asker{Shared: logStore(t, cfg)}).try(store.Swap{})
-	if err == nil || !strings.Contains(err.Error(), "streams are in 64 groups") || redis.ReasonOf(err) != redis.Other {
+	if err == nil || !strings.Contains(err.Error(), "set Groups to 64") || redis.ReasonOf(err) != redis.Other {
 		t.Errorf("error %v", err)
 	}
 }
@@ -356,10 +357,17 @@ func TestLogTelemetry(t *testing.T) {
 	metadatatest.AssertEqualRedisStateRecords(t, tel, []metricdata.DataPoint[int64]{
 		point(3, attribute.String("outcome", "swapped")), point(1, attribute.String("outcome", "conflict")),
 	}, ignore)
-	metadatatest.AssertEqualRedisStateLogAppends(t, tel, []metricdata.DataPoint[int64]{
-		// 64 lives, two entries, and one of the other two.
-		point(67, attribute.String("outcome", "appended")), point(1, attribute.String("outcome", "conflict")),
-	}, ignore)
+	m, err := tel.GetMetric("otelcol_redis_state_log_appends")
+	require.NoError(t, err)
+	appends := map[string]int64{}
+	for _, dp := range m.Data.(metricdata.Sum[int64]).DataPoints {
+		outcome, _ := dp.Attributes.Value("outcome")
+		appends[outcome.AsString()] = dp.Value
+	}
+	// 64 lives, two entries, and one of the other two; and as many checks as the store sees fit.
+	if appends["appended"] < 67 || appends["conflict"] != 1 || len(appends) != 2 {
+		t.Errorf("appends %v", appends)
+	}
 	metadatatest.AssertEqualRedisStateErrors(t, tel, []metricdata.DataPoint[int64]{point(1, attribute.String("reason", "memory"))}, ignore)
 	metadatatest.AssertEqualRedisStateLogOwned(t, tel, []metricdata.DataPoint[int64]{point(2)}, ignore)
 	metadatatest.AssertEqualRedisStateLogStreams(t, tel, []metricdata.DataPoint[int64]{point(2)}, ignore)
