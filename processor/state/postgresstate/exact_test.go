@@ -190,7 +190,7 @@ func TestExactThroughFaults(t *testing.T) {
 	}
 }
 
-// A standby takes over that lacks the last seconds, and a worker goes on: no total falls, and none has another start than before.
+// A synchronous standby takes over, and a worker goes on: no total falls, and none has another start than before.
 func TestExactThroughFailover(t *testing.T) {
 	primary := postgrestest.Start(t)
 	standby := primary.Standby()
