@@ -28,6 +28,7 @@ help:
 	@echo 'make long         200 kills and half a million histories; hours are not enough to be sure, this is a night'
 	@echo 'make collector    build examples/otelcol/build/otelcol-deltaring with OCB'
 	@echo 'make bench        the table of measured numbers'
+	@echo 'make bench-pipeline  what whole Collectors cost, beside a bare one: half an hour'
 	@echo 'make generate     regenerate metadata from every metadata.yaml'
 
 .PHONY: quickstart
@@ -41,6 +42,10 @@ collector:
 .PHONY: bench
 bench:
 	cd examples/bench && go run .
+
+.PHONY: bench-pipeline
+bench-pipeline: /usr/bin/redis-server
+	cd examples/bench/pipeline && go run . -json build/pipeline.json -chart ../pipeline.png
 
 .PHONY: generate
 generate:
