@@ -74,6 +74,15 @@ var events = []event{
 		}
 		return f.publish(ctx, workerNames(3)...)
 	}},
+	{name: "hang", title: "a worker hangs for 20 s and stays on the list", gateways: 2, workers: 3, run: func(ctx context.Context, f *fleet) error {
+		if err := f.workers[workerName(1)].signal(syscall.SIGSTOP); err != nil {
+			return err
+		}
+		if err := pause(ctx, 20*time.Second); err != nil {
+			return err
+		}
+		return f.workers[workerName(1)].signal(syscall.SIGCONT)
+	}},
 	{name: "redis-restart", title: "restart Redis with its data", gateways: 2, workers: 3, redis: true, run: func(ctx context.Context, f *fleet) error {
 		if err := f.redis.stop(); err != nil {
 			return err

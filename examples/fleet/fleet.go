@@ -29,6 +29,9 @@ type side struct {
 var (
 	ours = side{name: "deltaring", build: buildOurs, gateway: []string{"gateway.yaml"}, worker: []string{"worker.yaml", "redis.yaml"}, redis: 1}
 	peer = side{name: "contrib", build: buildPeer, gateway: []string{"peer-gateway.yaml"}, worker: []string{"peer-worker.yaml"}, static: true}
+	// ejecting is ours whose gateways need nobody to tell them that a worker does not answer.
+	ejecting = side{name: "deltaring, `eject`", build: buildOurs, gateway: []string{"gateway.yaml", "eject.yaml"},
+		worker: []string{"worker.yaml", "redis.yaml"}, redis: 1}
 	// alone is ours without shared state, for which the verdict must not be in favour.
 	alone = side{name: "deltaring, not shared", build: buildOurs, gateway: []string{"gateway.yaml"}, worker: []string{"worker.yaml"}}
 )

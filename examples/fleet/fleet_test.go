@@ -52,6 +52,12 @@ func TestEvents(t *testing.T) {
 			t.Error("not all of this is 0")
 		}
 	})
+	t.Run("hang", func(t *testing.T) {
+		t.Parallel()
+		if v := happen(t, "hang", ejecting); !v.flawless() {
+			t.Error("not all of this is 0")
+		}
+	})
 	// The same verdict, for workers that do not share their state.
 	t.Run("not shared", func(t *testing.T) {
 		t.Parallel()

@@ -25,6 +25,7 @@ func main() {
 	flag.StringVar(&only, "event", "", "run only these events, comma-separated: "+strings.Join(eventNames(), ", "))
 	flag.BoolVar(&opt.peer, "peer", false, "also run contrib's load_balancing and delta_to_cumulative through each event")
 	flag.BoolVar(&opt.alone, "alone", false, "also run workers of ours that do not share their state")
+	flag.BoolVar(&opt.eject, "eject", false, "also run gateways of ours that eject workers which do not answer")
 	flag.BoolVar(&opt.cluster, "cluster", false, "a Redis Cluster of three nodes instead of one server")
 	flag.StringVar(&opt.png, "png", "", "draw what happens to a counter in each event into this directory")
 	flag.BoolVar(&opt.short, "short", false, "fewer streams for a shorter time")
@@ -54,6 +55,7 @@ func main() {
 
 type options struct {
 	peer, alone, cluster, short bool
+	eject                       bool
 	parallel, certify           bool
 	aggregate                   bool
 	png, logs, only             string
@@ -89,7 +91,7 @@ func run(ctx context.Context, out io.Writer, opt options, only string) error {
 			r := row{e, s, v}
 			fmt.Fprintln(os.Stderr, r.line())
 			verdicts = append(verdicts, r)
-			flawed = flawed || s.name == ours.name && !v.flawless()
+			flawed = flawed || (s.name == ours.name || s.name == ejecting.name) && !v.flawless()
 		}
 		if opt.png != "" {
 			if err := writeChart(filepath.Join(opt.png, e.name+".png"), verdicts); err != nil {
@@ -109,6 +111,9 @@ func (o options) sides(e event) []side {
 	all := []side{ours}
 	if o.cluster {
 		all[0].redis = 3
+	}
+	if o.eject {
+		all = append(all, ejecting)
 	}
 	if o.alone && !e.redis {
 		all = append(all, alone)

@@ -68,6 +68,9 @@ type Config struct {
 	// batch and wait_for_result.
 	MaxRequestBytes int `mapstructure:"max_request_bytes"`
 
+	// Eject has members that do not take what they are sent kept out of the ring for a time. None by default.
+	Eject configoptional.Optional[EjectConfig] `mapstructure:"eject"`
+
 	Protocol ProtocolConfig `mapstructure:"protocol"`
 	Resolver ResolverConfig `mapstructure:"resolver"`
 
@@ -164,8 +167,11 @@ func createDefaultConfig() component.Config {
 		RetryConfig:     configretry.NewDefaultBackOffConfig(),
 		QueueConfig:     configoptional.Default(queue),
 		HandoverTimeout: 30 * time.Second,
-		Protocol:        ProtocolConfig{OTLP: *otlp},
-		Resolver:        defaultResolverConfig(),
+		Eject: configoptional.Default(EjectConfig{
+			Failures: 3, After: 10 * time.Second, ProbeInterval: 5 * time.Second, ReturnAfter: 30 * time.Second, MaxShare: 0.34,
+		}),
+		Protocol: ProtocolConfig{OTLP: *otlp},
+		Resolver: defaultResolverConfig(),
 	}
 }
 
@@ -195,6 +201,11 @@ func (c *Config) Validate() error {
 		}
 		if slices.Contains(tenants, lower) {
 			return fmt.Errorf("protocol::otlp::headers::%s: is one of metadata_keys, which come from clients", key)
+		}
+	}
+	if c.Eject.HasValue() {
+		if err := c.Eject.Get().validate(); err != nil {
+			return err
 		}
 	}
 	return c.Resolver.validate()

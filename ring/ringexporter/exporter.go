@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/deltaring/deltaring/ring"
+	"github.com/deltaring/deltaring/ring/resolve"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -44,7 +45,8 @@ type ringExporter[B batch] struct {
 	current    atomic.Pointer[view[B]] // nil before the first members are known
 	tenantless atomic.Bool             // a batch had none of metadata_keys
 
-	// Only one goroutine changes current at a time: start until it returns, then the one that follows the members, then shutdown.
+	// Only one goroutine changes current at a time: whoever holds ejector.mu, and shutdown when following is over.
+	ejector   *ejector[B]
 	following sync.WaitGroup
 	cancel    context.CancelFunc
 	retiring  sync.WaitGroup
@@ -72,6 +74,8 @@ func newExporter[B batch](set exporter.Settings, cfg *Config, sig *signal[B]) (*
 	e.splitter.Key, e.splitter.Seed = key, streamid.Seed(cfg.Seed)
 	e.nobody, e.routing = tel.member(""), routingOf(cfg, key, tenants)
 	e.shared = shared[B]{closing: make(chan struct{}), reroute: e.reroute, requestBytes: cfg.MaxRequestBytes, tenants: tenants, logger: set.Logger, losses: &losses{}}
+	e.ejector = newEjector(e)
+	e.shared.ejector = e.ejector
 	e.shared.aborted, e.shared.abort = context.WithCancel(context.Background())
 	if q := cfg.Protocol.OTLP.QueueConfig; q.HasValue() {
 		e.parallel = q.Get().WaitForResult || q.Get().BlockOnOverflow
@@ -87,22 +91,31 @@ func (e *ringExporter[B]) start(ctx context.Context, host component.Host) error 
 	e.shared.health = newHealth(host)
 	e.warnOfDisorder()
 	e.warnOfIgnored()
-	if err := e.tel.observe(e.ring, e.epoch); err != nil {
+	if err := e.tel.observe(e.ring, e.epoch, e.ejector.ejected); err != nil {
 		return err
 	}
+	var r resolve.Resolver
 	if static := e.cfg.Resolver.Static; static.HasValue() {
 		list, err := static.Get().members()
 		if err != nil {
 			return err
 		}
-		return e.apply(ctx, endpointsOf(list))
-	}
-	r, err := e.cfg.Resolver.resolver(ctx)
-	if err != nil {
-		return err
+		if err := e.ejector.resolved(ctx, endpointsOf(list)); err != nil {
+			return err
+		}
+	} else {
+		var err error
+		if r, err = e.cfg.Resolver.resolver(ctx); err != nil {
+			return err
+		}
 	}
 	ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	e.following.Go(func() { e.follow(ctx, r) })
+	if r.Source != nil {
+		e.following.Go(func() { e.follow(ctx, r) })
+	}
+	if e.cfg.Eject.HasValue() {
+		e.following.Go(func() { e.ejector.watch(ctx) })
+	}
 	return nil
 }
 

@@ -215,7 +215,7 @@ func (b *bubble) send(t *testing.T, n int) {
 // change makes these the members.
 func (b *bubble) change(t *testing.T, members ...string) {
 	t.Helper()
-	require.NoError(t, b.ring.apply(t.Context(), endpoints(members...)))
+	require.NoError(t, b.ring.ejector.resolved(t.Context(), endpoints(members...)))
 	synctest.Wait()
 }
 
@@ -305,7 +305,7 @@ func TestNewAddressWaits(t *testing.T) {
 		b.send(t, 3)
 		moved := endpoints("a", "b")
 		moved[0].address += "/else"
-		require.NoError(t, b.ring.apply(t.Context(), moved))
+		require.NoError(t, b.ring.ejector.resolved(t.Context(), moved))
 		b.send(t, 3)
 		answering := make(chan struct{})
 		close(answering)
@@ -389,70 +389,88 @@ func TestHandoverOfBlockedQueues(t *testing.T) {
 // TestOrderThroughAnyChanges has members come and go, be slow and away, at random.
 func TestOrderThroughAnyChanges(t *testing.T) {
 	for seed := range uint64(8) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			r := rand.New(rand.NewPCG(seed, 0))
-			names := []string{"a", "b", "c", "d", "e"}
-			inBubble(t, func(cfg *Config) {
-				cfg.HandoverTimeout = 1000 * time.Hour
-				cfg.MaxRequestBytes = []int{0, 3000, 1 << 20}[r.IntN(3)]
-				queue := cfg.Protocol.OTLP.QueueConfig.Get()
-				queue.QueueSize = 1 + r.Int64N(20)
-				queue.BlockOnOverflow = r.IntN(2) == 0
-			}, names[:2], func(t *testing.T, b *bubble) {
-				for _, m := range names {
-					slow := rand.New(rand.NewPCG(seed, uint64(m[0])))
-					var mu sync.Mutex
-					b.answer[m] = func(ctx context.Context) error {
-						mu.Lock()
-						pause, fails := time.Duration(slow.IntN(500))*time.Millisecond, slow.IntN(5) == 0
-						mu.Unlock()
-						time.Sleep(pause)
-						if fails {
-							return errUnavailable
-						}
-						return nil
-					}
-				}
-				const producers, rounds = 3, 40
-				var wg sync.WaitGroup
-				var streams []string
-				for p := range producers {
-					mine := make([]string, 20)
-					for i := range mine {
-						mine[i] = fmt.Sprintf("producer-%d-%d", p, i)
-					}
-					streams = append(streams, mine...)
-					wg.Go(func() {
-						for n := range rounds {
-							time.Sleep(100 * time.Millisecond)
-							assert.NoError(t, b.consume(t.Context(), metricBatch(int64(n), mine...)))
-						}
-					})
-				}
-				for range 15 {
-					time.Sleep(time.Duration(r.IntN(600)) * time.Millisecond)
-					members := slices.Clone(names)
-					r.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
-					list := endpoints(members[:1+r.IntN(len(members))]...)
-					for i := range list {
-						list[i].Weight = 1 + r.Uint32N(3)
-						if r.IntN(8) == 0 {
-							list[i].address += "/else"
-						}
-					}
-					require.NoError(t, b.ring.apply(t.Context(), list))
-				}
-				began := time.Now()
-				wg.Wait()
-				for len(b.got()) < rounds*len(streams) && time.Since(began) < 500*time.Hour {
-					time.Sleep(time.Second)
-				}
-				assert.Less(t, time.Since(began), time.Hour, "nothing waits for something that waits for it")
-				require.NoError(t, b.stop())
-				b.check(t, streams, rounds)
-			})
-		})
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { testOrder(t, seed, nil) })
 	}
+}
+
+// testOrder has members come and go, be slow and away, at random. They hang as well if they are to be ejected; it returns how many were.
+func testOrder(t *testing.T, seed uint64, eject *EjectConfig) (ejections int64) {
+	r := rand.New(rand.NewPCG(seed, 0))
+	names := []string{"a", "b", "c", "d", "e"}
+	inBubble(t, func(cfg *Config) {
+		cfg.HandoverTimeout = 1000 * time.Hour
+		cfg.MaxRequestBytes = []int{0, 3000, 1 << 20}[r.IntN(3)]
+		queue := cfg.Protocol.OTLP.QueueConfig.Get()
+		queue.QueueSize = 1 + r.Int64N(20)
+		queue.BlockOnOverflow = r.IntN(2) == 0
+		if eject != nil {
+			cfg.Eject = configoptional.Some(*eject)
+			cfg.Protocol.OTLP.TimeoutConfig.Timeout = 2 * time.Second
+		}
+	}, names[:2], func(t *testing.T, b *bubble) {
+		for _, m := range names {
+			slow := rand.New(rand.NewPCG(seed, uint64(m[0])))
+			var mu sync.Mutex
+			b.answer[m] = func(ctx context.Context) error {
+				mu.Lock()
+				pause, fails := time.Duration(slow.IntN(500))*time.Millisecond, slow.IntN(5) == 0
+				hangs := eject != nil && slow.IntN(5) == 0
+				mu.Unlock()
+				if hangs {
+					<-ctx.Done()
+					return status.FromContextError(ctx.Err()).Err()
+				}
+				time.Sleep(pause)
+				if fails {
+					return errUnavailable
+				}
+				return nil
+			}
+		}
+		const producers, rounds = 3, 40
+		var wg sync.WaitGroup
+		var streams []string
+		for p := range producers {
+			mine := make([]string, 20)
+			for i := range mine {
+				mine[i] = fmt.Sprintf("producer-%d-%d", p, i)
+			}
+			streams = append(streams, mine...)
+			wg.Go(func() {
+				for n := range rounds {
+					time.Sleep(100 * time.Millisecond)
+					assert.NoError(t, b.consume(t.Context(), metricBatch(int64(n), mine...)))
+				}
+			})
+		}
+		for range 15 {
+			time.Sleep(time.Duration(r.IntN(600)) * time.Millisecond)
+			members := slices.Clone(names)
+			r.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
+			n := 1 + r.IntN(len(members))
+			if eject != nil {
+				n = len(members) - r.IntN(2) // enough for some to be out
+			}
+			list := endpoints(members[:n]...)
+			for i := range list {
+				list[i].Weight = 1 + r.Uint32N(3)
+				if r.IntN(8) == 0 {
+					list[i].address += "/else"
+				}
+			}
+			require.NoError(t, b.ring.ejector.resolved(t.Context(), list))
+		}
+		began := time.Now()
+		wg.Wait()
+		for len(b.got()) < rounds*len(streams) && time.Since(began) < 500*time.Hour {
+			time.Sleep(time.Second)
+		}
+		assert.Less(t, time.Since(began), time.Hour, "nothing waits for something that waits for it")
+		ejections = sum(t, b.gateway, "otelcol_ring_ejections", "outcome", "ejected")
+		require.NoError(t, b.stop())
+		b.check(t, streams, rounds)
+	})
+	return ejections
 }
 
 // TestHandoverIsForQueuesInOrder: nothing waits where nothing could be in order, or all is without.

@@ -17,7 +17,7 @@ import (
 // follow has the members be what a resolver finds, until ctx is done.
 func (e *ringExporter[B]) follow(ctx context.Context, r resolve.Resolver) {
 	apply := func(list []resolve.Member) error {
-		return e.apply(context.WithoutCancel(ctx), endpointsOf(list)) // members outlive ctx
+		return e.ejector.resolved(context.WithoutCancel(ctx), endpointsOf(list)) // members outlive ctx
 	}
 	n := notes{logger: e.set.Logger, health: e.shared.health}
 	r.Follow(ctx, apply, func(report resolve.Report) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,12 +41,20 @@ type member[B batch] struct {
 	left     chan struct{} // closed when the member is in the current view no more
 	given    atomic.Bool   // up: the member left, or the Collector stops, and it did not answer since
 	troubled atomic.Bool   // the last attempt failed
+	spared   atomic.Bool   // it has failed for long enough, but is not to be ejected
+
+	// The attempts since it last answered.
+	trouble  sync.Mutex
+	failures int
+	since    time.Time // when the first of them began
+	last     error
 }
 
 // shared is what members need of their exporter.
 type shared[B batch] struct {
 	closing chan struct{}                  // closed when the exporter is to stop: no more waiting
 	reroute func(context.Context, B) error // past queues
+	ejector *ejector[B]
 	// requestBytes is up to which size batches from a queue go together, zero if they do not.
 	requestBytes int
 	tenants      tenant.Keys // to be sent
@@ -235,6 +244,7 @@ func (m *member[B]) attempt(ctx context.Context, data B, items int) error {
 	if err == nil {
 		m.taken(ctx, items, partial)
 	}
+	m.note(began, err)
 	// A refusal is an answer.
 	if trouble := err != nil && !consumererror.IsPermanent(err); trouble != m.troubled.Load() && m.troubled.CompareAndSwap(!trouble, trouble) {
 		if trouble {
@@ -246,6 +256,38 @@ func (m *member[B]) attempt(ctx context.Context, data B, items int) error {
 		}
 	}
 	return err
+}
+
+// note keeps count of attempts without an answer.
+func (m *member[B]) note(began time.Time, err error) {
+	m.trouble.Lock()
+	if answered(err) {
+		m.failures, m.last = 0, nil
+		m.trouble.Unlock()
+		m.spared.Store(false)
+		return
+	}
+	if m.failures == 0 {
+		m.since = began
+	}
+	m.failures++
+	m.last = err
+	failures, since := m.failures, m.since
+	m.trouble.Unlock()
+	m.shared.ejector.failed(m, since, failures)
+}
+
+// failing returns how many attempts in a row had no answer, and when the first of them began.
+func (m *member[B]) failing() (int, time.Time) {
+	m.trouble.Lock()
+	defer m.trouble.Unlock()
+	return m.failures, m.since
+}
+
+func (m *member[B]) lastError() error {
+	m.trouble.Lock()
+	defer m.trouble.Unlock()
+	return m.last
 }
 
 // failed counts items that are lost.

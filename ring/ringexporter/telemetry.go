@@ -53,9 +53,16 @@ func (t *telemetry) outcome(outcome string, more ...attribute.KeyValue) metric.M
 	return t.with(append(more, attribute.String("outcome", outcome))...)
 }
 
-// observe reports the ring that current returns, which may be nil, and its epoch, until shutdown.
-func (t *telemetry) observe(current func() *ring.Ring, epoch func(*ring.Ring) uint64) error {
-	err := t.builder.RegisterRingMembersCallback(func(_ context.Context, o metric.Int64Observer) error {
+// observe reports the ring that current returns, which may be nil, its epoch, and how many members are ejected, until shutdown.
+func (t *telemetry) observe(current func() *ring.Ring, epoch func(*ring.Ring) uint64, ejected func() int) error {
+	err := t.builder.RegisterRingEjectedCallback(func(_ context.Context, o metric.Int64Observer) error {
+		o.Observe(int64(ejected()), t.instance)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = t.builder.RegisterRingMembersCallback(func(_ context.Context, o metric.Int64Observer) error {
 		n := 0
 		if r := current(); r != nil {
 			n = len(r.Members())
@@ -117,6 +124,8 @@ type memberTelemetry struct {
 	itemsRefused, itemsFailed, itemsRejected   metric.MeasurementOption
 	itemsReturned                              metric.MeasurementOption
 	attemptSent, attemptRefused, attemptUnsent metric.MeasurementOption
+	ejectionBegun, ejectionEnded               metric.MeasurementOption
+	ejectionWithheld                           metric.MeasurementOption
 	reasons                                    *reasons
 }
 
@@ -163,6 +172,7 @@ func (t *telemetry) member(name string) memberTelemetry {
 		itemsSent: t.outcome("sent", m), itemsRerouted: t.outcome("rerouted", m),
 		itemsRefused: t.outcome("refused", m), itemsFailed: t.outcome("failed", m), itemsRejected: t.outcome("rejected", m), itemsReturned: t.outcome("returned", m),
 		attemptSent: t.outcome("sent", m), attemptRefused: t.outcome("refused", m), attemptUnsent: t.outcome("unsent", m),
+		ejectionBegun: t.outcome("ejected", m), ejectionEnded: t.outcome("returned", m), ejectionWithheld: t.outcome("withheld", m),
 		reasons: &reasons{
 			option: func(reason string) metric.MeasurementOption { return t.with(m, attribute.String("reason", reason)) },
 			known:  map[string]metric.MeasurementOption{},
@@ -187,6 +197,11 @@ func (t *memberTelemetry) returned(ctx context.Context, n int) { t.items(ctx, n,
 func (t *memberTelemetry) rejected(ctx context.Context, n int, message string) {
 	t.items(ctx, n, t.itemsRejected)
 	t.builder.RingRejected.Add(ctx, int64(n), t.reasons.of(message))
+}
+
+// ejection counts what came of a member that did not answer, or that did again.
+func (t *memberTelemetry) ejection(ctx context.Context, outcome metric.MeasurementOption) {
+	t.builder.RingEjections.Add(ctx, 1, outcome)
 }
 
 func (t *memberTelemetry) attempt(ctx context.Context, took time.Duration, err error) {

@@ -29,6 +29,8 @@ type TelemetryBuilder struct {
 	mu               sync.Mutex
 	registrations    []metric.Registration
 	RingChanges      metric.Int64Counter
+	RingEjected      metric.Int64ObservableUpDownCounter
+	RingEjections    metric.Int64Counter
 	RingEpoch        metric.Int64ObservableGauge
 	RingItems        metric.Int64Counter
 	RingKeyless      metric.Int64Counter
@@ -50,6 +52,21 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterRingEjectedCallback sets callback for observable RingEjected metric.
+func (builder *TelemetryBuilder) RegisterRingEjectedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.RingEjected, obs: o})
+		return nil
+	}, builder.RingEjected)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterRingEpochCallback sets callback for observable RingEpoch metric.
@@ -114,6 +131,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_ring_changes",
 		metric.WithDescription("Changes of the members, including the first list. [Alpha]"),
 		metric.WithUnit("{change}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.RingEjected, err = builder.meter.Int64ObservableUpDownCounter(
+		"otelcol_ring_ejected",
+		metric.WithDescription("Members that are out of the ring because they did not answer. [Alpha]"),
+		metric.WithUnit("{member}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.RingEjections, err = builder.meter.Int64Counter(
+		"otelcol_ring_ejections",
+		metric.WithDescription("Members that did not answer, by what came of it, and those that came back. [Alpha]"),
+		metric.WithUnit("{ejection}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.RingEpoch, err = builder.meter.Int64ObservableGauge(

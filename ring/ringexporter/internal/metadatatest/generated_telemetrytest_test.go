@@ -20,6 +20,10 @@ func TestSetupTelemetry(t *testing.T) {
 	tb, err := metadata.NewTelemetryBuilder(testTel.NewTelemetrySettings())
 	require.NoError(t, err)
 	defer tb.Shutdown()
+	require.NoError(t, tb.RegisterRingEjectedCallback(func(_ context.Context, observer metric.Int64Observer) error {
+		observer.Observe(1)
+		return nil
+	}))
 	require.NoError(t, tb.RegisterRingEpochCallback(func(_ context.Context, observer metric.Int64Observer) error {
 		observer.Observe(1)
 		return nil
@@ -29,6 +33,7 @@ func TestSetupTelemetry(t *testing.T) {
 		return nil
 	}))
 	tb.RingChanges.Add(context.Background(), 1)
+	tb.RingEjections.Add(context.Background(), 1)
 	tb.RingItems.Add(context.Background(), 1)
 	tb.RingKeyless.Add(context.Background(), 1)
 	tb.RingLookups.Add(context.Background(), 1)
@@ -38,6 +43,12 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.RingSendDuration.Record(context.Background(), 1)
 	tb.RingUnroutable.Add(context.Background(), 1)
 	AssertEqualRingChanges(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualRingEjected(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualRingEjections(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualRingEpoch(t, testTel,
