@@ -4,6 +4,7 @@
 package otelcol
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -52,7 +53,7 @@ func renderChart(values string) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := engine.Engine{Strict: true}.Render(c, all)
+	files, err := engine.Engine{Strict: true}.RenderWithContext(context.Background(), c, all)
 	if err != nil {
 		return nil, err
 	}
