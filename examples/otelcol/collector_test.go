@@ -27,6 +27,7 @@ var collectorBinary = sync.OnceValues(func() (string, error) {
 	if path == "" {
 		path = filepath.Join("build", "otelcol-deltaring")
 		cmd := exec.Command("go", "run", builder, "--config", "manifest.yaml")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as in the image
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("%v: %w\n%s", cmd, err, out)
 		}
