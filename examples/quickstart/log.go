@@ -68,5 +68,5 @@ func loggedSeries(metric string, values map[string]any) string {
 	for _, key := range slices.Sorted(maps.Keys(attributes)) {
 		parts = append(parts, fmt.Sprintf("%s=%v", key, attributes[key]))
 	}
-	return producer + " " + label{metric: metric, attrs: strings.Join(parts, ",")}.series()
+	return producer + " " + label{metric: printable(metric), attrs: printable(strings.Join(parts, ","))}.series()
 }

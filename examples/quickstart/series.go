@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -230,7 +231,7 @@ func eachSample(md pmetric.Metrics, visit func(identity string, l label, s sampl
 			for _, m := range sm.Metrics().All() {
 				metric := fmt.Sprintf("%s %q %q", group, m.Name(), m.Unit())
 				emit := func(attrs pcommon.Map, s sample) {
-					l := label{producer: producer, metric: m.Name(), attrs: attributeText(attrs)}
+					l := label{producer: producer, metric: printable(m.Name()), attrs: attributeText(attrs)}
 					visit(fmt.Sprintf("%s %#v", metric, attrs.AsRaw()), l, s)
 				}
 				samplesOf(m, emit)
@@ -324,7 +325,17 @@ func producerOf(get func(key string) (string, bool)) string {
 	if parts == nil {
 		return "(no service.name)"
 	}
-	return strings.Join(parts, "/")
+	return printable(strings.Join(parts, "/"))
+}
+
+// printable replaces what would move the cursor of a terminal: names are a stranger's.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 func attributeText(attrs pcommon.Map) string {
@@ -333,5 +344,5 @@ func attributeText(attrs pcommon.Map) string {
 		parts = append(parts, k+"="+v.AsString())
 	}
 	slices.Sort(parts)
-	return strings.Join(parts, ",")
+	return printable(strings.Join(parts, ","))
 }

@@ -279,6 +279,22 @@ func TestServeShowsDropsLive(t *testing.T) {
 	s.fits()
 }
 
+// Names are a stranger's: they may be anything but what a terminal obeys.
+func TestServePrintsNothingThatMovesTheCursor(t *testing.T) {
+	s := startServed(t)
+	url := "http://" + s.until(`HTTP on (\S+)$`)[1] + "/v1/metrics"
+	evil := strings.Replace(ofShop(sumOf("NAME", 1, true, 4), sumOf("NAME", 1, true, -4)), "NAME", `a\u001b[2J\nb`, 2)
+	post(t, url, evil)
+	s.until(`^mine +a\?\[2J\?b\{page=home\} +int counter +4 `)
+	s.until(`^  not added: 1 dropped_negative, such as mine a\?\[2J\?b\{page=home\}$`)
+	if err := s.interrupt(); err != nil {
+		t.Errorf("after an interrupt: %v", err)
+	}
+	if strings.Contains(strings.Join(s.seen, "\n"), "\x1b") {
+		t.Error("an escape sequence was printed")
+	}
+}
+
 // fits looks at the width of all that was printed.
 func (s *served) fits() {
 	s.t.Helper()
