@@ -46,6 +46,9 @@ var (
 
 // run builds the Collector and returns its path.
 func (b build) run(ctx context.Context) (string, error) {
+	if err := os.MkdirAll(filepath.Dir(b.binary), 0o755); err != nil { // the builder makes the last of several directories
+		return "", err
+	}
 	cmd := exec.CommandContext(ctx, "go", "run", b.builder, "--config", b.manifest)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%v: %w\n%s", cmd, err, out)

@@ -72,7 +72,8 @@ func (n *names) value(above string, value any, meant map[string]string) error {
 
 // instead says what to write in the place of a key that there is not.
 func (n *names) instead(above, key string, siblings []string, meant map[string]string) string {
-	if m, ok := meant[above+key]; ok {
+	kind, _, _ := strings.Cut(key, "/") // of the name of a component
+	if m, ok := meant[above+kind]; ok {
 		return m
 	}
 	for _, s := range siblings {

@@ -158,7 +158,18 @@ func TestBadConfigsNameTheKey(t *testing.T) {
 		{"metadata_keys: [grpc-timeout], " + anyResolver, `metadata_keys::0: "grpc-timeout": gRPC has that for itself`},
 		{"metadata_keys: [x-tenant], protocol: {otlp: {headers: {X-Tenant: a}}}, " + anyResolver, "protocol::otlp::headers::X-Tenant: .*metadata_keys"},
 		{"seed: -1, " + anyResolver, "seed"},
-		{"routing: service, " + anyResolver, "routing"},
+		{"routing: service, " + anyResolver, "routing: there is no such key; did you mean routing_key"},
+		{"routing_key: streamid, " + anyResolver, `^routing_key: unknown routing key "streamid", did you mean "streamID"`},
+		{"routing_key: trace_id, " + anyResolver, `^routing_key: unknown routing key "trace_id", did you mean "traceID"`},
+		{"loadbalancing/a: {}, " + anyResolver, "loadbalancing/a: .*directly below this exporter"},
+		{"resolver: {kubernetes: {service: w}}", "resolver::kubernetes: .*did you mean resolver::k8s"},
+		{"resolver: {aws_cloudmap: {}}", "resolver::aws_cloudmap: .*did you mean resolver::aws_cloud_map"},
+		{"resolver: {consul: {}}", "resolver::consul: .*there are aws_cloud_map, dns, k8s, static"},
+		{"resolver: {k8s: {service: w, port: 4317}}", "resolver::k8s::port: .*did you mean resolver::k8s::ports"},
+		{"resolver: {hostnames: [a]}", "resolver::hostnames: .*did you mean resolver::static::hostnames"},
+		{"endpoint: a, " + anyResolver, "endpoint: .*resolver::static::hostnames"},
+		{"srv: true, " + anyResolver, "srv: .*did you mean resolver::dns::srv"},
+		{"metadata_key: [a], " + anyResolver, "metadata_key: .*did you mean metadata_keys"},
 	} {
 		t.Run(tc.yaml, func(t *testing.T) {
 			yaml := tc.yaml
@@ -207,9 +218,9 @@ aggregate:
 	_, err = f.CreateMetrics(t.Context(), set, cfg)
 	assert.NoError(t, err)
 	_, err = f.CreateTraces(t.Context(), set, cfg)
-	assert.ErrorContains(t, err, `routing_key: streamid: routing key "aggregate" does not go with traces`)
+	assert.ErrorContains(t, err, `routing_key: routing key "aggregate" does not go with traces`)
 	_, err = f.CreateLogs(t.Context(), set, cfg)
-	assert.ErrorContains(t, err, `routing_key: streamid: routing key "aggregate" does not go with logs`)
+	assert.ErrorContains(t, err, `routing_key: routing key "aggregate" does not go with logs`)
 }
 
 func TestDefaultConfigIsComplete(t *testing.T) {

@@ -21,8 +21,8 @@ import (
 	"github.com/deltaring/deltaring/internal/keys"
 )
 
-// Reference is a README and what it is held against. In the README every table whose first column is "key" and which has a column
-// "default" counts. Of the other columns two are checked where they are there: "type", and "refused", each of whose `literals` is tried.
+// Reference is a README and what it is held against. In the README every table counts whose first column is "key", or "key of `block`",
+// and which has a column "default". Of the other columns two are checked where they are there: "type", and "refused", each of whose `literals` is tried.
 type Reference struct {
 	File   string
 	Config func() component.Config // with defaults
@@ -32,7 +32,11 @@ type Reference struct {
 	Defaults map[string]string
 	// Prose are the keys whose default the README says in words.
 	Prose []string
+	// Elsewhere is what keys begin with that another README has.
+	Elsewhere string
 }
+
+var ofBlock = regexp.MustCompile("^key(?: of `([^`]*)`)?$")
 
 var code = regexp.MustCompile("`([^`]*)`")
 
@@ -50,15 +54,15 @@ func (r Reference) Check(t *testing.T) {
 	}
 	for _, row := range tables(string(text)) {
 		paths := literals(row["key"])
+		for i := range paths {
+			paths[i] = row["block"] + paths[i]
+		}
 		defaults := strings.Split(row["default"], ", ")
 		for i, path := range paths {
 			k, is := known[path]
 			if !is {
 				t.Errorf("%s: there is no key %s", r.File, path)
 				continue
-			}
-			if rows[path] {
-				t.Errorf("%s: %s has two rows", r.File, path)
 			}
 			rows[path] = true
 			said := row["default"]
@@ -71,7 +75,7 @@ func (r Reference) Check(t *testing.T) {
 		}
 	}
 	for _, k := range all {
-		if k.Own && !rows[k.Path] {
+		if k.Own && !rows[k.Path] && (r.Elsewhere == "" || !strings.HasPrefix(k.Path, r.Elsewhere)) {
 			t.Errorf("%s: no table has key %s", r.File, k.Path)
 		}
 	}
@@ -94,10 +98,14 @@ func tables(text string) (rows []map[string]string) {
 			columns = cells
 			continue
 		}
-		if columns[0] != "key" || !slices.Contains(columns, "default") || strings.HasPrefix(cells[0], "--") {
+		block := ofBlock.FindStringSubmatch(columns[0])
+		if block == nil || !slices.Contains(columns, "default") || strings.HasPrefix(cells[0], "--") {
 			continue
 		}
-		row := map[string]string{}
+		row := map[string]string{"key": cells[0], "block": ""}
+		if block[1] != "" {
+			row["block"] = block[1] + "::"
+		}
 		for i, cell := range cells[:min(len(cells), len(columns))] {
 			row[columns[i]] = cell
 		}
@@ -137,6 +145,9 @@ func show(v reflect.Value) string {
 			}
 		}
 		return text
+	}
+	if v.Kind() == reflect.String {
+		return v.String() // also of what prints as a secret
 	}
 	if m, ok := v.Interface().(encoding.TextMarshaler); ok && v.Kind() != reflect.Pointer {
 		text, err := m.MarshalText()

@@ -63,7 +63,9 @@ func TestConfig(t *testing.T) {
 		{"wait_replicas", map[string]any{"endpoint": "127.0.0.1:1", "wait_replicas": -1}, "wait_replicas: "},
 		{"wait_timeout", map[string]any{"endpoint": "127.0.0.1:1", "wait_replicas": 1, "wait_timeout": "5s"}, "wait_timeout: must be shorter than timeout"},
 		{"no wait_timeout", map[string]any{"endpoint": "127.0.0.1:1", "wait_replicas": 1, "wait_timeout": "0s"}, "wait_timeout: must be positive"},
-		{"unknown key", map[string]any{"endpoint": "127.0.0.1:1", "replicas": 1}, "replicas"},
+		{"unknown key", map[string]any{"endpoint": "127.0.0.1:1", "replicas": 1}, "replicas: there is no such key"},
+		{"an address", map[string]any{"addr": "127.0.0.1:1"}, "addr: there is no such key; did you mean endpoint?"},
+		{"a key from below", map[string]any{"endpoint": "127.0.0.1:1", "master_name": "m"}, "did you mean sentinel::master_name?"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := createDefaultConfig()
