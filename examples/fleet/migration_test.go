@@ -210,7 +210,7 @@ func contribKeys(t *testing.T) (all []contribKey) {
 		}
 	}
 	cmd := exec.CommandContext(t.Context(), "go", "run", "-trimpath", ".") // as the builder does, so that all but main is built
-	cmd.Dir = dir
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
