@@ -9,6 +9,10 @@ PROMETHEUS      := .tools/prometheus-v0.316.0
 VICTORIAMETRICS := .tools/victoria-metrics-v1.151.0
 # A Kubernetes API server, from .ci/apiserver, whose go.mod has the version again.
 APISERVER       := .tools/apiserver-v1.36.3
+# Debian has a directory for each version.
+POSTGRES        := $(firstword $(wildcard /usr/lib/postgresql/*/bin/postgres) postgresql)
+# An S3 server that keeps objects in files.
+VERSITYGW       := .tools/versitygw-v1.8.0
 SUDO        := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # in-modules runs a command in every module.
@@ -17,15 +21,16 @@ in-modules = @set -e; for module in $(MODULES); do echo "== $$module: $(1)"; (cd
 .PHONY: help
 help:
 	@echo 'make quickstart   convert real deltas in an embedded Collector and check every total'
-	@echo 'make test         everything that must pass; installs prometheus, redis and qemu if they are missing, and builds .tools'
+	@echo 'make test         everything that must pass; installs prometheus, redis, postgresql and qemu if they are missing, and builds .tools'
 	@echo 'make certify      the shipped configurations into each backend, by each path, through each event: half an hour'
-	@echo 'make tools        build the backends and the API server in .tools that the tests ask: minutes, once'
+	@echo 'make tools        build the backends, the API server and the S3 server in .tools that the tests ask: minutes, once'
 	@echo 'make oldest       the libraries and the processor with the oldest Collector that is supported'
 	@echo 'make long         200 kills and half a million histories; hours are not enough to be sure, this is a night'
 	@echo 'make collector    build examples/otelcol/build/otelcol-deltaring with OCB'
 	@echo 'make validate     CONFIG=...: what is wrong with a configuration of that Collector, by validate and by a start of ten seconds'
 	@echo 'make release-check VERSION=v0.1.0: whether the modules can be tagged, and the tags; release-version writes it into them'
 	@echo 'make bench        the table of measured numbers'
+	@echo 'make bench-pipeline  what whole Collectors cost, beside a bare one: half an hour'
 	@echo 'make generate     regenerate metadata from every metadata.yaml'
 
 .PHONY: quickstart
@@ -54,10 +59,16 @@ release-check:
 bench:
 	cd examples/bench && go run .
 
+.PHONY: bench-pipeline
+bench-pipeline: /usr/bin/redis-server
+	cd examples/bench/pipeline && go run . -json build/pipeline.json -chart ../pipeline.png
+
 .PHONY: generate
 generate:
 	cd processor/d2cprocessor && go generate ./...
 	cd processor/state/redisstate && go generate ./...
+	cd processor/state/postgresstate && go generate ./...
+	cd processor/state/s3state && go generate ./...
 	cd ring/ringexporter && go generate ./...
 	cd ring/lanesconnector && go generate ./...
 
@@ -74,7 +85,7 @@ lint:
 
 # -count=1: what the tests run is built from other modules, of which the test cache knows nothing.
 .PHONY: unit
-unit: /usr/bin/prometheus /usr/bin/redis-server tools
+unit: /usr/bin/prometheus /usr/bin/redis-server $(POSTGRES) tools
 	$(call in-modules,go test -race -count=1 -timeout 30m ./...)
 	go test ./streamid ./ring ./d2c/... # again: allocations and bytes are exact only without the race detector
 	go test -short -tags purego ./streamid # splitting by the exported methods of pdata alone
@@ -112,9 +123,9 @@ long: /usr/bin/prometheus /usr/bin/redis-server tools
 .PHONY: cross
 ifeq ($(shell go env GOHOSTARCH),amd64)
 cross: /usr/bin/qemu-s390x-static
-	CGO_ENABLED=0 GOARCH=386 go test -short ./streamid ./ring ./d2c ./d2c/internal/...
-	CGO_ENABLED=0 GOARCH=s390x go test -short -exec qemu-s390x-static ./streamid ./ring ./d2c ./d2c/internal/...
-	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static ./streamid ./ring ./d2c ./d2c/internal/...
+	CGO_ENABLED=0 GOARCH=386 go test -short ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
+	CGO_ENABLED=0 GOARCH=s390x go test -short -exec qemu-s390x-static ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
+	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
 else
 cross:
 	@echo "cross: runs on amd64 only"
@@ -125,10 +136,10 @@ endif
 # finding, which would leave its input.
 .PHONY: fuzz
 fuzz:
-	@set -e; for package in streamid ring d2c d2c/internal/fold; do \
-		for target in $$(go test -list '^Fuzz' ./$$package | grep '^Fuzz' | grep -v -e '^FuzzOpen$$' -e '^FuzzSharedRecord$$' -e '^FuzzAggregateRecord$$'); do \
+	@set -e; for package in streamid ring d2c d2c/internal/fold d2c/store/log d2c/store/s3; do \
+		for target in $$(go -C $$package test -list '^Fuzz' . | grep '^Fuzz' | grep -v -e '^FuzzOpen$$' -e '^FuzzSharedRecord$$' -e '^FuzzAggregateRecord$$'); do \
 			echo "== $$package: $$target"; \
-			output=$$(go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./$$package 2>&1) || { \
+			output=$$(go -C $$package test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x . 2>&1) || { \
 				echo "$$output"; \
 				echo "$$output" | grep -qx '    context deadline exceeded' && ! echo "$$output" | grep -q 'Failing input' || exit 1; \
 			}; \
@@ -136,12 +147,12 @@ fuzz:
 	done
 
 .PHONY: bench-once
-bench-once:
+bench-once: $(POSTGRES)
 	$(call in-modules,go test -run '^$$' -bench . -benchtime 1x ./...)
 
 # Without the web pages, which the module does not contain, and service discovery, which takes most of the time to build.
 .PHONY: tools
-tools: $(PROMETHEUS) $(VICTORIAMETRICS) $(APISERVER)
+tools: $(PROMETHEUS) $(VICTORIAMETRICS) $(APISERVER) $(VERSITYGW)
 
 .tools/prometheus-%:
 	GOBIN='$(CURDIR)/$@.bin' CGO_ENABLED=0 go install -tags remove_all_sd github.com/prometheus/prometheus/cmd/prometheus@$*
@@ -150,6 +161,10 @@ tools: $(PROMETHEUS) $(VICTORIAMETRICS) $(APISERVER)
 .tools/victoria-metrics-%:
 	GOBIN='$(CURDIR)/$@.bin' CGO_ENABLED=0 go install github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics@$*
 	mv $@.bin/victoria-metrics $@ && rmdir $@.bin
+
+.tools/versitygw-%:
+	GOBIN='$(CURDIR)/$@.bin' CGO_ENABLED=0 go install github.com/versity/versitygw/cmd/versitygw@$*
+	mv $@.bin/versitygw $@ && rmdir $@.bin
 
 # The modules that Kubernetes keeps in its own repository are replaced by their published versions.
 .tools/apiserver-v%:
@@ -168,3 +183,8 @@ tools: $(PROMETHEUS) $(VICTORIAMETRICS) $(APISERVER)
 /usr/bin/redis-server:
 	$(SUDO) apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends redis-server
+
+.PHONY: postgresql
+postgresql:
+	$(SUDO) apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends postgresql

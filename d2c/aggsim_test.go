@@ -23,6 +23,7 @@ import (
 
 	"github.com/deltaring/deltaring/d2c"
 	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/d2c/store/log"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -51,22 +52,23 @@ var aggModeNames = [aggModes]string{"memory", "durable", "shared", "wiped", "mov
 type aggOp uint8
 
 const (
-	aggProduce aggOp = iota // writer b of total a counts; c: what becomes of it
-	aggSend                 // c of what waits is sent to worker b
-	aggAgain                // an earlier batch comes again, to worker b
-	aggRelease              // what was held up waits again
-	aggBegin                // writer b of total a begins anew
-	aggTime                 // time goes by
-	aggExpire               // worker a forgets what is old
-	aggCrash                // worker a is replaced
-	aggView                 // from now on total a is sent to worker b
-	aggWipe                 // the store loses everything
-	aggEmit                 // worker a gives out totals that batches do not
-	aggLate                 // a request that was given up reaches the store
+	aggProduce  aggOp = iota // writer b of total a counts; c: what becomes of it
+	aggSend                  // c of what waits is sent to worker b
+	aggAgain                 // an earlier batch comes again, to worker b
+	aggRelease               // what was held up waits again
+	aggBegin                 // writer b of total a begins anew
+	aggTime                  // time goes by
+	aggExpire                // worker a forgets what is old
+	aggCrash                 // worker a is replaced
+	aggView                  // from now on total a is sent to worker b
+	aggWipe                  // the store loses everything
+	aggEmit                  // worker a gives out totals that batches do not
+	aggLate                  // a request that was given up reaches the store
+	aggSnapshot              // worker a makes snapshots of its logs
 	aggOps
 )
 
-var aggOpNames = [aggOps]string{"produce", "send", "again", "release", "begin", "time", "expire", "crash", "view", "wipe", "emit", "late"}
+var aggOpNames = [aggOps]string{"produce", "send", "again", "release", "begin", "time", "expire", "crash", "view", "wipe", "emit", "late", "snapshot"}
 
 type aggStep struct {
 	op         aggOp
@@ -115,6 +117,7 @@ type aggPlan struct {
 	maxStreams int  // of one total
 	zeros      bool // lives begin with a zero
 	held       bool // samples are given out by the clock
+	logs       bool // the store keeps its records in logs
 	damages    bool // the store loses single records: then only what one worker gives out is looked at
 	window     time.Duration
 	stale      time.Duration
@@ -122,8 +125,8 @@ type aggPlan struct {
 }
 
 func (p *aggPlan) String() string {
-	return fmt.Sprintf("seed %d: %s, %d workers, %d totals of %d writers, cumulative %b (falls %b), many %v, keep %v, max writers %d, max streams %d, zeros %v, held %v, damages %v, window %v, stale %v, gauges %v",
-		p.seed, aggModeNames[p.mode], p.workers, p.totals, p.writers, p.kinds, p.falls, p.many, p.keepInput, p.maxWriters, p.maxStreams, p.zeros, p.held, p.damages, p.window, p.stale, p.gauges)
+	return fmt.Sprintf("seed %d: %s, %d workers, %d totals of %d writers, cumulative %b (falls %b), many %v, keep %v, max writers %d, max streams %d, zeros %v, held %v, damages %v, window %v, stale %v, gauges %v, logs %v",
+		p.seed, aggModeNames[p.mode], p.workers, p.totals, p.writers, p.kinds, p.falls, p.many, p.keepInput, p.maxWriters, p.maxStreams, p.zeros, p.held, p.damages, p.window, p.stale, p.gauges, p.logs)
 }
 
 func (p *aggPlan) cumulative(total, writer int) bool { return p.kinds>>((total*8+writer)%64)&1 != 0 }
@@ -251,6 +254,9 @@ type aggSim struct {
 	heldUp  []aggPoint
 	sent    [][]aggPoint
 	store   aggRecords
+	driver  *log.Memory // of logs, if the store keeps them
+	other   *log.Store  // whoever sends what is late
+	opened  []*log.Store
 	life    store.Life
 	files   *recorder
 	view    []int
@@ -270,6 +276,8 @@ type aggStats struct {
 
 type aggWorker struct {
 	conv   *d2c.Converter
+	logs   *log.Store
+	lose   bool // the answer to the next append
 	began  uint64
 	faults []aggFault
 	step   aggStep
@@ -309,6 +317,10 @@ func newAggSim(p *aggPlan, trace func(string, ...any)) *aggSim {
 		s.view = append(s.view, i%p.workers)
 	}
 	s.store.sim = s
+	if p.logs {
+		s.driver = new(log.Memory)
+		s.other = s.openLogs(s.driver)
+	}
 	s.route = d2c.Route{Epoch: 1, Since: s.now.Add(-time.Minute)}
 	for w := range p.workers {
 		s.workers = append(s.workers, &aggWorker{})
@@ -348,6 +360,9 @@ func (s *aggSim) open(w int) {
 			worker.conv.StopBackground()
 		}
 	default:
+		if s.plan.logs {
+			worker.logs = s.openLogs(&aggDriver{s.driver, worker})
+		}
 		worker.conv, err = d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: &aggStore{sim: s, w: w}, Owner: "sim", OnDamaged: func(id streamid.ID, err error) {
 			if !s.plan.damages {
 				s.fail("worker %d: %v is damaged: %v", w, id, err)
@@ -421,12 +436,21 @@ func (s *aggSim) do(step aggStep) {
 		}
 	case aggEmit:
 		s.emit(int(step.a) % len(s.workers))
+	case aggSnapshot:
+		if logs := s.workers[int(step.a)%len(s.workers)].logs; logs != nil {
+			if err := logs.Compact(context.Background()); err != nil {
+				s.fail("%v", err)
+			}
+		}
 	case aggWipe:
 		if s.plan.damages {
 			s.store.damage(int(step.a), int(step.b))
 			break
 		}
 		s.store.Wipe()
+		if s.driver != nil {
+			s.driver.Wipe()
+		}
 		s.life = store.Life{}
 		s.now = s.now.Add(time.Duration(step.a%4) * time.Second)
 	case aggLate:
@@ -435,9 +459,7 @@ func (s *aggSim) do(step aggStep) {
 			r := s.late[i]
 			s.late = slices.Delete(s.late, i, i+1)
 			s.log("   a late request of %v", r.points)
-			if _, err := s.store.Swap(context.Background(), r.swaps); err != nil {
-				s.fail("%v", err)
-			}
+			s.swapLate(r.swaps)
 			r.where.now = s.now.Unix()
 			s.perhaps(r.where, r.points)
 		}
@@ -1124,8 +1146,31 @@ func (x *aggStore) fault() (f aggFault) {
 	return f
 }
 
+// backend is the store that the worker asks.
+func (x *aggStore) backend() store.Shared {
+	if logs := x.sim.workers[x.w].logs; logs != nil {
+		return logs
+	}
+	return &x.sim.store
+}
+
+// swapLate does swaps, which somebody else sends.
+func (s *aggSim) swapLate(swaps []store.Swap) {
+	var st store.Shared = &s.store
+	if s.other != nil {
+		st = s.other
+	}
+	if _, err := st.Swap(context.Background(), swaps); err != nil {
+		s.fail("%v", err)
+	}
+}
+
 func (x *aggStore) Lives(ctx context.Context, proposed store.Life) ([]store.Life, error) {
-	lives, err := x.sim.store.Lives(ctx, proposed)
+	lives, err := x.backend().Lives(ctx, proposed)
+	if err != nil {
+		x.sim.fail("worker %d: %w", x.w, err)
+		return nil, err
+	}
 	x.sim.life = lives[0]
 	return lives, err
 }
@@ -1139,6 +1184,10 @@ func (x *aggStore) Swap(ctx context.Context, swaps []store.Swap) ([]store.Result
 	case aggLostRequest:
 		return nil, errSimFault
 	case aggLostReply:
+		if s.driver != nil {
+			s.workers[x.w].lose = true
+			break
+		}
 		s.store.Swap(ctx, swaps)
 		return nil, errSimFault
 	case aggPartly:
@@ -1148,7 +1197,7 @@ func (x *aggStore) Swap(ctx context.Context, swaps []store.Swap) ([]store.Result
 				to++
 			}
 			if (from+len(s.sent))%2 == 0 {
-				s.store.Swap(ctx, swaps[from:to])
+				s.swapLate(swaps[from:to])
 			}
 			from = to
 		}
@@ -1161,14 +1210,39 @@ func (x *aggStore) Swap(ctx context.Context, swaps []store.Swap) ([]store.Result
 		s.late = append(s.late, aggRequest{swaps: kept})
 		return nil, errSimFault
 	case aggTwice:
-		s.store.Swap(ctx, swaps)
+		s.swapLate(swaps)
 	case aggMeanwhile:
 		// Only what no swap of this batch has come before is certain to come before it.
 		if other := (x.w + 1) % len(s.workers); s.busy == 1 && other != x.w && len(s.workers[x.w].faults) == 2 && len(s.waiting) > 0 {
 			s.send(other, s.take(min(3, len(s.waiting))), aggStep{})
 		}
 	}
-	return s.store.Swap(ctx, swaps)
+	return x.backend().Swap(ctx, swaps)
+}
+
+// openLogs makes a store that keeps logs.
+func (s *aggSim) openLogs(driver log.Driver) *log.Store {
+	st, err := log.New(driver, log.Options{Groups: 2, Readers: 1})
+	if err != nil {
+		panic(err)
+	}
+	s.opened = append(s.opened, st)
+	return st
+}
+
+// aggDriver is the driver of a worker's logs.
+type aggDriver struct {
+	*log.Memory
+	worker *aggWorker
+}
+
+func (d *aggDriver) Append(ctx context.Context, appends []log.Append) ([]bool, error) {
+	done, err := d.Memory.Append(ctx, appends)
+	if d.worker.lose {
+		d.worker.lose = false
+		return nil, errSimFault
+	}
+	return done, err
 }
 
 // aggSorted checks that swaps are as they have to be: units together, and of each a total.
@@ -1194,12 +1268,17 @@ func (x *aggStore) SetAside(ctx context.Context, id streamid.ID, record []byte) 
 	if !x.sim.plan.damages {
 		x.sim.fail("worker %d sets %v aside", x.w, id)
 	}
-	return x.sim.store.SetAside(ctx, id, record)
+	return x.backend().SetAside(ctx, id, record)
 }
 
 // run plays the plan.
 func (p *aggPlan) run(trace func(string, ...any)) (stats *aggStats, err error) {
 	s := newAggSim(p, trace)
+	defer func() {
+		for _, st := range s.opened {
+			err = errors.Join(err, st.Close(context.Background()))
+		}
+	}()
 	for i, step := range p.steps {
 		s.log("%d. %v", i, step)
 		if s.do(step); s.err != nil {
@@ -1252,8 +1331,29 @@ func (p *aggPlan) shrink() *aggPlan {
 }
 
 // TestSimulationAggregate plays random histories of totals and their writers. D2C_HISTORIES says how many; D2C_SEED=n runs history n alone.
-func TestSimulationAggregate(t *testing.T) {
-	histories := uint64(60_000)
+func TestSimulationAggregate(t *testing.T) { simulateAggregate(t, 60_000, newAggPlan) }
+
+// TestSimulationAggregateLogs is the same with a store that keeps its records in logs, and so its units in entries.
+func TestSimulationAggregateLogs(t *testing.T) {
+	simulateAggregate(t, 8_000, func(seed uint64) *aggPlan { return newAggPlan(seed).inLogs() })
+}
+
+// inLogs makes the plan one of a store that keeps logs, of which nothing expires.
+func (p *aggPlan) inLogs() *aggPlan {
+	if p.mode != aggShared && p.mode != aggWiped {
+		return &aggPlan{mode: p.mode, seed: p.seed, workers: 1, totals: 1, writers: 1} // as ever
+	}
+	p.logs, p.stale, p.damages = true, 0, false
+	for i := range p.steps {
+		if step := &p.steps[i]; step.op == aggTime && step.d%2 == 0 || step.op == aggSend && step.d%16 == 0 {
+			step.op = aggSnapshot
+		}
+	}
+	return p
+}
+
+func simulateAggregate(t *testing.T, histories uint64, newPlan func(seed uint64) *aggPlan) {
+	t.Helper()
 	if raceEnabled() {
 		histories /= 4 // and by four again: most have nothing that runs at the same time
 	}
@@ -1270,7 +1370,7 @@ func TestSimulationAggregate(t *testing.T) {
 				if i >= len(all) {
 					return
 				}
-				stats, err := newAggPlan(all[i]).run(nil)
+				stats, err := newPlan(all[i]).run(nil)
 				mu.Lock()
 				total.add(stats)
 				if err != nil && (failed == 0 || all[i] < failed) {
@@ -1288,7 +1388,7 @@ func TestSimulationAggregate(t *testing.T) {
 	if failed == 0 {
 		return
 	}
-	plan := newAggPlan(failed).shrink()
+	plan := newPlan(failed).shrink()
 	var b strings.Builder
 	_, err := plan.run(func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) })
 	t.Fatalf("%v\n%s%v\nrun it alone with D2C_SEED=%d", plan, b.String(), err, failed)

@@ -14,15 +14,17 @@ import (
 func TestLayers(t *testing.T) {
 	const module = "github.com/deltaring/deltaring/"
 	allowed := map[string][]string{
-		"d2c/internal/fold":    nil,
-		"d2c/store":            {"streamid"},
-		"d2c/internal/alike":   {"streamid"},
-		"d2c/internal/table":   {"streamid", "d2c/internal/fold"},
-		"d2c/internal/points":  {"streamid", "d2c/internal/fold", "d2c/internal/table"},
-		"d2c/internal/commit":  {"streamid", "d2c/store", "d2c/internal/alike", "d2c/internal/fold", "d2c/internal/table", "d2c/internal/points"},
-		"d2c/internal/journal": {"d2c/store", "d2c/internal/commit", "d2c/internal/table"},
-		"d2c/internal/shared":  {"streamid", "d2c/store", "d2c/internal/commit", "d2c/internal/fold", "d2c/internal/table"},
-		"d2c/storetest":        {"streamid", "d2c/store"},
+		"d2c/internal/fold":     nil,
+		"d2c/store":             {"streamid"},
+		"d2c/internal/alike":    {"streamid"},
+		"d2c/internal/table":    {"streamid", "d2c/internal/fold"},
+		"d2c/internal/points":   {"streamid", "d2c/internal/fold", "d2c/internal/table"},
+		"d2c/internal/commit":   {"streamid", "d2c/store", "d2c/internal/alike", "d2c/internal/fold", "d2c/internal/table", "d2c/internal/points"},
+		"d2c/internal/journal":  {"d2c/store", "d2c/internal/commit", "d2c/internal/table"},
+		"d2c/internal/shared":   {"streamid", "d2c/store", "d2c/internal/commit", "d2c/internal/fold", "d2c/internal/table"},
+		"d2c/storetest":         {"streamid", "d2c/store"},
+		"d2c/store/log":         {"streamid", "d2c/store"},
+		"d2c/store/log/logtest": {"d2c/store/log"},
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"d2c/...").Output()
 	if err != nil {

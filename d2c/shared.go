@@ -74,6 +74,9 @@ func OpenShared(ctx context.Context, cfg Config, sc SharedConfig) (*Converter, e
 	} else {
 		c.pipeline.Keep(c.shared, nil)
 	}
+	if paced, ok := sc.Store.(store.Paced); ok {
+		c.pipeline.Pace(paced.Pace())
+	}
 	if err := c.shared.Learn(ctx); err != nil && sc.MaxOutstanding > 0 && ctx.Err() == nil {
 		return c, nil // the first batch begins an outage
 	}

@@ -67,12 +67,13 @@ const (
 	simDamage                // the record of stream a is damaged, or somebody else's
 	simNewer                 // a newer version writes the record of stream a
 	simOlder                 // and takes that back
+	simSnapshot              // worker a makes snapshots of its logs
 	simOps
 )
 
 var simOpNames = [simOps]string{
 	"produce", "send", "release", "copy", "view", "resume", "late", "time", "crash", "evict", "wipe", "rollback", "remove", "damage",
-	"newer", "older",
+	"newer", "older", "snapshot",
 }
 
 type simFault uint8
@@ -126,6 +127,7 @@ type simPlan struct {
 	// steady: the store is wiped, deltas come in order, and only to the stream's one worker: no restart may happen.
 	steady bool
 	loss   simLoss
+	logs   bool // the store keeps logs
 	// many: streams have several writers, whose intervals overlap, and whose starts need not move.
 	many   bool
 	clocks [4]time.Duration // by how much those of the workers are wrong
@@ -142,8 +144,8 @@ func (p *simPlan) config() d2c.Config {
 
 func (p *simPlan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d workers (clocks %v), %d groups, window %v, tick %v, ring %v, steady %v, many %v, loss %v, streams",
-		p.seed, p.workers, p.clocks[:p.workers], p.groups, p.window, p.tick, p.ring, p.steady, p.many, [...]string{"none", "wipes", "any"}[p.loss])
+	fmt.Fprintf(&b, "seed %d: %d workers (clocks %v), %d groups, window %v, tick %v, ring %v, steady %v, many %v, logs %v, loss %v, streams",
+		p.seed, p.workers, p.clocks[:p.workers], p.groups, p.window, p.tick, p.ring, p.steady, p.many, p.logs, [...]string{"none", "wipes", "any"}[p.loss])
 	for i, template := range p.streams {
 		fmt.Fprintf(&b, " %d:%s", i, simTemplates[template].name)
 	}
@@ -190,7 +192,7 @@ func newSimPlan(seed uint64, many bool) *simPlan {
 		weights[simTime] = r.IntN(20)
 	default:
 		p.loss = simRecords
-		for op := simWipe; op < simOps; op++ {
+		for op := simWipe; op <= simOlder; op++ {
 			if r.IntN(2) == 0 {
 				weights[op] = 1 + r.IntN(4)
 			}
@@ -244,6 +246,7 @@ type simStats struct {
 	histories, converts, refused, contended, swaps, conflicts, lives, otherLife int
 	how                                                                         [simHows]int
 	outcomes                                                                    [d2c.NumOutcomes]uint64
+	snapshots                                                                   int
 	acrossLives                                                                 int // streams that were given out in several
 	steady                                                                      int // histories
 	excused, voided                                                             int // streams, and checks that failed on them
@@ -259,6 +262,7 @@ func (s *simStats) add(o *simStats) {
 	s.lives += o.lives
 	s.otherLife += o.otherLife
 	s.acrossLives += o.acrossLives
+	s.snapshots += o.snapshots
 	s.steady += o.steady
 	s.excused += o.excused
 	s.voided += o.voided
@@ -274,7 +278,7 @@ func (s *simStats) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d histories (%d steady): %d batches (%d refused, %d of them as contended), %d swaps, %d conflicts, %d of another life\n",
 		s.histories, s.steady, s.converts, s.refused, s.contended, s.swaps, s.conflicts, s.otherLife)
-	fmt.Fprintf(&b, "%d lives of stores, %d streams that were given out in several\nrecords:", s.lives, s.acrossLives)
+	fmt.Fprintf(&b, "%d lives of stores, %d streams that were given out in several, %d snapshots\nrecords:", s.lives, s.acrossLives, s.snapshots)
 	for how, n := range s.how {
 		fmt.Fprintf(&b, " %d %s", n, simHowNames[how])
 	}
@@ -299,6 +303,7 @@ func (p *simPlan) run(trace func(string, ...any)) (*simStats, error) {
 				f.next()
 			}
 		}
+		s.closeStores()
 	}()
 	for i, step := range p.steps {
 		s.log("%d. %v", i, step)
@@ -351,7 +356,7 @@ func (s *sim) do(step simStep) {
 			request := s.late[i]
 			s.late = slices.Delete(s.late, i, i+1)
 			s.log("   a late request")
-			request.exec()
+			request()
 		}
 	case simTime:
 		s.now = s.now.Add(time.Duration(step.a) * 10 * time.Millisecond)
@@ -395,6 +400,8 @@ func (s *sim) do(step simStep) {
 		if st.stored.junk == simFuture {
 			s.put(st, *st.stored.under)
 		}
+	case simSnapshot:
+		s.snapshot(step)
 	}
 }
 
@@ -476,6 +483,10 @@ func (s *sim) finish() {
 		s.gateways[0] = append(s.gateways[0], s.held...)
 	}
 	for round := 0; len(s.gateways[0])+len(s.gateways[1]) > 0 && s.err == nil; round++ {
+		if round > 1000 {
+			s.fail("the history does not end: %d deltas are sent again and again", len(s.gateways[0])+len(s.gateways[1]))
+			break
+		}
 		g := &s.gateways[round%2]
 		if len(*g) == 0 {
 			continue
@@ -502,6 +513,9 @@ func (s *sim) finish() {
 		if worker.conv.Len() != live {
 			s.fail("worker %d says it has %d streams, and has %d", w, worker.conv.Len(), live)
 		}
+	}
+	if s.plan.logs && s.err == nil {
+		s.sameLogs()
 	}
 	if (s.plan.steady || s.plan.loss == simSound) && s.stats.how[simRestarted] > 0 {
 		s.fail("%d restarts", s.stats.how[simRestarted])
@@ -544,13 +558,17 @@ func (p *simPlan) shrink() *simPlan {
 }
 
 // TestSimulation plays random histories of a fleet. D2C_HISTORIES says how many; D2C_SEED=n runs history n alone.
-func TestSimulation(t *testing.T) { simulate(t, seeds(t, 30_000), false) }
+func TestSimulation(t *testing.T) {
+	simulate(t, seeds(t, 30_000), func(seed uint64) *simPlan { return newSimPlan(seed, false) })
+}
 
 // TestSimulationManyWriters is TestSimulation with several writers for each stream. No two deltas are identical but those that
 // are in one request, so that totals are exact.
-func TestSimulationManyWriters(t *testing.T) { simulate(t, seeds(t, 30_000), true) }
+func TestSimulationManyWriters(t *testing.T) {
+	simulate(t, seeds(t, 30_000), func(seed uint64) *simPlan { return newSimPlan(seed, true) })
+}
 
-func simulate(t *testing.T, all []uint64, many bool) {
+func simulate(t *testing.T, all []uint64, newPlan func(seed uint64) *simPlan) {
 	t.Helper()
 	var next atomic.Int64
 	var mu sync.Mutex
@@ -565,7 +583,7 @@ func simulate(t *testing.T, all []uint64, many bool) {
 				if i >= len(all) {
 					break
 				}
-				stats, err := newSimPlan(all[i], many).run(nil)
+				stats, err := newPlan(all[i]).run(nil)
 				own.add(stats)
 				if err != nil {
 					next.Store(int64(len(all)))
@@ -586,7 +604,7 @@ func simulate(t *testing.T, all []uint64, many bool) {
 	if failed == 0 {
 		return
 	}
-	plan := newSimPlan(failed, many).shrink()
+	plan := newPlan(failed).shrink()
 	var b strings.Builder
 	_, err := plan.run(func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) })
 	t.Fatalf("%v\n%s%v\nrun it alone with D2C_SEED=%d", plan, b.String(), err, failed)

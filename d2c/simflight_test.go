@@ -36,7 +36,10 @@ type sim struct {
 
 	lives   []store.Life // of the store, by group
 	lifeIDs map[uint64]bool
-	late    []simRequest
+	logs    []simLog // by group, if they are kept in logs
+	opened  []*simLogStore
+	plain   []*simStore
+	late    []func() // requests that were given up
 	past    []simPast
 	seq     int // of what happens to the store
 
@@ -50,6 +53,7 @@ type sim struct {
 // simWorker is a Converter.
 type simWorker struct {
 	conv  *d2c.Converter
+	logs  *simLogStore
 	busy  *simFlight
 	lives []store.Life       // as it knows them
 	last  map[int]*simSample // by stream, since it has it in its cache
@@ -71,7 +75,7 @@ type simDelta struct {
 func newSim(p *simPlan) *sim {
 	s := &sim{
 		plan: p, now: time.Unix(0, int64(simEpoch)), byID: map[streamid.ID]*simStream{},
-		lives: make([]store.Life, p.groups), lifeIDs: map[uint64]bool{},
+		lives: make([]store.Life, p.groups), logs: make([]simLog, p.groups), lifeIDs: map[uint64]bool{},
 	}
 	for i, template := range p.streams {
 		if s.byID[simTemplates[template].id] != nil {
@@ -118,9 +122,15 @@ func (s *sim) start(w int, fault simFault) {
 	worker := &simWorker{last: map[int]*simSample{}, began: uint64(s.now.Add(s.plan.clocks[w]).UnixNano())}
 	cfg := s.plan.config()
 	cfg.MaxStale, cfg.Now = simStale, func() time.Time { return s.now.Add(s.plan.clocks[w]) }
-	conv, err := d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{
-		Store: &simStore{sim: s, worker: worker, fault: fault}, Owner: "sim",
-	})
+	plain := &simStore{sim: s, worker: worker, fault: fault}
+	var st store.Shared = plain
+	if s.plan.logs {
+		worker.logs = s.openLogs(worker, fault)
+		st = worker.logs
+	} else {
+		s.plain = append(s.plain, plain)
+	}
+	conv, err := d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: st, Owner: "sim"})
 	if err != nil {
 		panic(err)
 	}

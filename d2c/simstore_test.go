@@ -58,6 +58,7 @@ func (r *simStored) beneath() *simNode {
 // simPast is a state that the store was in.
 type simPast struct {
 	lives  []store.Life
+	logs   []simLog
 	stored []simStored
 }
 
@@ -66,7 +67,7 @@ func (s *sim) remember() {
 	if s.plan.loss != simRecords {
 		return
 	}
-	now := simPast{lives: slices.Clone(s.lives)}
+	now := simPast{lives: slices.Clone(s.lives), logs: slices.Clone(s.logs)}
 	for _, st := range s.streams {
 		now.stored = append(now.stored, st.stored)
 	}
@@ -80,6 +81,7 @@ func (s *sim) remember() {
 func (s *sim) rollback(then simPast) {
 	again := !slices.Equal(s.lives, then.lives) // a life that has ended
 	copy(s.lives, then.lives)
+	copy(s.logs, then.logs)
 	for i, st := range s.streams {
 		s.put(st, then.stored[i])
 		st.lossy = st.lossy || again
@@ -91,7 +93,7 @@ func (s *sim) wipe(which int) {
 	group := which%(2*s.plan.groups) - s.plan.groups
 	for g := range s.lives {
 		if group < 0 || group == g {
-			s.lives[g] = store.Life{}
+			s.lives[g], s.logs[g] = store.Life{}, simLog{}
 		}
 	}
 	for _, st := range s.streams {
@@ -197,7 +199,7 @@ func (x *simStore) Lives(_ context.Context, proposed store.Life) ([]store.Life, 
 	case simLostRequest, simPartly:
 		return nil, errSimFault
 	case simLostReply, simGivenUp:
-		s.propose(x.worker, proposed)
+		s.proposed(x.worker, proposed)
 		return nil, errSimFault
 	case simHangBefore, simHangBetween:
 		sent := s.now
@@ -208,7 +210,7 @@ func (x *simStore) Lives(_ context.Context, proposed store.Life) ([]store.Life, 
 			return nil, errSimFault
 		}
 	}
-	s.propose(x.worker, proposed)
+	s.proposed(x.worker, proposed)
 	lives := slices.Clone(s.lives)
 	if fault == simHangAfter && f != nil && !f.hang() || f != nil && f.dead {
 		return nil, errSimStopped
@@ -220,29 +222,33 @@ func (x *simStore) Lives(_ context.Context, proposed store.Life) ([]store.Life, 
 	return slices.Clone(lives), nil
 }
 
-// propose gives a life to each group without one. Whatever was given out before must not be later than its floor.
-func (s *sim) propose(w *simWorker, proposed store.Life) {
+// proposed gives a life to each group without one.
+func (s *sim) proposed(w *simWorker, proposed store.Life) {
 	if proposed.ID == 0 || s.lifeIDs[proposed.ID] {
 		s.fail("life %d is proposed", proposed.ID)
 	}
 	s.lifeIDs[proposed.ID] = true
 	for g := range s.lives {
-		if s.lives[g].ID != 0 {
+		if s.lives[g].ID == 0 {
+			s.propose(w, proposed, g)
+		}
+	}
+}
+
+// propose gives a life to a group. Whatever was given out before must not be later than its floor.
+func (s *sim) propose(w *simWorker, proposed store.Life, g int) {
+	s.lives[g] = proposed
+	s.stats.lives++
+	s.log("   group %d has a life after %d, up to which all after %d is too late", g, proposed.Floor-int64(simEpoch), proposed.From-int64(simEpoch))
+	for _, st := range s.streams {
+		if s.group(st.template.id) != g {
 			continue
 		}
-		s.lives[g] = proposed
-		s.stats.lives++
-		s.log("   group %d has a life after %d, up to which all after %d is too late", g, proposed.Floor-int64(simEpoch), proposed.From-int64(simEpoch))
-		for _, st := range s.streams {
-			if s.group(st.template.id) != g {
-				continue
-			}
-			for _, n := range st.nodes {
-				if n.state != nil && n.state.emitted > uint64(proposed.Floor) && uint64(proposed.From) < n.state.emitted {
-					s.fail("a life has the floor %d, and stream %d was given out at %d", proposed.Floor-int64(simEpoch), st.index,
-						n.state.emitted-simEpoch)
-					return
-				}
+		for _, n := range st.nodes {
+			if n.state != nil && n.state.emitted > uint64(proposed.Floor) && uint64(proposed.From) < n.state.emitted {
+				s.fail("a life has the floor %d, and stream %d was given out at %d", proposed.Floor-int64(simEpoch), st.index,
+					n.state.emitted-simEpoch)
+				return
 			}
 		}
 	}
@@ -251,27 +257,8 @@ func (s *sim) propose(w *simWorker, proposed store.Life) {
 func (x *simStore) Swap(_ context.Context, swaps []store.Swap) ([]store.Result, error) {
 	f, fault := x.call()
 	s := x.sim
-	if s.ended {
+	if s.ended || !x.asks(f, swaps) {
 		return nil, errSimStopped
-	}
-	if f == nil {
-		s.fail("a swap out of nowhere")
-		return nil, errSimStopped
-	}
-	if f.swaps++; f.swaps > 64 {
-		s.fail("a call does not end")
-		return nil, errSimStopped
-	}
-	for i := range x.told { // results are valid until the next call
-		clear(x.told[i].Record)
-		x.told[i] = store.Result{Status: 0xee, Tag: 0xeeee}
-	}
-	x.told = nil
-	for i := range swaps {
-		f.view(s.byID[swaps[i].ID]).open = true
-		if swaps[i].Unit != 0 || swaps[i].Age < 0 || (swaps[i].Record == nil) != (swaps[i].Tag == 0) {
-			s.fail("worker %d asks for %+v", f.w, swaps[i])
-		}
 	}
 	request := simRequest{f, swaps}
 	var results []store.Result
@@ -293,7 +280,8 @@ func (x *simStore) Swap(_ context.Context, swaps []store.Swap) ([]store.Result, 
 		for i := range kept {
 			kept[i].Record = bytes.Clone(kept[i].Record)
 		}
-		s.late = append(s.late, simRequest{f, kept})
+		late := simRequest{f, kept}
+		s.late = append(s.late, func() { late.exec() })
 		return nil, errSimFault
 	case simTwice, simHangBetween:
 		// Nobody hears the first answer.
@@ -329,6 +317,31 @@ func (x *simStore) Swap(_ context.Context, swaps []store.Swap) ([]store.Result, 
 	}
 	x.told = results
 	return results, nil
+}
+
+// asks reports whether a worker may ask for swaps.
+func (x *simStore) asks(f *simFlight, swaps []store.Swap) bool {
+	s := x.sim
+	if f == nil {
+		s.fail("a swap out of nowhere")
+		return false
+	}
+	if f.swaps++; f.swaps > 64 {
+		s.fail("a call does not end")
+		return false
+	}
+	for i := range x.told { // results are valid until the next call
+		clear(x.told[i].Record)
+		x.told[i] = store.Result{Status: 0xee, Tag: 0xeeee}
+	}
+	x.told = nil
+	for i := range swaps {
+		f.view(s.byID[swaps[i].ID]).open = true
+		if swaps[i].Unit != 0 || swaps[i].Age < 0 || (swaps[i].Record == nil) != (swaps[i].Tag == 0) {
+			s.fail("worker %d asks for %+v", f.w, swaps[i])
+		}
+	}
+	return true
 }
 
 func (x *simStore) SetAside(_ context.Context, id streamid.ID, record []byte) error {

@@ -163,7 +163,7 @@ func TestPackageCommentTable(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := measure(t, n, 4, WithSlots(1<<bits), WithBalance(epsilon))
-		line := fmt.Sprintf("//\t%7d   2^%d   %.2f   %8.3f   %8.3f   %5.2f   %5.2f", n, bits, epsilon, s.highest, s.lowest, s.join, s.leave)
+		line := fmt.Sprintf("//\t%7d   2^%-2d   %.2f   %8.3f   %8.3f   %5.2f   %5.2f", n, bits, epsilon, s.highest, s.lowest, s.join, s.leave)
 		t.Log(strings.TrimPrefix(line, "//\t"))
 		if line != row[0] {
 			t.Errorf("doc.go has\n%s\nmeasured\n%s", row[0], line)

@@ -97,10 +97,15 @@ func goldenInputs() []goldenVector {
 			add(goldenVector{Members: n, Weighted: i&1 != 0, Zoned: i&2 != 0, Slots: 1 << defaultBits, Balance: 0.01})
 		}
 	}
-	for bits := minBits; bits <= maxBits; bits++ {
+	for bits := 10; bits <= maxBits; bits++ {
 		add(goldenVector{Members: 7 * bits, Weighted: true, Zoned: true, Slots: 1 << bits, Balance: float64(bits%4) / 100})
 	}
 	add(goldenVector{Members: 1024, Slots: 1024, Balance: 0})
+	for bits := minBits; bits < 10; bits++ {
+		for i, n := range []int{1, 3, 5, 10, 1 << bits} {
+			add(goldenVector{Members: n, Weighted: i&1 != 0, Zoned: i&2 != 0, Slots: 1 << bits, Balance: 0.01})
+		}
+	}
 	return all
 }
 

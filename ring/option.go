@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	minBits     = 10
+	minBits     = 4
 	defaultBits = 18
 	maxBits     = 22
 
@@ -30,9 +30,12 @@ func (c config) slots() int { return 1 << c.bits }
 // Option changes how New builds a ring. All that route the same keys must use the same options.
 type Option func(*config) error
 
-// WithSlots sets the number of slots: a power of two from 1024 to 4194304, 262144 unless set. More slots mean a finer
+// WithSlots sets the number of slots: a power of two from 16 to 4194304, 262144 unless set. More slots mean a finer
 // balance and fewer moves beyond the minimum, and cost 2 bytes each. Rings of different slot counts have nothing in
 // common, so choose it once for the largest fleet to be expected and never change it with the number of members.
+//
+// Few slots are for what is itself divided into so many parts, each of which must have one owner. A member owns whole slots, and
+// there are no more members with a weight than slots: see the package comment for what that costs.
 func WithSlots(n int) Option {
 	return func(c *config) error {
 		if n < 1<<minBits || n > 1<<maxBits || n&(n-1) != 0 {

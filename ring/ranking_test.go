@@ -63,6 +63,39 @@ func TestRankingsAreIndependent(t *testing.T) {
 	}
 }
 
+// TestFewSlotsAreRankedEvenly: what a table of ranks cannot show of few slots, members by the hundred thousand do. Each rank of a slot is
+// as frequent as any other, and so is each pair of ranks that a slot has at two members. Chi-square has as many degrees of freedom as
+// there are of those, less one: mean as many, standard deviation the root of twice as many.
+func TestFewSlotsAreRankedEvenly(t *testing.T) {
+	const names = 100_000
+	for bits := uint8(minBits); bits <= 6; bits++ {
+		n := 1 << bits
+		check := func(what string, counts []float64) {
+			expected, chi := names/float64(len(counts)), 0.0
+			for _, c := range counts {
+				chi += (c - expected) * (c - expected) / expected
+			}
+			free := float64(len(counts) - 1)
+			if off := (chi - free) / math.Sqrt(2*free); off > 5 {
+				t.Errorf("2^%d slots, %s: chi-square %.0f, want %.0f (%+.1f standard deviations)", bits, what, chi, free, off)
+			}
+		}
+		for slot := range uint32(n) {
+			ranks, pairs := make([]float64, n), make([]float64, n*n)
+			last := newRanking("worker-0")
+			for i := range names {
+				r := newRanking(fmt.Sprint("worker-", i+1))
+				rank := r.rank(slot, bits)
+				ranks[rank]++
+				pairs[int(rank)*n+int(last.rank(slot, bits))]++
+				last = r
+			}
+			check(fmt.Sprint("ranks of slot ", slot), ranks)
+			check(fmt.Sprint("ranks of slot ", slot, " at two members"), pairs)
+		}
+	}
+}
+
 // TestCostsFollowWeights leaves out the capacities: the costs alone must make each member the first choice of its share
 // of the slots, within what is to be expected of chance.
 func TestCostsFollowWeights(t *testing.T) {

@@ -107,11 +107,18 @@ func TestTableIsTheStableAssignment(t *testing.T) {
 		r := mustNew(t, randomMembers(rnd, 1+rnd.IntN(40)), WithSlots(1024<<rnd.IntN(2)), WithBalance(randomBalance(rnd)))
 		check(t, r)
 		checkReferences(t, r)
+		for few := 16; few < 1024; few *= 2 {
+			r := mustNew(t, randomMembers(rnd, 1+rnd.IntN(min(few, 40))), WithSlots(few), WithBalance(randomBalance(rnd)))
+			check(t, r)
+			checkReferences(t, r)
+		}
 	}
 	// As many members as slots: everything is a second choice.
-	r := mustNew(t, fleet("tight", 1024), WithSlots(1024))
-	check(t, r)
-	checkReferences(t, r)
+	for _, slots := range []int{16, 64, 1024} {
+		r := mustNew(t, fleet("tight", slots), WithSlots(slots))
+		check(t, r)
+		checkReferences(t, r)
+	}
 }
 
 // TestEqualHashes gives members the same hash: they rank all slots alike, and only capacities and names tell them apart.
@@ -121,15 +128,17 @@ func TestEqualHashes(t *testing.T) {
 		for i := range members {
 			members[i].Weight = weights[i]
 		}
-		r := prepare(config{bits: minBits, balance: defaultBalance}, members)
-		for i := range r.rankings {
-			r.rankings[i] = newRanking("same")
+		for _, bits := range []uint8{minBits, 10} {
+			r := prepare(config{bits: bits, balance: defaultBalance}, members)
+			for i := range r.rankings {
+				r.rankings[i] = newRanking("same")
+			}
+			r.assign()
+			checkForm(t, r)
+			checkCapacities(t, r)
+			checkStable(t, r)
+			checkReferences(t, r)
 		}
-		r.assign()
-		checkForm(t, r)
-		checkCapacities(t, r)
-		checkStable(t, r)
-		checkReferences(t, r)
 	}
 }
 

@@ -20,15 +20,22 @@ func TestFleetHistory(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		steps = 10
 	}
-	for seed := range uint64(3) {
+	for seed := range uint64(6) {
 		rnd := rand.New(rand.NewPCG(seed, 9))
 		slots := WithSlots(1024 << rnd.IntN(3))
+		if seed >= 3 {
+			slots = WithSlots([]int{16, 64, 256}[seed-3])
+		}
 		balance := WithBalance(randomBalance(rnd))
 		members := randomMembers(rnd, 5)
 		ring := mustNew(t, members, slots, balance)
 		sticky := ring
 		for step := range steps {
-			members = randomChange(rnd, members, step)
+			changed := randomChange(rnd, members, step)
+			for weighty(changed) > ring.Slots() {
+				changed = randomChange(rnd, members, step)
+			}
+			members = changed
 			t.Log(step, members)
 			next := mustNew(t, members, slots, balance)
 			check(t, next)
@@ -67,6 +74,16 @@ func randomChange(rnd *rand.Rand, members []Member, step int) []Member {
 			return next
 		}
 	}
+}
+
+// weighty returns how many members have a weight.
+func weighty(members []Member) (n int) {
+	for _, m := range members {
+		if m.Weight > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func TestRemainingMembersKeepTheirSlotsUnbounded(t *testing.T) {
@@ -142,8 +159,10 @@ func TestBadInput(t *testing.T) {
 		{`ring: member "a": zone has 65536 bytes`, []Member{{Name: "a", Weight: 1, Zone: long}}, nil},
 		{"ring: 1025 members for 1024 slots", fleet("worker", 1025), []Option{WithSlots(1024)}},
 		{"ring: 65537 members, at most 65536 are possible", fleet("worker", 65537), nil},
-		{"ring: slots: 3000 is not a power of two from 1024 to 4194304", Equal("a"), []Option{WithSlots(3000)}},
-		{"ring: slots: 512", Equal("a"), []Option{WithSlots(512)}},
+		{"ring: 17 members for 16 slots", fleet("worker", 17), []Option{WithSlots(16)}},
+		{"ring: slots: 3000 is not a power of two from 16 to 4194304", Equal("a"), []Option{WithSlots(3000)}},
+		{"ring: slots: 8", Equal("a"), []Option{WithSlots(8)}},
+		{"ring: slots: 24", Equal("a"), []Option{WithSlots(24)}},
 		{"ring: slots: 8388608", Equal("a"), []Option{WithSlots(1 << 23)}},
 		{"ring: slots: 0", Equal("a"), []Option{WithSlots(0)}},
 		{"ring: slots: -1024", Equal("a"), []Option{WithSlots(-1024)}},

@@ -22,7 +22,8 @@
 // attributes go. A [Reduction] has the identity of the stream that is left, and of its writers, which are the streams as they were.
 //
 // For fleets in which each stream has one owner, a [Splitter] splits whole batches of metrics, traces or logs by the owner of
-// their routing [Key], as contrib's load_balancing exporter does, but without copying points.
+// their routing [Key], as contrib's load_balancing exporter does, but without copying points. [Key.Grouped] is for owners that keep
+// whole groups of streams.
 //
 // # What is guaranteed
 //
@@ -133,6 +134,8 @@
 //	attributes  H(sum(a map of those of the attributes that were found, S), S + 15*G)
 //	service     as attributes, with service.name in the resource as the only one
 //
+// Grouped, the keys streamID and aggregate are h.Hi instead of fold(h).
+//
 // An attribute is found at the first of resource, scope and point that has it with a value that is neither empty nor an empty
 // string; of a key given twice, the first counts. Fields of spans and log records that are looked up like attributes are
 // strings, or in case of log.body the value that the body is. If none is found, and if the trace ID is zero, h is resource.
@@ -143,5 +146,6 @@
 // equal in all 128; k.Hi and t in the result keep short values apart from those of another key or type. The seeds of the
 // steps, and lengths that are fixed once strings are hashed, keep every field from being taken for another. Routing keys
 // are made of both halves of a hash, crosswise, so that the IDs which one owner has, with routing keys that have their
-// high bits in common, still differ in all bits of either half.
+// high bits in common, still differ in all bits of either half. Grouped keys give that up: the IDs of one owner have some of the
+// high bits of Hi in common.
 package streamid

@@ -38,6 +38,8 @@ type Key struct {
 	kind  keyKind
 	names []string // of attributes, for keyAttributes
 	rules *Rules   // for keyAggregate
+
+	grouped bool // keyStreamID and keyAggregate by Hi alone
 }
 
 type keyKind uint8
@@ -119,8 +121,27 @@ func instead(name string) string {
 	return "want one of " + strings.Join(keyNames[1:], ", ")
 }
 
+// Grouped returns the key by whose top bits whole groups of streams go to one owner: the first half of the identity, ID.Hi, for the
+// keys "streamID" and "aggregate". Stores that keep one log for each group of streams divide them by its top bits, and the writers of a
+// total have it in common. A ring with as many slots as there are groups then gives each group one owner. Seed and tenants must be those
+// by which the streams are identified elsewhere.
+//
+// It is an error for any other key: those may give the streams of a group several owners.
+func (k Key) Grouped() (Key, error) {
+	if k.kind != keyStreamID && k.kind != keyAggregate {
+		return Key{}, fmt.Errorf("routing key %q does not keep groups of streams together, want %s or %s",
+			keyNames[k.kind], keyNames[keyStreamID], keyNames[keyAggregate])
+	}
+	k.grouped = true
+	return k, nil
+}
+
 // String returns the name of the key, followed by its attributes or rules if it has any. Keys that read the same route alike.
 func (k Key) String() string {
+	if k.grouped {
+		k.grouped = false
+		return k.String() + ", grouped"
+	}
 	switch k.kind {
 	case keyAttributes:
 		return fmt.Sprintf("%s %q", keyNames[k.kind], k.names)

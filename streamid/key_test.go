@@ -73,10 +73,56 @@ func TestKeyString(t *testing.T) {
 		"":                         {},
 		"streamID":                 {Name: "streamID"},
 		`attributes ["a b" "c,d"]`: {Name: "attributes", Attributes: []string{"a b", "c,d"}},
+		"streamID, grouped":        {Name: "streamID", Grouped: true},
+		"aggregate [], grouped":    {Name: "aggregate", Grouped: true},
 	} {
 		if got := spec.key().String(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
+	}
+}
+
+// TestGroupedKeysAreOfWholeGroups of streams, those of a total with all its writers. What tells totals apart is left of the writers too.
+func TestGroupedKeysAreOfWholeGroups(t *testing.T) {
+	for _, name := range []string{"", "metric", "resource", "service", "traceID"} {
+		if key, err := must(streamid.ParseKey(name, nil)).Grouped(); err == nil || !strings.Contains(err.Error(), "want streamID or aggregate") {
+			t.Errorf("%q: got %v, %v", name, key, err)
+		}
+	}
+	if key, err := (keySpec{Name: "attributes", Attributes: []string{"tenant"}}).key().Grouped(); err == nil {
+		t.Errorf("attributes: got %v", key)
+	}
+	original := keySpec{Name: "streamID"}.key()
+	if _, err := original.Grouped(); err != nil || original.String() != "streamID" {
+		t.Errorf("the key has changed to %v, error %v", original, err)
+	}
+
+	md := pmetric.NewMetrics()
+	m := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+	m.SetName("requests")
+	points := m.SetEmptySum().DataPoints()
+	for i := range int64(1000) {
+		attrs := points.AppendEmpty().Attributes()
+		attrs.PutInt("route", i/10)
+		attrs.PutInt("pod", i%10)
+	}
+	rule := ruleSpec{Metrics: []string{"requests"}, reductionSpec: reductionSpec{Point: drop("pod")}}
+	reduction := rulesOf([]ruleSpec{rule}).At(0)
+	rm, sm := md.ResourceMetrics().At(0), md.ResourceMetrics().At(0).ScopeMetrics().At(0)
+	tenant := streamid.Seed(3).Tenant()
+	whole := tenant.Resource(rm.Resource()).Scope(sm.Scope()).Metric(m)
+	left := reduction.Metric(reduction.Scope(reduction.Resource(tenant, rm.Resource()), sm.Scope()), m)
+	keys, _ := keysOf(metricsBatch, keySpec{Name: "aggregate", Rules: []ruleSpec{rule}, Grouped: true}, 3, md)
+	distinct := map[uint64]bool{}
+	for i, key := range keys {
+		total, writer := reduction.Points(whole, left, points.At(i).Attributes())
+		if key != total.Hi || key != writer.Hi {
+			t.Fatalf("point %d: key %x, total %v, writer %v", i, key, total, writer)
+		}
+		distinct[key] = true
+	}
+	if len(distinct) != 100 {
+		t.Errorf("%d totals, want 100", len(distinct))
 	}
 }
 

@@ -286,5 +286,14 @@ func goldenKeys() (all []keyVector) {
 	delta := cumulative
 	delta.Metric = &metric{Name: "http.server.requests", Type: "sum", Monotonic: true, Temporality: "delta"}
 	aggregate("delta, with the key of cumulative", delta, rule("*", host))
+
+	for _, r := range []routed{typical, nothing, of} {
+		add("grouped", "metrics", r, "streamID")
+		all[len(all)-1].Grouped = true
+		aggregate("grouped, a rule that matches", r, rule("*", host))
+		all[len(all)-1].Grouped = true
+		aggregate("grouped, a rule that does not match", r, rule("grpc.*", host))
+		all[len(all)-1].Grouped = true
+	}
 	return all
 }

@@ -43,6 +43,8 @@ type route struct {
 	names []string // of attributes
 	rules *Rules   // of the keys "streamID", which has none, and "aggregate", which is the same but for them
 
+	grouped bool // see Key.Grouped
+
 	// found is the sum over the attributes found in the resource, and then those in the scope too; notInResource and
 	// notInScope are the names left over.
 	found         pairSum
@@ -63,7 +65,7 @@ type route struct {
 }
 
 func (r *route) begin(kind keyKind, key *Key, seed Seed) {
-	r.kind, r.names, r.seed = kind, key.names, uint64(seed)
+	r.kind, r.names, r.seed, r.grouped = kind, key.names, uint64(seed), key.grouped
 	switch kind {
 	case keyService:
 		r.names = serviceAttribute
@@ -155,6 +157,14 @@ func (r *route) stream(t Tenant, scope pcommon.InstrumentationScope, m pmetric.M
 		s.scope, s.scopeNumber = reduction.Scope(s.resource, scope), r.scopeNumber
 	}
 	return reduction.Metric(s.scope, m), reduction
+}
+
+// streamKey is the key of a stream, for the keys "streamID" and "aggregate".
+func (r *route) streamKey(id ID) uint64 {
+	if r.grouped {
+		return id.Hi
+	}
+	return fold(id)
 }
 
 // traceID is the key of a span or a log record, for the key "traceID".

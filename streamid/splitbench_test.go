@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/deltaring/deltaring/streamid"
@@ -57,6 +58,44 @@ func BenchmarkSplitKeys(b *testing.B) {
 			perPoint(b, gridMetrics(10, 10, 10), func(md pmetric.Metrics) { s.Metrics(md, 10, owner, parts) })
 		})
 	}
+}
+
+// BenchmarkSplitCold is the cost per point where what the table of owners is in has been used for other things since the batch before,
+// as in a gateway, which has decoded and compressed meanwhile.
+func BenchmarkSplitCold(b *testing.B) {
+	table := make([]uint16, 1<<16) // as large as that of a ring
+	for i := range table {
+		table[i] = uint16(i % 3)
+	}
+	owner := func(key uint64) int { return int(table[key>>48]) }
+	s := &streamid.Splitter{Key: keySpec{Name: "streamID"}.key()}
+	parts := make([]streamid.Part[pmetric.Metrics], 0, 3)
+	other := make([]byte, 64<<20)
+	md := gridMetrics(10, 10, 10)
+	var all []time.Duration
+	for b.Loop() {
+		of := metricsBatch.clone(md)
+		for i := 0; i < len(other); i += 64 {
+			other[i]++
+		}
+		for _, rm := range of.ResourceMetrics().All() { // a batch has been decoded just now
+			for _, m := range rm.ScopeMetrics().At(0).Metrics().All() {
+				for _, p := range m.Sum().DataPoints().All() {
+					for _, v := range p.Attributes().All() {
+						if v.Type() == pcommon.ValueTypeStr {
+							other[0] += v.Str()[0]
+						}
+					}
+				}
+			}
+		}
+		start := time.Now()
+		s.Metrics(of, 3, owner, parts)
+		all = append(all, time.Since(start))
+	}
+	slices.Sort(all)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(all[len(all)/2].Nanoseconds())/float64(md.DataPointCount()), "ns/point")
 }
 
 // perPoint reports the time and the allocations that f takes per point. Each time f gets a copy of md, which is not counted.

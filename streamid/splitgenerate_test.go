@@ -33,7 +33,8 @@ func keySpecs(signal string) []keySpec {
 	}
 	if signal == "metrics" {
 		return append(specs, keySpec{Name: "streamID"}, keySpec{Name: "streamID"}, keySpec{Name: "metric"},
-			keySpec{Name: "aggregate", Rules: usualRules}, keySpec{Name: "aggregate", Rules: usualRules}, keySpec{Name: "aggregate"})
+			keySpec{Name: "aggregate", Rules: usualRules}, keySpec{Name: "aggregate", Rules: usualRules}, keySpec{Name: "aggregate"},
+			keySpec{Name: "streamID", Grouped: true}, keySpec{Name: "aggregate", Rules: usualRules, Grouped: true})
 	}
 	return append(specs, keySpec{Name: "traceID"}, keySpec{Name: "traceID"})
 }

@@ -43,9 +43,14 @@ type keySpec struct {
 	Name       string     `json:"routing_key"`
 	Attributes []string   `json:"routing_attributes,omitempty"`
 	Rules      []ruleSpec `json:"aggregate,omitempty"`
+	Grouped    bool       `json:"grouped,omitempty"`
 }
 
 func (k keySpec) key() streamid.Key {
+	if k.Grouped {
+		k.Grouped = false
+		return must(k.key().Grouped())
+	}
 	if k.Name == "aggregate" {
 		return rulesOf(k.Rules).Key()
 	}
@@ -57,12 +62,12 @@ func (k keySpec) reference(r routed) (key uint64, lacking bool) {
 	byResource := refFold(identity{Seed: r.Seed, Resource: r.Resource}.reference().Resource)
 	switch k.Name {
 	case "streamID":
-		return refFold(r.identity().reference().ID), false
+		return k.refStream(r.identity().reference().ID), false
 	case "aggregate":
 		if i := refFind(k.Rules, r.Metric.Name); i >= 0 {
-			return refFold(k.Rules[i].reduce(r.identity()).ID), false
+			return k.refStream(k.Rules[i].reduce(r.identity()).ID), false
 		}
-		return refFold(r.identity().reference().ID), false
+		return k.refStream(r.identity().reference().ID), false
 	case "metric":
 		return refFold(h128([]byte(r.Metric.Name), r.Seed+13*refG())), false
 	case "resource":
@@ -90,6 +95,13 @@ func (k keySpec) reference(r routed) (key uint64, lacking bool) {
 		return byResource, lacking
 	}
 	return refFold(h128(refSum(found, r.Seed), r.Seed+15*refG())), lacking
+}
+
+func (k keySpec) refStream(id streamid.ID) uint64 {
+	if k.Grouped {
+		return id.Hi
+	}
+	return refFold(id)
 }
 
 // refLookUp returns the first attribute of that name in the first place that has it, unless that is empty.

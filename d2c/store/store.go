@@ -105,3 +105,11 @@ type Result struct {
 	Tag    uint64
 	Record []byte
 }
+
+// Paced is a Shared store that is paid for by the call, and so wants few and large commits.
+type Paced interface {
+	Shared
+	// Pace returns how long to wait between the beginnings of two commits, unless there are enough points for a whole one, and how many
+	// points one may have. Zero is what a store has that asks for nothing. It always returns the same.
+	Pace() (interval time.Duration, points int)
+}

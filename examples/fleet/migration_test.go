@@ -179,10 +179,12 @@ func readmeDefault(t *testing.T, file, key string) (string, bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(text)) {
+	// The reference, not what it says of contrib.
+	_, reference, _ := strings.Cut(string(text), "\n| key | type | default |")
+	for line := range strings.Lines(reference) {
 		cells := strings.Split(strings.TrimSpace(line), "|")
 		if len(cells) > 4 && strings.Contains(cells[1], "`"+key+"`") && strings.HasPrefix(line, "| `") {
-			return strings.TrimSpace(cells[3]), true
+			return strings.TrimSpace(cells[3]), true // several keys of a row have the same default
 		}
 	}
 	return "", false

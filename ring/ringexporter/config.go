@@ -54,8 +54,13 @@ type Config struct {
 	// their own. Set the same here and in the processor d2c of members, and include_metadata: true in the receivers of both. Default none.
 	MetadataKeys []string `mapstructure:"metadata_keys"`
 
-	// Seed keys the hashes by which data is routed: who knows it can aim at a member. The same on all gateways; it need not be that
-	// of the members' processors. Another seed gives most data to other owners. Default 0.
+	// Groups has all streams of a group routed to one member: it is the number of groups that stores by log divide streams into, the
+	// same as the groups of the extension that keeps the state of members. A power of two from 16 to 256, for the routing keys "streamID"
+	// and "aggregate". Seed and MetadataKeys must be those of the members' processors then. Zero, the default, routes each stream by itself.
+	Groups int `mapstructure:"groups"`
+
+	// Seed keys the hashes by which data is routed: who knows it can aim at a member. The same on all gateways; without groups it need
+	// not be that of the members' processors. Another seed gives most data to other owners. Default 0.
 	Seed uint64 `mapstructure:"seed"`
 
 	// HandoverTimeout bounds how long a member that gains streams waits before it is sent metrics of theirs: until all that others got of
@@ -208,7 +213,47 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
-	return c.Resolver.validate()
+	if err := c.Resolver.validate(); err != nil {
+		return err
+	}
+	return c.checkGroups()
+}
+
+const minGroups, maxGroups = 16, 256
+
+// checkGroups is for a configuration that is valid otherwise.
+func (c *Config) checkGroups() error {
+	if c.Groups == 0 {
+		return nil
+	}
+	if c.Groups < minGroups || c.Groups > maxGroups || c.Groups&(c.Groups-1) != 0 {
+		return fmt.Errorf("groups: must be a power of two from %d to %d, the groups of the members' store, or 0 to route each stream by itself, got %d",
+			minGroups, maxGroups, c.Groups)
+	}
+	if static := c.Resolver.Static; static.HasValue() {
+		list, err := static.Get().members()
+		if err != nil {
+			return err
+		}
+		owners := 0
+		for _, e := range list {
+			if e.Weight > 0 {
+				owners++
+			}
+		}
+		if owners > c.Groups {
+			return fmt.Errorf("groups: %d are too few for %d members: set more, here and in the members' store", c.Groups, owners)
+		}
+	}
+	return nil
+}
+
+// ringOptions are those of all rings of this exporter.
+func (c *Config) ringOptions() []ring.Option {
+	if c.Groups == 0 {
+		return nil
+	}
+	return []ring.Option{ring.WithSlots(c.Groups)}
 }
 
 func (c *Config) checkHandover() error {
@@ -231,7 +276,15 @@ func inOrder(queue *exporterhelper.QueueBatchConfig) bool {
 }
 
 func (c *Config) key() (streamid.Key, error) {
-	return aggregate.Key(c.RoutingKey, c.RoutingAttributes, c.Aggregate)
+	key, err := aggregate.Key(c.RoutingKey, c.RoutingAttributes, c.Aggregate)
+	if err != nil || c.Groups == 0 {
+		return key, err
+	}
+	grouped, err := key.Grouped()
+	if err != nil {
+		return key, fmt.Errorf("groups: only goes with routing_key: streamID or aggregate; set one of these, or groups to 0, got routing_key: %q", c.RoutingKey)
+	}
+	return grouped, nil
 }
 
 func (c *StaticConfig) members() ([]resolve.Member, error) {

@@ -170,6 +170,14 @@ func TestBadConfigsNameTheKey(t *testing.T) {
 		{"endpoint: a, " + anyResolver, "endpoint: .*resolver::static::hostnames"},
 		{"srv: true, " + anyResolver, "srv: .*did you mean resolver::dns::srv"},
 		{"metadata_key: [a], " + anyResolver, "metadata_key: .*did you mean metadata_keys"},
+		{"groups: 64, " + anyResolver, `^groups: only goes with routing_key: streamID or aggregate.*got routing_key: ""`},
+		{"groups: 64, routing_key: resource, " + anyResolver, "^groups: only goes with routing_key: streamID or aggregate"},
+		{"groups: 8, routing_key: streamID, " + anyResolver, "^groups: must be a power of two from 16 to 256, .*got 8"},
+		{"groups: 512, routing_key: streamID, " + anyResolver, "^groups: must be a power of two from 16 to 256, .*got 512"},
+		{"groups: 48, routing_key: streamID, " + anyResolver, "^groups: must be a power of two from 16 to 256, .*got 48"},
+		{"groups: -64, routing_key: streamID, " + anyResolver, "^groups: must be a power of two from 16 to 256, .*got -64"},
+		{"groups: 16, routing_key: streamID, resolver: {static: {hostnames: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q]}}",
+			"^groups: 16 are too few for 17 members"},
 	} {
 		t.Run(tc.yaml, func(t *testing.T) {
 			yaml := tc.yaml

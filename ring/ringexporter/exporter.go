@@ -274,7 +274,7 @@ func (e *ringExporter[B]) apply(ctx context.Context, list []endpoint) error {
 	for i, p := range list {
 		endpoints[p.Name], members[i] = p, p.Member
 	}
-	r, err := ring.New(members)
+	r, err := ring.New(members, e.cfg.ringOptions()...)
 	if err != nil {
 		return err
 	}

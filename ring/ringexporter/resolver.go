@@ -319,6 +319,12 @@ func (e *ringExporter[B]) warnOfIgnored() {
 	if endpoint := e.cfg.Protocol.OTLP.ClientConfig.Endpoint; endpoint != placeholder && endpoint != "" {
 		e.set.Logger.Warn("protocol::otlp::endpoint is ignored, as each member has its own: remove it", zap.String("endpoint", endpoint))
 	}
+	for i, rule := range e.cfg.Aggregate {
+		if kept, _ := rule.KeepInput.(bool); kept && e.cfg.Groups > 0 {
+			e.set.Logger.Warn("deltas that keep_input has stay go where their total goes, which is not where their own group is: the members' "+
+				"store will see several writers of a log", zap.String("key", fmt.Sprintf("aggregate::%d::keep_input", i)))
+		}
+	}
 	static := e.cfg.Resolver.Static
 	if !static.HasValue() {
 		return

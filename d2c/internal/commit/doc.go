@@ -20,7 +20,7 @@
 //
 //	caller                                   the goroutine of the queue, one at a time
 //	identify, sort, stage
-//	enter the queue, and wait            ->  take the first batches that wait, up to maxPoints
+//	enter the queue, and wait            ->  take the first batches that wait, up to maxPoints, and no sooner than Pace says
 //	for the end, or for ctx                  begin a transaction (Tx): Keeper.Keep
 //	                                             Tx.Fold: for each shard, locked: copy streams, fold all batches in their turn
 //	                                             make the copies outlive the process

@@ -56,7 +56,7 @@ type Pipeline struct {
 // Keep has all transactions kept by k. expired, if not nil, is told how many streams an expiry has left in a shard.
 func (p *Pipeline) Keep(k Keeper, expired func(shard, left int)) {
 	p.keeper, p.expired = k, expired
-	p.queue.work = p.work
+	p.queue.work, p.queue.pace.points = p.work, maxPoints
 }
 
 // Clock returns the seconds since Epoch.

@@ -8,12 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // ErrClosed is the error of batches that come after Close.
 var ErrClosed = errors.New("d2c: converter is closed")
 
-// maxPoints bounds the points of a transaction, though a batch is never divided.
+// maxPoints bounds the points of a transaction, though a batch is never divided. See also Pace.
 const maxPoints = 1 << 13
 
 // ticket is a batch's place in the queue.
@@ -46,10 +47,58 @@ type queue struct {
 
 	mu      sync.Mutex
 	waiting []*Batch
+	points  int  // of those that wait
 	busy    bool // a goroutine makes transactions, until none waits
 	closed  bool
 	ended   chan struct{} // closed once no transaction follows
 	work    func()        // p.work, bound once
+	pace    pace
+}
+
+// pace is how transactions follow each other.
+type pace struct {
+	points   int           // of one, at most
+	interval time.Duration // between the beginnings of two, unless as many points wait
+	began    time.Time     // when the last one did
+	wake     chan struct{} // has an element once it is of no use to wait any longer; nil if there is no interval
+}
+
+// Pace sets how long to wait between the beginnings of two transactions, unless enough points wait for a whole one, and how many points one
+// may have; zero leaves that. It is called before there are batches.
+func (p *Pipeline) Pace(interval time.Duration, points int) {
+	if points > 0 {
+		p.queue.pace.points = points
+	}
+	if interval > 0 {
+		p.queue.pace.interval, p.queue.pace.wake = interval, make(chan struct{}, 1)
+	}
+}
+
+// hurry ends a pause. It is called with q.mu held.
+func (q *queue) hurry() {
+	select {
+	case q.pace.wake <- struct{}{}:
+	default: // there is no interval, or one element is enough
+	}
+}
+
+// pause returns when the next transaction may begin. It is called with q.mu held, and gives it away meanwhile.
+func (q *queue) pause() {
+	for !q.closed && q.points < q.pace.points {
+		left := q.pace.interval - time.Since(q.pace.began)
+		if left <= 0 {
+			break
+		}
+		q.mu.Unlock()
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+		case <-q.pace.wake:
+		}
+		timer.Stop()
+		q.mu.Lock()
+	}
+	q.pace.began = time.Now()
 }
 
 // commit returns when the batch is folded and kept, or with an error when it is not to be given out. It waits no longer than
@@ -67,6 +116,9 @@ func (p *Pipeline) commit(ctx context.Context, b *Batch) (mine bool, err error) 
 		return true, ErrClosed
 	}
 	q.waiting = append(q.waiting, b)
+	if q.points += len(b.Items); q.points >= q.pace.points {
+		q.hurry()
+	}
 	if !q.busy {
 		q.busy = true
 		go q.work()
@@ -108,13 +160,16 @@ func (p *Pipeline) work() {
 	q := &p.queue
 	for {
 		q.mu.Lock()
+		if q.pace.interval > 0 && len(q.waiting) > 0 {
+			q.pause()
+		}
 		if q.closed {
 			for _, b := range q.waiting {
 				b.ticket.err = ErrClosed
 				p.end(b)
 			}
 			clear(q.waiting)
-			q.waiting = q.waiting[:0]
+			q.waiting, q.points = q.waiting[:0], 0
 			close(q.ended)
 		}
 		if len(q.waiting) == 0 {
@@ -133,12 +188,13 @@ func (q *queue) take() {
 	points := 0
 	q.taken = q.taken[:0]
 	for _, b := range q.waiting {
-		if points > 0 && points+len(b.Items) > maxPoints {
+		if points > 0 && points+len(b.Items) > q.pace.points {
 			break
 		}
 		points += len(b.Items)
 		q.taken = append(q.taken, b)
 	}
+	q.points -= points
 	rest := copy(q.waiting, q.waiting[len(q.taken):])
 	clear(q.waiting[rest:])
 	q.waiting = q.waiting[:rest]
@@ -203,6 +259,7 @@ func (p *Pipeline) Close(ctx context.Context) error {
 	if !q.closed {
 		q.closed = true
 		q.ended = make(chan struct{})
+		q.hurry()
 		if !q.busy {
 			close(q.ended)
 		}

@@ -5,10 +5,12 @@ package redis
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/d2c/store/log"
 	"github.com/deltaring/deltaring/d2c/store/redis/redistest"
 	"github.com/deltaring/deltaring/streamid"
 )
@@ -45,6 +47,55 @@ func BenchmarkSwap(b *testing.B) {
 				}
 				b.ReportMetric(float64((processorTime(b, nodes)-before).Nanoseconds())/1000/float64(n), "server-µs/swap")
 				b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "swaps/s")
+			})
+		}
+	}
+}
+
+// BenchmarkAppend is commits of 100 KB, as of a thousand sums, to more or fewer logs, which a snapshot ends after 8 MB. server-µs/commit is the
+// server's processor time.
+func BenchmarkAppend(b *testing.B) {
+	single := redistest.Start(b)
+	three := redistest.StartCluster(b, 3)
+	for _, servers := range []int{1, 3} {
+		for _, logs := range []int{1, 8, 21, 64, 256} {
+			b.Run(fmt.Sprintf("servers=%d/logs=%d", servers, logs), func(b *testing.B) {
+				mode, nodes := "standalone", []*redistest.Server{single}
+				if servers > 1 {
+					mode, nodes = "cluster", three
+				}
+				opts := testOptions()
+				opts.Name = fmt.Sprint("b", logs)
+				l := openLog(b, connect(b, mode, nodes[0].Addr), opts)
+				entry := make([]byte, 100_000/logs)
+				appends := make([]log.Append, logs)
+				for n := range appends {
+					tail, err := l.Read(b.Context(), n, log.Position{})
+					if err != nil {
+						b.Fatal(err)
+					}
+					appends[n] = log.Append{Log: n, After: tail.End(), Entry: entry}
+				}
+				before, commits := processorTime(b, nodes), 0
+				for b.Loop() {
+					commits++
+					for n := range appends {
+						appends[n].ID = uint64(commits)
+					}
+					done, err := l.Append(b.Context(), appends)
+					if err != nil || slices.Contains(done, false) {
+						b.Fatal(done, err)
+					}
+					for n := range appends {
+						appends[n].After = log.Position{Number: appends[n].After.Number + 1, ID: appends[n].ID}
+						if commits%80 == n%80 {
+							if err := l.Compact(b.Context(), n, appends[n].After, entry); err != nil {
+								b.Fatal(err)
+							}
+						}
+					}
+				}
+				b.ReportMetric(float64((processorTime(b, nodes)-before).Nanoseconds())/1000/float64(commits), "server-µs/commit")
 			})
 		}
 	}

@@ -124,7 +124,7 @@ const (
 // call makes one call for the swaps in order. If lifeKey is empty it does not look at their life. compare leaves out the
 // records.
 func (st *Store) call(swaps []store.Swap, order []int32, lifeKey string, compare bool) *call {
-	now := st.now()
+	since := st.sincePeriod()
 	single := func(at int) bool {
 		unit := swaps[order[at]].Unit
 		return unit == 0 || compare || (at == 0 || swaps[order[at-1]].Unit != unit) &&
@@ -136,13 +136,13 @@ func (st *Store) call(swaps []store.Swap, order []int32, lifeKey string, compare
 	st.sorted = slices.Grow(st.sorted, len(order))
 	anew := 0
 	for at, i := range order {
-		if single(at) && st.expiresAnew(&swaps[i], now) {
+		if single(at) && expiresAnew(&swaps[i], since) {
 			st.sorted = append(st.sorted, i)
 			anew++
 		}
 	}
 	for at, i := range order {
-		if single(at) && !st.expiresAnew(&swaps[i], now) {
+		if single(at) && !expiresAnew(&swaps[i], since) {
 			st.sorted = append(st.sorted, i)
 		}
 	}
@@ -156,7 +156,7 @@ func (st *Store) call(swaps []store.Swap, order []int32, lifeKey string, compare
 		if len(units) == 0 || swaps[order[at-1]].Unit != swaps[i].Unit {
 			flags = unitBegins
 		}
-		if st.expiresAnew(&swaps[i], now) {
+		if expiresAnew(&swaps[i], since) {
 			flags |= expiresInUnit
 		}
 		units = append(units, flags)

@@ -6,7 +6,7 @@
 //
 // # How it works
 //
-// A [Store] is a store.Shared. A batch becomes calls of a script of at most 250 swaps each, in a Cluster by slot group; the calls
+// A [Store] is a store.Shared of one record per stream, for any worker. A batch becomes calls of a script of at most 250 swaps each, in a Cluster by slot group; the calls
 // for one server go out together, so a batch costs one round trip. What a server does not take for a reason that may pass is sent
 // again, up to a bound. Everything else is an error, and the batch is refused.
 //
@@ -22,6 +22,23 @@
 //
 // A user needs these commands on the keys that begin with the prefix: eval, evalsha, get, mget, set, setrange, psetex, persist,
 // pexpire, renamenx.
+//
+// # Logs
+//
+// A [Log] is a log.Driver: with a log.Store on it, the state of a group of streams is a log to which its owner appends an entry per commit.
+// That costs a tenth of what records cost, where each group has one owner. A log is a list, of which the elements are pairs of a
+// position, 16 bytes, and the snapshot or an entry; its key is
+//
+//	<prefix>:{<slot group>}:_log:<name>:1:<number of the log>
+//
+// All of a log is under one key, so a snapshot takes the place of entries in one step, and a Cluster moves a log as a whole. A commit is
+// one call to one server, and in a Cluster one for each log, those for one server together. Logs have nothing to do with records:
+// who changes from one to the other begins anew.
+//
+// A log has no expiry. A log.Store with a TTL leaves the records out that are older, at the next snapshot; a log that nobody uses any
+// more stays as it is until somebody deletes its key.
+//
+// A user needs these commands: eval, evalsha, lindex, llen, lrange, lset, ltrim, rpush, persist, and for Probe pexpire.
 //
 // # Cost
 //

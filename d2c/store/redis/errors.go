@@ -40,16 +40,19 @@ const (
 // Reasons are all there are.
 var Reasons = []Reason{Unreachable, Credentials, Memory, Replicas, Other}
 
-// ReasonOf returns why a call failed.
+// ReasonOf returns why a call failed. What is no error of a server, or of how it is reached, is Other.
 func ReasonOf(err error) Reason {
 	switch {
+	case !errors.As(err, new(callError)):
+		return Other
 	case credentials(err):
 		return Credentials
 	case says(err, "OOM"):
 		return Memory
 	case errors.As(err, new(replicasError)), errors.Is(err, errMoving), says(err, "NOREPLICAS"):
 		return Replicas
-	case errors.As(err, new(modeError)), errors.Is(err, errAnswer), errors.Is(err, errLost):
+	case errors.As(err, new(modeError)), errors.Is(err, errAnswer), errors.Is(err, errLost), errors.Is(err, errGone),
+		errors.Is(err, errNoLog):
 		return Other
 	case !fromServer(err), serverElsewhere(err), goredis.IsMaxClientsError(err):
 		return Unreachable
@@ -151,8 +154,19 @@ func (s *server) explain(doing string, err error) error {
 		hint = "the Cluster is not whole: "
 	case says(err, "TRYAGAIN"):
 		hint = "a slot is being moved: "
+	case says(err, "WRONGTYPE"):
+		hint = "a key that is ours holds something else: delete it: "
 	case says(err, "MISCONF"):
 		hint = "the server cannot save to disk and takes no writes: "
 	}
-	return fmt.Errorf("redis at %s: %s: %s%w", s.name, doing, hint, err)
+	return callError{fmt.Sprintf("redis at %s: %s: %s", s.name, doing, hint), err}
 }
+
+// callError is the error of a method.
+type callError struct {
+	where string
+	err   error
+}
+
+func (e callError) Error() string { return e.where + e.err.Error() }
+func (e callError) Unwrap() error { return e.err }

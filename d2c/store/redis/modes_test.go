@@ -19,6 +19,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/d2c/store/log"
 	"github.com/deltaring/deltaring/d2c/store/redis/redistest"
 	"github.com/deltaring/deltaring/streamid"
 )
@@ -228,6 +229,17 @@ func tryAll(t *testing.T, mode, addr string, opts Options) (errs []error) {
 		}
 	}
 	errs = append(errs, err, st.SetAside(ctx, streamid.ID{}, []byte("a")), st.Probe(ctx))
+	l := openLog(t, client, opts)
+	var appends []log.Append
+	for n := range 8 { // at all nodes
+		appends = append(appends, log.Append{Log: n, ID: 1, Entry: []byte("a")})
+	}
+	done, err := l.Append(ctx, appends)
+	if err == nil && len(done) != len(appends) {
+		t.Errorf("%d appends, %d results", len(appends), len(done))
+	}
+	_, errRead := l.Read(ctx, 1, log.Position{Number: 1, ID: 1})
+	errs = append(errs, err, errRead, l.Compact(ctx, 1, log.Position{Number: 1, ID: 1}, []byte("a")), l.Probe(ctx))
 	for _, err := range errs {
 		if err != nil {
 			_ = ReasonOf(err)

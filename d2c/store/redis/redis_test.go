@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -407,13 +408,18 @@ func TestGroupsDivideTheSlotsEvenly(t *testing.T) {
 }
 
 // pipelines remembers how many commands the largest pipeline had.
-type pipelines struct{ largest, n int }
+type pipelines struct {
+	mu         sync.Mutex
+	largest, n int
+}
 
 func (*pipelines) DialHook(next goredis.DialHook) goredis.DialHook          { return next }
 func (*pipelines) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook { return next }
 func (p *pipelines) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []goredis.Cmder) error {
+		p.mu.Lock()
 		p.largest, p.n = max(p.largest, len(cmds)), p.n+1
+		p.mu.Unlock()
 		return next(ctx, cmds)
 	}
 }

@@ -166,3 +166,84 @@ call('SET', key, 'probe', 'PX', ttl)
 call('PEXPIRE', key, ttl)
 call('GET', key)
 return #call('MGET', key)`)
+
+// What appendScript says of an append.
+const (
+	appendDone    = '1'
+	appendRefused = '0'
+	appendGone    = '2' // the log has been compacted beyond it
+)
+
+// appendScript appends to each of KEYS, which are logs (see Log.key), and answers with a byte for each. ARGV[1] has two positions for each:
+// where the log must end, and where it ends then. The others are the entries, empty to find out only.
+//
+// Where a log ends elsewhere, it may be this very entry that it ends with, or that others have appended to since: then it was sent before.
+// What changes nothing is written nevertheless, as a server that has become a replica refuses that.
+var appendScript = newScript(`local call, sub, positions, out = redis.call, string.sub, ARGV[1], {}
+for i = 1, #KEYS do
+  local key, entry = KEYS[i], ARGV[i+1]
+  local after, own = sub(positions, 32*i-31, 32*i-16), sub(positions, 32*i-15, 32*i)
+  local there = call('LINDEX', key, '-2')
+  if not there and call('LLEN', key) > 0 then there = '' end
+  if (there or '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0') == after then
+    if entry == '' then
+      call('PERSIST', key)
+    elseif there then
+      call('RPUSH', key, own, entry)
+    else
+      call('RPUSH', key, after, '', own, entry)
+    end
+    out[i] = '1'
+  else
+    call('PERSIST', key)
+    out[i] = '0'
+    if there and there ~= '' and entry ~= '' then
+      local place = struct.unpack('<I8', own) - struct.unpack('<I8', call('LINDEX', key, 0))
+      if place <= 0 then
+        out[i] = '2'
+      elseif 2*place < call('LLEN', key) and call('LINDEX', key, 2*place) == own then
+        out[i] = '1'
+      end
+    end
+  end
+end
+return table.concat(out)`)
+
+// readScript answers with 0 and what the log KEYS[1] has after the position ARGV[1], or, if it does not have that, with 1 and all that it
+// has.
+var readScript = newScript(`local call, key, after = redis.call, KEYS[1], ARGV[1]
+call('PERSIST', key)
+local from = call('LINDEX', key, 0)
+if from then
+  local place = struct.unpack('<I8', after) - struct.unpack('<I8', from)
+  if place >= 0 and 2*place < call('LLEN', key) and call('LINDEX', key, 2*place) == after then
+    return {0, call('LRANGE', key, 2*place+2, -1)}
+  end
+end
+return {1, call('LRANGE', key, 0, -1)}`)
+
+// compactScript puts the snapshot ARGV[2] in the place of what the log KEYS[1] has up to the position ARGV[1], and answers 1, or 0 if it
+// does not have that. The first LTRIM does nothing, but fails where the one that counts would, when it is too late; and to who has
+// written something a server at its maxmemory refuses nothing more.
+var compactScript = newScript(`local call, key, at = redis.call, KEYS[1], ARGV[1]
+call('LTRIM', key, 0, -1)
+local from = call('LINDEX', key, 0)
+if not from then return 0 end
+local number = struct.unpack('<I8', at)
+local place = number - struct.unpack('<I8', from)
+if number == 0 or place < 0 or 2*place >= call('LLEN', key) or call('LINDEX', key, 2*place) ~= at then return 0 end
+call('LSET', key, 2*place+1, ARGV[2])
+call('LTRIM', key, 2*place, -1)
+return 1`)
+
+// logProbeScript does with a key of its own whatever the scripts for logs do, so that it fails where they would. ARGV[1] is how long the
+// key lives, in milliseconds.
+var logProbeScript = newScript(`local call, key = redis.call, KEYS[1]
+call('RPUSH', key, 'position', 'entry')
+call('LINDEX', key, '-2')
+call('LRANGE', key, 0, 1)
+call('PERSIST', key)
+call('LSET', key, 1, 'snapshot')
+call('LTRIM', key, 0, 1)
+call('PEXPIRE', key, ARGV[1])
+return call('LLEN', key) - 1`)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -142,6 +143,13 @@ type call struct {
 	alone int // how many of them are units of their own
 	life  uint64
 
+	// What a call for appends is about: as many of them, from the first on.
+	first, count int
+
+	light bool // takes little time, so that many may go out together
+	large bool // takes more time to write or to answer than the client has for an attempt
+	again bool // it was sent, and may have been done, before it was sent last
+
 	whole  bool // the server does not know the script
 	moved  bool // the slot has moved
 	apart  bool // the slot is being moved: the keys may be here or there
@@ -188,6 +196,7 @@ func (s *server) run(
 				rest = append(rest, parts...)
 			case mayPass(c.err):
 				failed = c.err
+				c.again = true
 				rest = append(rest, c)
 				retries++
 			default:
@@ -267,6 +276,9 @@ func (s *server) pipeline(ctx context.Context, node *goredis.Client, calls []*ca
 	var err error
 	for len(calls) > 0 && (err == nil || fromServer(err)) {
 		n := min(len(calls), maxPipeline)
+		if calls[0].light {
+			n = len(calls)
+		}
 		err = s.exec(ctx, node, calls[:n])
 		calls = calls[n:]
 	}
@@ -277,6 +289,9 @@ func (s *server) pipeline(ctx context.Context, node *goredis.Client, calls []*ca
 
 // exec sends the calls to one server at once, and returns an error of any of them.
 func (s *server) exec(ctx context.Context, node *goredis.Client, calls []*call) error {
+	if slices.ContainsFunc(calls, func(c *call) bool { return c.large }) {
+		node = node.WithTimeout(s.timeout)
+	}
 	pipe := node.Pipeline()
 	cmds := make([]*goredis.Cmd, len(calls))
 	for i, c := range calls {

@@ -30,7 +30,8 @@ type Options struct {
 	// TTL is how long a record is kept at least after it was last written; it may be up to an eighth longer. All who share
 	// records have the same. Zero keeps them for ever.
 	TTL time.Duration
-	// Timeout is for a method call with all its attempts. Default 5s.
+	// Timeout is for a method call with all its attempts. Default 5s. Of a Log, Read has twice and Compact six times as long in all, and
+	// what is large has a Timeout for each attempt, whatever the client's.
 	Timeout time.Duration
 	// MaxRetries bounds how often what a server does not answer, or cannot serve yet, is sent again: after 50 ms, 100 ms, and so
 	// on. Zero sends nothing again.
@@ -41,8 +42,10 @@ type Options struct {
 	WaitTimeout time.Duration
 	// Server is what errors call the servers. Default their addresses.
 	Server string
-	// Observer is told of each call, if not nil.
+	// Observer is told of each call of a Store, if not nil.
 	Observer Observer
+	// OnRetry is told by a Log how many calls to servers were sent again, if not nil; concurrently.
+	OnRetry func(ctx context.Context, calls int)
 
 	// prevent unkeyed literal initialization
 	_ struct{}
@@ -115,6 +118,20 @@ const (
 // New returns a Store on the servers of client: a *redis.Client, one of Sentinels too, or a *redis.ClusterClient. It does not talk
 // to them, and does not close the client.
 func New(client goredis.UniversalClient, opts Options) (*Store, error) {
+	server, err := newServer(client, &opts)
+	if err != nil {
+		return nil, err
+	}
+	st := &Store{
+		server: server,
+		name:   opts.Name, prefix: opts.Prefix, now: time.Now, observer: opts.Observer,
+	}
+	st.ttl, st.period = expiry(opts.TTL, opts.Timeout)
+	return st, nil
+}
+
+// newServer returns the servers of a client, and sets what opts leaves out.
+func newServer(client goredis.UniversalClient, opts *Options) (*server, error) {
 	servers, err := topologyOf(client)
 	if err != nil {
 		return nil, err
@@ -150,19 +167,14 @@ func New(client goredis.UniversalClient, opts Options) (*Store, error) {
 	if err := ValidatePrefix(opts.Prefix); err != nil {
 		return nil, fmt.Errorf("redis: prefix: %w", err)
 	}
-	st := &Store{
-		server: &server{
-			topology:     servers,
-			name:         opts.Server,
-			timeout:      opts.Timeout,
-			maxRetries:   opts.MaxRetries,
-			waitReplicas: opts.WaitReplicas,
-			waitTimeout:  opts.WaitTimeout,
-		},
-		name: opts.Name, prefix: opts.Prefix, now: time.Now, observer: opts.Observer,
-	}
-	st.ttl, st.period = expiry(opts.TTL, opts.Timeout)
-	return st, nil
+	return &server{
+		topology:     servers,
+		name:         opts.Server,
+		timeout:      opts.Timeout,
+		maxRetries:   opts.MaxRetries,
+		waitReplicas: opts.WaitReplicas,
+		waitTimeout:  opts.WaitTimeout,
+	}, nil
 }
 
 // ValidatePrefix reports what is wrong with a prefix.
@@ -195,12 +207,17 @@ func expiry(ttl, timeout time.Duration) (ms string, period time.Duration) {
 	return strconv.FormatInt((ttl + 2*period).Milliseconds(), 10), period
 }
 
-// expiresAnew reports whether the swap sets the expiry. A record that is not known to be there has none to keep.
-func (st *Store) expiresAnew(swap *store.Swap, now time.Time) bool {
-	if st.period == 0 || swap.Base == 0 || swap.Record == nil || swap.Age < 0 {
-		return true
+// sincePeriod returns how long ago the period began in which expiries are set anew that were set before.
+func (st *Store) sincePeriod() time.Duration {
+	if st.period == 0 {
+		return -1
 	}
-	return now.UnixNano()/int64(st.period) != now.Add(-swap.Age).UnixNano()/int64(st.period)
+	return time.Duration(st.now().UnixNano() % int64(st.period))
+}
+
+// expiresAnew reports whether the swap sets the expiry. A record that is not known to be there has none to keep.
+func expiresAnew(swap *store.Swap, since time.Duration) bool {
+	return swap.Age > since || swap.Base == 0 || swap.Record == nil || swap.Age < 0
 }
 
 // Lives implements store.Shared.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -95,51 +96,75 @@ func share(t testing.TB, st store.Shared) *d2c.Converter {
 }
 
 // BenchmarkShare is what a worker converts, batch after batch, all streams known: points/s counts Convert alone, which is
-// the round trip to the server, the server's work and ours. server-µs/point is the server's processor time for each point,
-// which depends less on what else the machine does.
+// the round trip to the server, the server's work and ours. server-µs/point and worker-µs/point are the processor times of the server and of
+// this process for each point, which depend less on what else the machine does. Memory has no server: what it takes is what any store
+// has on top.
 func BenchmarkShare(b *testing.B) {
 	const streams = 20_000
 	single := redistest.Start(b)
 	three := redistest.StartCluster(b, 3)
-	for _, servers := range []int{1, 3} {
+	for _, c := range []struct {
+		layout  Layout
+		servers int
+	}{{"memory", 0}, {LayoutRecords, 1}, {LayoutLog, 1}, {LayoutRecords, 3}, {LayoutLog, 3}} {
 		for _, points := range []int{10, 100, 1000, 10_000} {
-			b.Run(fmt.Sprintf("servers=%d/batch=%d", servers, points), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/servers=%d/batch=%d", c.layout, c.servers, points), func(b *testing.B) {
 				cfg, nodes := testConfig(single.Addr), []*redistest.Server{single}
-				if servers > 1 {
+				if c.servers > 1 {
 					cfg, nodes = testConfig(three[0].Addr), three
 					cfg.Mode = ModeCluster
 				}
 				cfg.Prefix = "bench" + strconv.Itoa(points)
-				conv := share(b, openStore(b, cfg))
+				var conv *d2c.Converter
+				if c.servers == 0 {
+					var err error
+					if conv, err = d2c.New(d2c.DefaultConfig()); err != nil {
+						b.Fatal(err)
+					}
+				} else {
+					cfg.Layout = c.layout
+					conv = share(b, sharedStore(b, startExtension(b, cfg), testProcessor))
+				}
 				l := newLoad(points, false)
 				from := time.Unix(1_700_000_000, 0)
-				var busy time.Duration
+				var busy, used time.Duration
 				convert := func() {
 					for first := 0; first < streams; first += points {
 						md := l.next(first, from)
-						started := time.Now()
+						started, before := time.Now(), ownProcessorTime(b)
 						if _, err := conv.Convert(context.Background(), md); err != nil {
 							b.Fatal(err)
 						}
 						busy += time.Since(started)
+						used += ownProcessorTime(b) - before
 					}
 					from = from.Add(time.Second)
 				}
 				convert()
 				n := 0
-				busy = 0
+				busy, used = 0, 0
 				before := processorTime(b, nodes)
 				for b.Loop() {
 					convert()
 					n += streams
 				}
 				b.ReportMetric(float64((processorTime(b, nodes)-before).Nanoseconds())/1000/float64(n), "server-µs/point")
+				b.ReportMetric(float64(used.Nanoseconds())/1000/float64(n), "worker-µs/point")
 				b.ReportMetric(float64(n)/busy.Seconds(), "points/s")
 				b.ReportMetric(float64(busy.Microseconds())/float64(n/points), "µs/batch")
 				b.ReportMetric(0, "ns/op")
 			})
 		}
 	}
+}
+
+// ownProcessorTime is what this process has used so far.
+func ownProcessorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // processorTime is what the servers have used so far.
@@ -184,15 +209,20 @@ func TestBytesPerStream(t *testing.T) {
 	const streams, points = 100_000, 1000
 	for _, c := range []struct {
 		name       string
+		layout     Layout
 		histograms bool
 		limit      float64
 	}{
-		{"sum", false, 220},
-		{"histogram of 16 buckets", true, 400},
+		{"sum", LayoutRecords, false, 220},
+		{"histogram of 16 buckets", LayoutRecords, true, 400},
+		{"sum in a log", LayoutLog, false, 250},
+		{"histogram of 16 buckets in a log", LayoutLog, true, 600},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			server := redistest.Start(t)
-			conv := share(t, openStore(t, testConfig(server.Addr)))
+			cfg := testConfig(server.Addr)
+			cfg.Layout = c.layout
+			conv := share(t, sharedStore(t, startExtension(t, cfg), testProcessor))
 			memory := func() int {
 				n, err := strconv.Atoi(server.Info("memory", "used_memory_dataset"))
 				if err != nil {

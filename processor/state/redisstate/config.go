@@ -70,6 +70,19 @@ type Config struct {
 	// ever. Default 24h.
 	RecordTTL time.Duration `mapstructure:"record_ttl"`
 
+	// Layout says how state is kept: "records" is a record for each stream, which any worker can change; "log" is a log for each group of
+	// streams, at a tenth of the costs, where gateways send each group to one worker. What one of them keeps is not there for the
+	// other. All Collectors that share state have the same. Default records.
+	Layout Layout `mapstructure:"layout"`
+
+	// Groups is the number of groups of streams, and so of logs, with layout log: a power of two from 16 to 256, and the same from the first
+	// to the last, here and in the exporters that route to the processors. Default 64.
+	Groups int `mapstructure:"groups"`
+
+	// CommitInterval has batches wait, with layout log, until so long after the last commit began, so that a commit has several of them.
+	// Default 0.
+	CommitInterval time.Duration `mapstructure:"commit_interval"`
+
 	// WaitReplicas is the number of replicas that must have what was written before a batch goes out, so that a failover to
 	// one of them loses nothing. It costs a round trip of replication per batch. Default 0.
 	WaitReplicas int `mapstructure:"wait_replicas"`
@@ -104,6 +117,17 @@ const (
 	ModeCluster    Mode = "cluster"
 )
 
+// Layout is how state is kept.
+type Layout string
+
+// The layouts.
+const (
+	LayoutRecords Layout = "records"
+	LayoutLog     Layout = "log"
+)
+
+const defaultGroups, minGroups, maxGroups = 64, 16, 256
+
 var (
 	_ component.Config  = (*Config)(nil)
 	_ confmap.Validator = (*Config)(nil)
@@ -121,6 +145,7 @@ func createDefaultConfig() component.Config {
 		MaxRetries:   3,
 		PoolSize:     10,
 		RecordTTL:    24 * time.Hour,
+		Layout:       LayoutRecords,
 		WaitTimeout:  500 * time.Millisecond,
 	}
 }
@@ -162,7 +187,44 @@ func (c *Config) Validate() error {
 	case c.WaitReplicas > 0 && c.WaitTimeout >= c.Timeout:
 		return fmt.Errorf("wait_timeout: must be shorter than timeout, %v, got %v", c.Timeout, c.WaitTimeout)
 	}
+	return c.validateLayout()
+}
+
+func (c *Config) validateLayout() error {
+	switch c.Layout {
+	case LayoutRecords:
+		switch {
+		case c.Groups != 0:
+			return fmt.Errorf("groups: only goes with layout: %s; set that, or remove groups", LayoutLog)
+		case c.CommitInterval != 0:
+			return fmt.Errorf("commit_interval: only goes with layout: %s; set that, or remove commit_interval", LayoutLog)
+		}
+		return nil
+	case LayoutLog:
+	default:
+		return fmt.Errorf("layout: unknown %q, want %s or %s", c.Layout, LayoutRecords, LayoutLog)
+	}
+	switch n := c.Groups; {
+	case n != 0 && (n < minGroups || n > maxGroups || n&(n-1) != 0):
+		return fmt.Errorf("groups: must be a power of two from %d to %d, got %d", minGroups, maxGroups, n)
+	case c.RecordTTL != 0 && c.RecordTTL < time.Second:
+		return fmt.Errorf("record_ttl: must be a second at least with layout: %s, or 0 to keep records for ever, got %v", LayoutLog, c.RecordTTL)
+	case c.CommitInterval < 0:
+		return fmt.Errorf("commit_interval: must not be negative, got %v", c.CommitInterval)
+	case c.CommitInterval != 0 && c.CommitInterval < time.Millisecond:
+		return fmt.Errorf("commit_interval: must be a millisecond at least, or 0, got %v; is there a unit missing", c.CommitInterval)
+	case c.CommitInterval > 0 && c.CommitInterval >= c.Timeout:
+		return fmt.Errorf("commit_interval: must be shorter than timeout, %v, got %v", c.Timeout, c.CommitInterval)
+	}
 	return nil
+}
+
+// groups is how many there are with layout log.
+func (c *Config) groups() int {
+	if c.Groups == 0 {
+		return defaultGroups
+	}
+	return c.Groups
 }
 
 func (c *Config) validateServers() error {

@@ -66,6 +66,20 @@ func TestConfig(t *testing.T) {
 		{"unknown key", map[string]any{"endpoint": "127.0.0.1:1", "replicas": 1}, "replicas: there is no such key"},
 		{"an address", map[string]any{"addr": "127.0.0.1:1"}, "addr: there is no such key; did you mean endpoint?"},
 		{"a key from below", map[string]any{"endpoint": "127.0.0.1:1", "master_name": "m"}, "did you mean sentinel::master_name?"},
+		{"by log", map[string]any{"endpoint": "127.0.0.1:1", "layout": "log", "groups": 128, "commit_interval": "5ms"}, ""},
+		{"by record", map[string]any{"endpoint": "127.0.0.1:1", "layout": "records"}, ""},
+		{"unknown layout", map[string]any{"endpoint": "127.0.0.1:1", "layout": "logs"}, `layout: unknown "logs", want records or log`},
+		{"groups of records", map[string]any{"endpoint": "127.0.0.1:1", "groups": 64}, "groups: only goes with layout: log"},
+		{"groups of records, by name", map[string]any{"endpoint": "127.0.0.1:1", "layout": "records", "groups": 64}, "groups: only goes with layout: log"},
+		{"commit_interval of records", map[string]any{"endpoint": "127.0.0.1:1", "commit_interval": "5ms"}, "commit_interval: only goes with layout: log"},
+		{"few groups", map[string]any{"endpoint": "127.0.0.1:1", "layout": "log", "groups": 8}, "groups: must be a power of two from 16 to 256, got 8"},
+		{"many groups", map[string]any{"endpoint": "127.0.0.1:1", "layout": "log", "groups": 512}, "groups: must be a power of two"},
+		{"odd groups", map[string]any{"endpoint": "127.0.0.1:1", "layout": "log", "groups": 100}, "groups: must be a power of two"},
+		{"groups below zero", map[string]any{"endpoint": "127.0.0.1:1", "layout": "log", "groups": -64}, "groups: must be a power of two"},
+		{"commit_interval below zero", map[string]any{"endpoint": "127.0.0.1:1", "layout": "log", "commit_interval": "-1s"}, "commit_interval: must not be negative"},
+		{"commit_interval in milliseconds forgotten", map[string]any{"endpoint": "127.0.0.1:1", "layout": "log", "commit_interval": 5}, "commit_interval: must be a millisecond at least"},
+		{"long commit_interval", map[string]any{"endpoint": "127.0.0.1:1", "layout": "log", "commit_interval": "5s"}, "commit_interval: must be shorter than timeout"},
+		{"short record_ttl of a log", map[string]any{"endpoint": "127.0.0.1:1", "layout": "log", "record_ttl": "10ms"}, "record_ttl: must be a second at least with layout: log"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := createDefaultConfig()
@@ -96,7 +110,7 @@ func TestConfig(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	cfg := createDefaultConfig().(*Config)
-	if cfg.Prefix != "d2c" || cfg.RecordTTL != 24*time.Hour || cfg.Mode != ModeStandalone || cfg.WaitReplicas != 0 {
+	if cfg.Prefix != "d2c" || cfg.RecordTTL != 24*time.Hour || cfg.Mode != ModeStandalone || cfg.Layout != LayoutRecords || cfg.groups() != 64 || cfg.WaitReplicas != 0 {
 		t.Errorf("%+v", cfg)
 	}
 	cfg.Password, cfg.Sentinel.Password = secret, secret

@@ -61,6 +61,13 @@ func (c *Config) options(name string) redis.Options {
 	}
 }
 
+// logOptions are those of a log with the name.
+func (c *Config) logOptions(name string) redis.Options {
+	opts := c.options(name)
+	opts.TTL = 0 // that is a matter of the store on it
+	return opts
+}
+
 // dialer connects with TLS if there is a configuration for it. If not it connects to this machine only, unless plain is meant
 // for others: Sentinels and Clusters name servers of which Config.Validate knows nothing.
 func dialer(timeout time.Duration, cfg *tls.Config, plain bool) func(context.Context, string, string) (net.Conn, error) {

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/d2c/store/log"
 	"github.com/deltaring/deltaring/d2c/store/redis"
 )
 
@@ -32,6 +33,7 @@ type redisState struct {
 
 	mu     sync.Mutex
 	client goredis.UniversalClient // while it is started
+	stores []*log.Store            // that were given out
 	closed bool
 
 	cancel   context.CancelFunc
@@ -59,7 +61,7 @@ func (e *redisState) Start(ctx context.Context, host component.Host) error {
 		e.logger.Warn("connections are not encrypted: whoever is on the way reads the counters and the password")
 	}
 	client := connect(e.cfg, tlsConfig, plain)
-	probe, err := redis.New(client, e.cfg.options("probe"))
+	probe, err := e.prober(client)
 	if err != nil {
 		_ = client.Close()
 		return err
@@ -72,11 +74,23 @@ func (e *redisState) Start(ctx context.Context, host component.Host) error {
 	return nil
 }
 
+// prober is what tells whether a store could do its work.
+type prober interface {
+	Probe(ctx context.Context) error
+}
+
+func (e *redisState) prober(client goredis.UniversalClient) (prober, error) {
+	if e.cfg.Layout == LayoutLog {
+		return redis.NewLog(client, e.cfg.logOptions("probe"))
+	}
+	return redis.New(client, e.cfg.options("probe"))
+}
+
 // Shutdown makes whatever is under way fail.
-func (e *redisState) Shutdown(context.Context) error {
+func (e *redisState) Shutdown(ctx context.Context) error {
 	e.mu.Lock()
-	client := e.client
-	e.client, e.closed = nil, true
+	client, stores := e.client, e.stores
+	e.client, e.stores, e.closed = nil, nil, true
 	e.mu.Unlock()
 	if client != nil {
 		e.cancel()
@@ -86,8 +100,12 @@ func (e *redisState) Shutdown(context.Context) error {
 		}
 		e.watching.Wait()
 	}
+	var errs []error
+	for _, st := range stores {
+		errs = append(errs, st.Close(ctx))
+	}
 	e.tel.shutdown()
-	return nil
+	return errors.Join(errs...)
 }
 
 // RecordTTL is how long records are kept that are not written, for processors to compare with what they remember.
@@ -104,9 +122,44 @@ func (e *redisState) SharedStore(_ context.Context, processor component.ID) (sto
 	case e.client == nil:
 		return nil, errNotStarted
 	}
+	tel := e.tel.observer(processor, e.failing)
+	if e.cfg.Layout == LayoutLog {
+		st, err := e.logStore(processor, tel)
+		if err != nil {
+			return nil, err
+		}
+		e.stores = append(e.stores, st)
+		return st, nil
+	}
 	opts := e.cfg.options(processor.String())
-	opts.Observer = e.tel.observer(processor, e.failing)
+	opts.Observer = tel
 	return redis.New(e.client, opts)
+}
+
+func (e *redisState) logStore(processor component.ID, tel *processorTelemetry) (*log.Store, error) {
+	opts := e.cfg.logOptions(processor.String())
+	opts.OnRetry = tel.retried
+	driver, err := redis.NewLog(e.client, opts)
+	if err != nil {
+		return nil, err
+	}
+	st, err := log.New(driver, log.Options{
+		Groups:         e.cfg.groups(),
+		TTL:            e.cfg.RecordTTL,
+		Timeout:        2 * e.cfg.Timeout, // the driver's own is shorter, and says more
+		CommitInterval: e.cfg.CommitInterval,
+		Observer: &logTelemetry{
+			processorTelemetry: tel,
+			conflicts:          conflicts{logger: e.logger, groups: e.cfg.groups(), now: time.Now},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := tel.follow(st); err != nil {
+		return nil, errors.Join(err, st.Close(context.Background()))
+	}
+	return st, nil
 }
 
 // How often watch looks: a server that answers, and one that does not, at first and at most.
@@ -117,7 +170,7 @@ const (
 )
 
 // watch keeps the component's status. It goes by probes alone: a batch that is refused makes it look.
-func (e *redisState) watch(ctx context.Context, st *redis.Store, host component.Host) {
+func (e *redisState) watch(ctx context.Context, st prober, host component.Host) {
 	served, wrong, backoff := false, redis.Reason(""), shortestBackoff
 	for {
 		err := st.Probe(ctx)

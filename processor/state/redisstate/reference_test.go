@@ -4,11 +4,12 @@
 package redisstate
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/deltaring/deltaring/internal/keys/keystest"
 )
 
 func TestREADMEHasTheKeys(t *testing.T) {
-	keystest.Reference{File: "README.md", Config: createDefaultConfig}.Check(t)
+	keystest.Reference{File: "README.md", Config: createDefaultConfig, Defaults: map[string]string{"groups": strconv.Itoa(defaultGroups)}}.Check(t)
 }

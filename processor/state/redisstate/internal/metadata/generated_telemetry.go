@@ -3,10 +3,12 @@
 package metadata
 
 import (
+	"context"
 	"errors"
 	"sync"
 
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/embedded"
 	"go.opentelemetry.io/otel/trace"
 
 	"go.opentelemetry.io/collector/component"
@@ -28,6 +30,13 @@ type TelemetryBuilder struct {
 	registrations          []metric.Registration
 	RedisStateAside        metric.Int64Counter
 	RedisStateErrors       metric.Int64Counter
+	RedisStateLogAppends   metric.Int64Counter
+	RedisStateLogBytes     metric.Int64Counter
+	RedisStateLogMemory    metric.Int64ObservableUpDownCounter
+	RedisStateLogOwned     metric.Int64ObservableUpDownCounter
+	RedisStateLogReads     metric.Int64Counter
+	RedisStateLogSnapshots metric.Int64Counter
+	RedisStateLogStreams   metric.Int64ObservableUpDownCounter
 	RedisStateRecords      metric.Int64Counter
 	RedisStateRetries      metric.Int64Counter
 	RedisStateSwapDuration metric.Float64Histogram
@@ -42,6 +51,61 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterRedisStateLogMemoryCallback sets callback for observable RedisStateLogMemory metric.
+func (builder *TelemetryBuilder) RegisterRedisStateLogMemoryCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.RedisStateLogMemory, obs: o})
+		return nil
+	}, builder.RedisStateLogMemory)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterRedisStateLogOwnedCallback sets callback for observable RedisStateLogOwned metric.
+func (builder *TelemetryBuilder) RegisterRedisStateLogOwnedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.RedisStateLogOwned, obs: o})
+		return nil
+	}, builder.RedisStateLogOwned)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterRedisStateLogStreamsCallback sets callback for observable RedisStateLogStreams metric.
+func (builder *TelemetryBuilder) RegisterRedisStateLogStreamsCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.RedisStateLogStreams, obs: o})
+		return nil
+	}, builder.RedisStateLogStreams)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+type observerInt64 struct {
+	embedded.Int64Observer
+	inst metric.Int64Observable
+	obs  metric.Observer
+}
+
+func (oi *observerInt64) Observe(value int64, opts ...metric.ObserveOption) {
+	oi.obs.ObserveInt64(oi.inst, value, opts...)
 }
 
 // Shutdown unregister all registered callbacks for async instruments.
@@ -70,8 +134,50 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.RedisStateErrors, err = builder.meter.Int64Counter(
 		"otelcol_redis_state_errors",
-		metric.WithDescription("Batches that could not be swapped after all retries. The processor refuses them, to be sent again. [Alpha]"),
+		metric.WithDescription("Batches that could not be swapped after all retries, which the processor refuses, to be sent again; and snapshots of logs that could not be put. [Alpha]"),
 		metric.WithUnit("{error}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.RedisStateLogAppends, err = builder.meter.Int64Counter(
+		"otelcol_redis_state_log_appends",
+		metric.WithDescription("Appends to logs, and checks of where they end, by what became of them. With `layout` log. [Alpha]"),
+		metric.WithUnit("{append}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.RedisStateLogBytes, err = builder.meter.Int64Counter(
+		"otelcol_redis_state_log_bytes",
+		metric.WithDescription("Bytes of entries and snapshots that were sent or read. With `layout` log. [Alpha]"),
+		metric.WithUnit("By"),
+	)
+	errs = errors.Join(errs, err)
+	builder.RedisStateLogMemory, err = builder.meter.Int64ObservableUpDownCounter(
+		"otelcol_redis_state_log_memory",
+		metric.WithDescription("Memory that the logs take that this worker has in memory. With `layout` log. [Alpha]"),
+		metric.WithUnit("By"),
+	)
+	errs = errors.Join(errs, err)
+	builder.RedisStateLogOwned, err = builder.meter.Int64ObservableUpDownCounter(
+		"otelcol_redis_state_log_owned",
+		metric.WithDescription("Logs that this worker has in memory, because it writes them or has done so some minutes ago. With `layout` log. [Alpha]"),
+		metric.WithUnit("{log}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.RedisStateLogReads, err = builder.meter.Int64Counter(
+		"otelcol_redis_state_log_reads",
+		metric.WithDescription("Logs that were read. With `layout` log. [Alpha]"),
+		metric.WithUnit("{read}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.RedisStateLogSnapshots, err = builder.meter.Int64Counter(
+		"otelcol_redis_state_log_snapshots",
+		metric.WithDescription("Snapshots that were put in the place of entries. With `layout` log. [Alpha]"),
+		metric.WithUnit("{snapshot}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.RedisStateLogStreams, err = builder.meter.Int64ObservableUpDownCounter(
+		"otelcol_redis_state_log_streams",
+		metric.WithDescription("Streams in the logs that this worker has in memory. With `layout` log. [Alpha]"),
+		metric.WithUnit("{stream}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.RedisStateRecords, err = builder.meter.Int64Counter(

@@ -1,0 +1,188 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package log
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// maker makes snapshots beside the calls of a Store, and forgets logs that are idle.
+type maker struct {
+	s      *Store
+	due    chan *replica // each at most once
+	cancel context.CancelFunc
+	ended  sync.WaitGroup
+}
+
+const (
+	makers = 2 // snapshots that are made at once
+	// A snapshot that could not be put is tried again after a second, then after twice as long each time, up to a minute.
+	firstPause, lastPause = time.Second, time.Minute
+	compactTimeouts       = 6
+	// expiredParts: once that part of the records has expired, a log is written anew without them.
+	expiredParts = 4
+)
+
+func (m *maker) begin(s *Store) {
+	m.s, m.due = s, make(chan *replica, len(s.replicas))
+	ctx, cancel := context.WithCancel(context.Background())
+	m.cancel = cancel
+	for range makers {
+		m.ended.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case l := <-m.due:
+					_ = m.make(ctx, l) // it is tried again
+				}
+			}
+		})
+	}
+	m.ended.Go(func() {
+		tick := time.NewTicker(min(max(s.opts.Idle/4, time.Second), time.Minute))
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				m.sweep()
+			}
+		}
+	})
+}
+
+func (m *maker) stop() { m.cancel() }
+func (m *maker) wait() { m.ended.Wait() }
+
+// consider has a snapshot made if it is time. The log's mu is held.
+func (m *maker) consider(l *replica) {
+	if !l.due && l.grown() && !m.s.now().Before(l.notBefore) {
+		m.want(l)
+	}
+}
+
+func (m *maker) want(l *replica) {
+	l.due = true
+	m.due <- l // there is room for all
+}
+
+// make makes a snapshot, and puts it where it belongs.
+func (m *maker) make(ctx context.Context, l *replica) error {
+	s := m.s
+	l.mu.Lock()
+	l.due = false
+	dropped := l.records == nil
+	if dropped && !m.reload(ctx, l) || l.life.ID == 0 {
+		l.mu.Unlock()
+		return nil
+	}
+	at, tail, made := l.end, l.tail, l.made
+	state := l.state(s.seconds(), s.oldest())
+	l.looked = s.now()
+	if dropped {
+		l.drop()
+	}
+	l.due = true // not twice at once
+	l.mu.Unlock()
+
+	state = appendChecksum(state, 0, at.ID)
+	timed, cancel := context.WithTimeout(ctx, compactTimeouts*s.opts.Timeout)
+	defer cancel()
+	started := time.Now()
+	err := s.driver.Compact(timed, l.number, at, state)
+	if ctx.Err() == nil {
+		s.observe(ctx, Call{Method: MethodCompact, Logs: 1, Bytes: len(state), Took: time.Since(started), Err: err})
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.due = false
+	if err != nil {
+		l.notBefore = s.now().Add(min(firstPause<<min(l.failed, 10), lastPause))
+		l.failed++
+		return err
+	}
+	l.failed = 0
+	if made == l.made { // it was not read anew meanwhile
+		l.tail -= tail
+		l.snapshot = len(state)
+		l.made++
+	}
+	return nil
+}
+
+// reload reads the records of a log that was dropped when idle, to see what has expired, and reports whether nobody else has appended. The
+// log's mu is held.
+func (m *maker) reload(ctx context.Context, l *replica) bool {
+	l.vacant = time.Time{}
+	known := l.end
+	if err := m.s.readOn(ctx, l); err != nil {
+		return false
+	}
+	if l.end != known {
+		l.drop()
+		return false
+	}
+	return true
+}
+
+// oldest is when a record must have been written not to have expired.
+func (s *Store) oldest() uint32 {
+	if s.opts.TTL == 0 {
+		return 0
+	}
+	return uint32(max(s.now().Add(-s.opts.TTL).Unix(), 0))
+}
+
+// sweep looks at all logs that no call is using.
+func (m *maker) sweep() {
+	s, now := m.s, m.s.now()
+	for _, l := range s.replicas {
+		if !l.mu.TryLock() {
+			continue
+		}
+		switch ttl := s.opts.TTL; {
+		case l.due:
+		case l.records == nil:
+			if !l.vacant.IsZero() && now.After(l.vacant) {
+				m.want(l)
+			}
+		case now.Sub(l.touched) >= s.opts.Idle:
+			if ttl > 0 && l.records.n > 0 {
+				l.vacant = now.Add(ttl + time.Second)
+			}
+			l.drop()
+		case ttl > 0 && now.Sub(l.looked) > ttl/expiredParts && !now.Before(l.notBefore):
+			l.looked = now
+			if n := l.expired(s.oldest()); n > 0 && n >= l.records.n/expiredParts {
+				m.want(l)
+			}
+		default:
+			m.consider(l)
+		}
+		l.mu.Unlock()
+	}
+}
+
+// Compact makes a snapshot of each log that is in memory and has had entries since the last one, so that whoever takes it over has less to
+// read. It is for who leaves; while a Store is in use it does so by itself. It may be called beside other methods.
+func (s *Store) Compact(ctx context.Context) error {
+	for _, l := range s.replicas {
+		l.mu.Lock()
+		wanted := l.records != nil && l.tail > 0 && !l.due
+		l.mu.Unlock()
+		if !wanted {
+			continue
+		}
+		if err := s.maker.make(ctx, l); err != nil {
+			return fmt.Errorf("log: compact: log %d: %w", l.number, err)
+		}
+	}
+	return nil
+}

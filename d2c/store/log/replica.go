@@ -1,0 +1,262 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package log
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// replica is what a Store knows of a log: all that is in it up to a position, or only its life.
+type replica struct {
+	number int
+	groups int // of the Store
+
+	// mu is held by calls of the Store from their begin to their end, and while a snapshot is written in memory.
+	mu sync.Mutex
+
+	end  Position
+	life store.Life // ID is zero if the log was empty
+	// records is nil unless all up to end is in memory.
+	records *table
+	aside   []Aside
+	// uncertain says that something may have been appended of which there was no answer.
+	uncertain bool
+	sent      uint64 // the ID of the entry that was appended last,
+	landed    bool   // and that it was met by reading on
+
+	// What the log takes in its store since the last snapshot, and for that.
+	tail, snapshot int
+	made           int64     // how many snapshots were put, or read: others were faster
+	due            bool      // a snapshot is to be made
+	failed         int       // how often that was tried in vain,
+	notBefore      time.Time // and when it is tried again
+	looked         time.Time // when expired records were last looked for
+	touched        time.Time
+	// vacant is when all that is there has expired, if nobody else has appended. Zero if that is not to be looked at.
+	vacant time.Time
+
+	// For who does not wait for mu.
+	streams, memory atomic.Int64
+}
+
+// Aside is a record that was set aside.
+type Aside struct {
+	ID     streamid.ID
+	Tag    uint64
+	Record []byte
+	At     time.Time
+}
+
+const (
+	// maxAside and maxAsideBytes bound what a log keeps of records that were set aside: the latest.
+	maxAside      = 16
+	maxAsideBytes = 64 << 10
+	asideTTL      = 30 * 24 * time.Hour
+
+	// minTail is how many bytes of entries are not worth a snapshot.
+	minTail = 1 << 20
+)
+
+// clear makes it that of an empty log.
+func (l *replica) clear() {
+	l.end, l.life, l.aside, l.tail, l.snapshot = Position{}, store.Life{}, nil, 0, 0
+	l.records = &table{key: [2]uint64{rand.Uint64(), rand.Uint64()}}
+	l.made++
+	l.count()
+}
+
+// drop forgets records.
+func (l *replica) drop() {
+	l.records, l.aside = nil, nil
+	l.count()
+}
+
+func (l *replica) count() {
+	streams, memory := 0, 0
+	if l.records != nil {
+		streams, memory = l.records.n, l.records.memory()
+	}
+	l.streams.Store(int64(streams))
+	l.memory.Store(int64(memory))
+}
+
+// follow takes what was read. After an error nothing is known of the log.
+func (l *replica) follow(t *Tail) (err error) {
+	defer func() {
+		if err != nil {
+			l.drop()
+			l.end, l.life = Position{}, store.Life{}
+		}
+	}()
+	if l.records == nil || t.From != l.end {
+		l.clear()
+		if err := l.load(t); err != nil {
+			return err
+		}
+	}
+	l.landed = false
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		at := Position{l.end.Number + 1, e.ID}
+		if err := l.apply(e.Data, at); err != nil {
+			return fmt.Errorf("log %d, entry %d: %w", l.number, at.Number, err)
+		}
+		l.end = at
+		l.tail += len(e.Data)
+		l.landed = l.landed || e.ID == l.sent
+	}
+	l.uncertain = false
+	l.count()
+	return nil
+}
+
+// load takes a snapshot.
+func (l *replica) load(t *Tail) error {
+	if t.Snapshot == nil {
+		if t.From != (Position{}) {
+			return fmt.Errorf("log %d, entries up to %d: %w", l.number, t.From.Number, errNoSnapshot)
+		}
+		return nil
+	}
+	r, err := read(t.Snapshot, flavourState, t.From)
+	if err != nil {
+		return fmt.Errorf("log %d, snapshot at %d: %w", l.number, t.From.Number, err)
+	}
+	// Most of it is records of about the same length, so how many there are follows from the first.
+	first := r
+	if first.next() && first.next() {
+		l.records.grow(min(len(first.rest)/(len(first.record)+16)+1, maxRecords))
+	}
+	for r.next() {
+		switch r.what {
+		case itemLife:
+			err = l.begin(&r)
+		case itemKept:
+			if l.records.n == maxRecords {
+				return errFull
+			}
+			l.records.put(r.id, r.tag, r.written, r.record)
+		case itemAside:
+			l.keepAside(&r)
+		default:
+			err = fmt.Errorf("%w: an item %d", ErrDamaged, r.what)
+		}
+		if err != nil {
+			break
+		}
+	}
+	if err == nil && r.err == nil && l.life.ID == 0 {
+		err = fmt.Errorf("%w: it has no life", ErrDamaged)
+	}
+	if err == nil {
+		err = r.err
+	}
+	if err != nil {
+		return fmt.Errorf("log %d, snapshot at %d: %w", l.number, t.From.Number, err)
+	}
+	l.end, l.snapshot = t.From, len(t.Snapshot)
+	return nil
+}
+
+// apply does what an entry says.
+func (l *replica) apply(data []byte, at Position) error {
+	r, err := read(data, flavourEntry, at)
+	if err != nil {
+		return err
+	}
+	for r.next() {
+		switch r.what {
+		case itemLife:
+			if err := l.begin(&r); err != nil {
+				return err
+			}
+		case itemPut:
+			if l.records.n == maxRecords {
+				return errFull
+			}
+			l.records.put(r.id, r.tag, r.time, r.record)
+		case itemAside:
+			l.records.remove(r.id)
+			l.keepAside(&r)
+		default:
+			return fmt.Errorf("%w: an item %d", ErrDamaged, r.what)
+		}
+	}
+	if r.err == nil && l.life.ID == 0 {
+		return fmt.Errorf("%w: there is no life", ErrDamaged)
+	}
+	return r.err
+}
+
+// begin takes the life.
+func (l *replica) begin(r *reader) error {
+	if l.life.ID != 0 {
+		return fmt.Errorf("%w: a second life", ErrDamaged)
+	}
+	if r.groups != l.groups {
+		return fmt.Errorf("%w: set Groups to %d, got %d", errGroups, r.groups, l.groups)
+	}
+	l.life = r.life
+	return nil
+}
+
+func (l *replica) keepAside(r *reader) {
+	l.aside = append(l.aside, Aside{ID: r.id, Tag: r.tag, Record: slices.Clone(r.record), At: time.Unix(int64(r.written), 0)})
+	size := 0
+	for i := len(l.aside) - 1; i >= 0; i-- {
+		if size += len(l.aside[i].Record); size > maxAsideBytes || len(l.aside)-i > maxAside {
+			l.aside = slices.Delete(l.aside, 0, i+1)
+			break
+		}
+	}
+}
+
+// grown reports whether a snapshot is worth its price.
+func (l *replica) grown() bool { return l.tail > max(minTail, l.snapshot) }
+
+// state returns a snapshot but for its checksum, without what was last written before oldest, which is forgotten.
+func (l *replica) state(now, oldest uint32) []byte {
+	size := headerSize + 1 + lifeSize + checksumSize + l.records.bytes + l.records.n*(4+4+16+8)
+	for i := range l.aside {
+		size += len(l.aside[i].Record) + 5 + 4 + 16 + 8
+	}
+	b := appendHeader(make([]byte, 0, size), flavourState, now, l.end.Number)
+	b = appendLife(b, l.life, l.groups)
+	var expired []streamid.ID
+	for _, it := range l.records.all() {
+		if it.written() < oldest {
+			expired = append(expired, it.id())
+			continue
+		}
+		b = appendKept(b, itemKept, it.written(), it.id(), it.tag(), it.record())
+	}
+	for _, id := range expired {
+		l.records.remove(id)
+	}
+	for i := range l.aside {
+		if a := &l.aside[i]; a.At.Add(asideTTL).Unix() > int64(now) {
+			b = appendKept(b, itemAside, uint32(a.At.Unix()), a.ID, a.Tag, a.Record)
+		}
+	}
+	l.count()
+	return b
+}
+
+// expired returns how many records were last written before oldest.
+func (l *replica) expired(oldest uint32) (n int) {
+	for _, it := range l.records.all() {
+		if it.written() < oldest {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,764 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package log
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// Options say how logs are kept. The zero value of each field is its default.
+type Options struct {
+	// Groups is the number of groups of streams, each of which has a log: a power of two, 1 to 256, and the same for all who share the
+	// logs, from the first to the last. A worker owns whole groups, so there should be several for each; what a Driver takes for
+	// each log in a call is a reason for few. Default 64.
+	Groups int
+	// TTL is how long a record is kept at least after it was last written, by the clock of whoever wrote it. It stays until the next
+	// snapshot of its log. All who share logs have the same. Zero keeps records for ever.
+	TTL time.Duration
+	// Idle is after what time without swaps the records of a log are dropped from memory: another may own it by then. They are read
+	// again when they are needed. Default 10 minutes.
+	Idle time.Duration
+	// Timeout is for a call of the Driver, but for Compact, which has six times as long. Default 10 seconds.
+	Timeout time.Duration
+	// Readers is how many logs are read at once. Default 8.
+	Readers int
+	// CommitInterval is what the Store asks for between the beginnings of two commits (see store.Paced), where appends are paid for by
+	// the piece. Batches wait for it. Zero asks for nothing.
+	CommitInterval time.Duration
+	// CommitPoints bounds the points of a commit where there is a CommitInterval. Default 1 << 17.
+	CommitPoints int
+	// Observer is told of each call, if not nil.
+	Observer Observer
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// Observer is told what a Store does. It keeps nothing of what it is shown, and is called by several goroutines at once.
+type Observer interface {
+	// Swapped is told of each Swap, how long it took, how often a part of it was tried again because another had appended to a log, and
+	// of the error, with which there are no results.
+	Swapped(ctx context.Context, swaps []store.Swap, results []store.Result, took time.Duration, conflicts int, err error)
+	// SetAside is told of each SetAside; moved says that there was such a record.
+	SetAside(ctx context.Context, moved bool, err error)
+	// Called is told of each call of the Driver.
+	Called(ctx context.Context, call Call)
+}
+
+// Call is a call of a Driver.
+type Call struct {
+	Method Method
+	// Logs is how many logs it was for, Refused how many appends and checks were not done.
+	Logs, Refused int
+	// Bytes is how many were sent or read, of entries and snapshots.
+	Bytes int
+	// Whole says of a Read that it returned the log from its begin, or the snapshot.
+	Whole bool
+	Took  time.Duration
+	Err   error
+}
+
+// Method is a method of a Driver.
+type Method uint8
+
+// The methods of a Driver.
+const (
+	MethodRead Method = iota
+	MethodAppend
+	MethodCompact
+)
+
+// String returns the method's name in lower case.
+func (m Method) String() string { return [...]string{"read", "append", "compact"}[m] }
+
+const (
+	defaultGroups       = 64
+	defaultIdle         = 10 * time.Minute
+	defaultTimeout      = 10 * time.Second
+	defaultReaders      = 8
+	defaultCommitPoints = 1 << 17
+
+	// maxTries bounds how often a part of a call is tried again because others append.
+	maxTries = 16
+	// maxEntry bounds entries, but for a unit that is larger. The rest goes into the next.
+	maxEntry = 4 << 20
+	// livesPatience is how long after it was proposed a life may be sent: its floor is of when it was proposed.
+	livesPatience = 500 * time.Millisecond
+
+	// keptSwaps and keptBytes bound the working memory that is kept for the next call.
+	keptSwaps = 1 << 18
+	keptBytes = 32 << 20
+)
+
+// ErrClosed is the error of calls that come after Close.
+var ErrClosed = errors.New("log: the store is closed")
+
+var (
+	errContended  = errors.New("log: others keep appending to the logs of these streams; each log should have one owner")
+	errEmptied    = errors.New("what was there is lost")
+	errNoSnapshot = errors.New("they are not there, and no snapshot is in their place")
+	errGroups     = errors.New("its streams are in another number of groups")
+	errFull       = fmt.Errorf("the log has %d streams, which is the most: use more groups", maxRecords)
+)
+
+// Store is a store.Shared on logs.
+type Store struct {
+	driver   Driver
+	opts     Options
+	now      func() time.Time
+	replicas []*replica
+	maker    maker
+
+	// mu is held by each call.
+	mu     sync.Mutex
+	closed atomic.Bool
+
+	// Working memory.
+	counts  [257]int32
+	order   []int32 // swaps by log, each log's in their order
+	works   []work
+	stale   []*replica
+	appends []Append
+	sent    []int32 // works, by append
+	buffer  []byte  // entries
+	results []store.Result
+	records []byte // for results
+}
+
+var _ store.Paced = (*Store)(nil)
+
+// work is what a call does with a log.
+type work struct {
+	log      *replica
+	from, to int32 // in order; what is before from is done
+	judged   int32 // where what was appended ends
+	// entry is in buffer, empty if there is none.
+	entry, entryEnd int
+	id              uint64
+}
+
+// New returns a Store on the logs of a driver. It does not call it yet. Whoever has a Store closes it.
+func New(driver Driver, opts Options) (*Store, error) { return open(driver, opts, time.Now) }
+
+func open(driver Driver, opts Options, now func() time.Time) (*Store, error) {
+	if opts.Groups == 0 {
+		opts.Groups = defaultGroups
+	}
+	if opts.Idle == 0 {
+		opts.Idle = defaultIdle
+	}
+	if opts.Timeout == 0 {
+		opts.Timeout = defaultTimeout
+	}
+	if opts.Readers == 0 {
+		opts.Readers = defaultReaders
+	}
+	if opts.CommitPoints == 0 {
+		opts.CommitPoints = defaultCommitPoints
+	}
+	switch n := opts.Groups; {
+	case driver == nil:
+		return nil, errors.New("log: driver: must not be nil")
+	case n < 1 || n > 256 || n&(n-1) != 0:
+		return nil, fmt.Errorf("log: groups: must be a power of two from 1 to 256, got %d", n)
+	case opts.TTL < 0 || opts.TTL > 0 && opts.TTL < time.Second:
+		return nil, fmt.Errorf("log: TTL: must be a second at least, got %v", opts.TTL)
+	case opts.Idle < 0:
+		return nil, fmt.Errorf("log: idle: must be positive, got %v", opts.Idle)
+	case opts.Timeout < 0:
+		return nil, fmt.Errorf("log: timeout: must be positive, got %v", opts.Timeout)
+	case opts.Readers < 0:
+		return nil, fmt.Errorf("log: readers: must be positive, got %d", opts.Readers)
+	case opts.CommitInterval < 0:
+		return nil, fmt.Errorf("log: commit interval: must not be negative, got %v", opts.CommitInterval)
+	case opts.CommitPoints < 0:
+		return nil, fmt.Errorf("log: commit points: must be positive, got %d", opts.CommitPoints)
+	}
+	s := &Store{driver: driver, opts: opts, now: now}
+	for n := range opts.Groups {
+		s.replicas = append(s.replicas, &replica{number: n, groups: opts.Groups})
+	}
+	s.maker.begin(s)
+	return s, nil
+}
+
+// Pace implements store.Paced.
+func (s *Store) Pace() (interval time.Duration, points int) {
+	if s.opts.CommitInterval == 0 {
+		return 0, 0
+	}
+	return s.opts.CommitInterval, s.opts.CommitPoints
+}
+
+// Stats are figures of a Store, as they are now.
+type Stats struct {
+	// Logs, Streams and Bytes are how many logs are in memory, the records of how many streams, and how much memory these take.
+	Logs, Streams, Bytes int
+}
+
+// Stats returns figures. It does not wait for calls that are under way, and may be called beside them.
+func (s *Store) Stats() (st Stats) {
+	for _, l := range s.replicas {
+		if memory := l.memory.Load(); memory > 0 {
+			st.Logs++
+			st.Streams += int(l.streams.Load())
+			st.Bytes += int(memory)
+		}
+	}
+	return st
+}
+
+// Close ends what is under way beside calls, and returns when it has ended, or with ctx's error. It does not close the driver.
+func (s *Store) Close(ctx context.Context) error {
+	s.closed.Store(true)
+	s.maker.stop()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.maker.wait()
+		s.mu.Lock() // a call that was under way has ended
+		s.mu.Unlock()
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("log: waiting for the driver: %w", ctx.Err())
+	}
+}
+
+// Lives implements store.Shared.
+func (s *Store) Lives(ctx context.Context, proposed store.Life) ([]store.Life, error) {
+	if proposed.ID == 0 {
+		return nil, errors.New("log: the life proposed has no ID")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed.Load() {
+		return nil, ErrClosed
+	}
+	defer s.release()
+	s.works = s.works[:0]
+	for _, l := range s.replicas {
+		s.take(l, 0, 0)
+	}
+	began := time.Now()
+	for {
+		lives, err := s.lives(ctx, proposed)
+		switch {
+		case err == nil:
+			return lives, nil
+		case errors.Is(err, errEmptied) && time.Since(began) < livesPatience:
+			// Those that it thought to have a life are known to have none now.
+		default:
+			return nil, fmt.Errorf("log: lives: %w", err)
+		}
+	}
+}
+
+func (s *Store) lives(ctx context.Context, proposed store.Life) ([]store.Life, error) {
+	s.appends, s.sent, s.buffer = s.appends[:0], s.sent[:0], s.buffer[:0]
+	for i := range s.works {
+		w := &s.works[i]
+		w.entry, w.entryEnd = 0, 0
+		if w.log.life.ID == 0 {
+			// If the log is empty, it gets this one.
+			w.id, w.entry = rand.Uint64()|1, len(s.buffer)
+			s.buffer = appendHeader(s.buffer, flavourEntry, s.seconds(), 1)
+			s.buffer = appendLife(s.buffer, proposed, s.opts.Groups)
+			s.buffer = appendChecksum(s.buffer, w.entry, w.id)
+			w.entryEnd = len(s.buffer)
+		}
+		s.enqueue(i)
+	}
+	done, err := s.append(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.stale = s.stale[:0]
+	for i, ok := range done {
+		w := &s.works[s.sent[i]]
+		l := w.log
+		switch {
+		case !ok:
+			s.stale = append(s.stale, l)
+		case l.life.ID == 0:
+			l.clear()
+			l.end, l.life, l.tail = Position{1, w.id}, proposed, w.entryEnd-w.entry
+		}
+	}
+	if err := s.each(ctx, s.stale, s.look); err != nil {
+		return nil, err
+	}
+	lives := make([]store.Life, len(s.replicas))
+	for i, l := range s.replicas {
+		if lives[i] = l.life; l.life.ID == 0 {
+			return nil, fmt.Errorf("log %d: %w", l.number, errEmptied)
+		}
+	}
+	return lives, nil
+}
+
+// take begins to work on a log.
+func (s *Store) take(l *replica, from, to int32) {
+	l.mu.Lock()
+	l.touched = s.now()
+	s.works = append(s.works, work{log: l, from: from, to: to})
+}
+
+// release ends the work of a call.
+func (s *Store) release() {
+	for i := range s.works {
+		s.works[i].log.mu.Unlock()
+	}
+	clear(s.appends)
+	if cap(s.buffer) > keptBytes {
+		s.buffer = nil
+	}
+	if cap(s.order) > keptSwaps {
+		s.order, s.results = nil, nil // results are the caller's until the next call
+	}
+}
+
+// seconds is the time as entries have it.
+func (s *Store) seconds() uint32 { return uint32(max(s.now().Unix(), 0)) }
+
+// enqueue adds an append of the work's entry, or a check if it has none.
+func (s *Store) enqueue(i int) {
+	w := &s.works[i]
+	if w.entry == w.entryEnd {
+		w.id = 0
+	}
+	s.appends = append(s.appends, Append{Log: w.log.number, After: w.log.end, ID: w.id})
+	s.sent = append(s.sent, int32(i))
+}
+
+// append calls the driver with what was enqueued.
+func (s *Store) append(ctx context.Context) ([]bool, error) {
+	size := 0
+	for i := range s.appends {
+		if w := &s.works[s.sent[i]]; w.entryEnd > w.entry {
+			s.appends[i].Entry = s.buffer[w.entry:w.entryEnd:w.entryEnd] // the buffer does not move any more
+			size += w.entryEnd - w.entry
+		}
+		// Whatever happens from here on, it may be done.
+		s.works[s.sent[i]].log.uncertain = true
+	}
+	call := Call{Method: MethodAppend, Logs: len(s.appends), Bytes: size}
+	started := time.Now()
+	timed, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	done, err := s.driver.Append(timed, s.appends)
+	if err == nil && len(done) != len(s.appends) {
+		err = fmt.Errorf("the driver returned %d results for %d appends", len(done), len(s.appends))
+	}
+	if err == nil {
+		for i, ok := range done {
+			if ok {
+				s.works[s.sent[i]].log.uncertain = false
+			} else {
+				call.Refused++
+			}
+		}
+	}
+	call.Took, call.Err = time.Since(started), err
+	s.observe(ctx, call)
+	return done, err
+}
+
+func (s *Store) observe(ctx context.Context, call Call) {
+	if s.opts.Observer != nil {
+		s.opts.Observer.Called(ctx, call)
+	}
+}
+
+// each calls f for logs, several at once.
+func (s *Store) each(ctx context.Context, logs []*replica, f func(context.Context, *replica) error) (err error) {
+	n := min(s.opts.Readers, len(logs))
+	if n <= 1 {
+		for i := 0; i < len(logs) && err == nil; i++ {
+			err = f(ctx, logs[i])
+		}
+		return err
+	}
+	errs := make(chan error, len(logs))
+	next := make(chan *replica, len(logs))
+	for _, l := range logs {
+		next <- l
+	}
+	close(next)
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			for l := range next {
+				if err := f(ctx, l); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(errs)
+	return <-errs
+}
+
+// read calls the driver.
+func (s *Store) read(ctx context.Context, log int, after Position) (Tail, error) {
+	started := time.Now()
+	timed, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	tail, err := s.driver.Read(timed, log, after)
+	call := Call{Method: MethodRead, Logs: 1, Bytes: len(tail.Snapshot), Whole: tail.From != after || after == Position{}, Took: time.Since(started), Err: err}
+	for i := range tail.Entries {
+		call.Bytes += len(tail.Entries[i].Data)
+	}
+	s.observe(ctx, call)
+	return tail, err
+}
+
+// readOn brings a log's records to where it ends.
+func (s *Store) readOn(ctx context.Context, l *replica) error {
+	after := l.end
+	if l.records == nil {
+		after = Position{}
+	}
+	tail, err := s.read(ctx, l.number, after)
+	if err != nil {
+		return err
+	}
+	return l.follow(&tail)
+}
+
+// look finds out the life of a log and where it ends. It reads on if the records are in memory, and does not keep them if not.
+func (s *Store) look(ctx context.Context, l *replica) error {
+	if l.records != nil {
+		return s.readOn(ctx, l)
+	}
+	tail, err := s.read(ctx, l.number, l.end)
+	if err != nil {
+		return err
+	}
+	if tail.From != l.end || l.life.ID == 0 {
+		// A snapshot or the first entry has the life first.
+		l.life = store.Life{}
+		b, flavour, at := tail.Snapshot, byte(flavourState), tail.From
+		switch {
+		case b != nil:
+		case at != Position{}:
+			return fmt.Errorf("log %d, entries up to %d: %w", l.number, at.Number, errNoSnapshot)
+		case len(tail.Entries) > 0:
+			b, flavour, at = tail.Entries[0].Data, flavourEntry, Position{tail.From.Number + 1, tail.Entries[0].ID}
+		}
+		if b != nil {
+			r, err := read(b, flavour, at)
+			if err == nil && (!r.next() || r.what != itemLife) {
+				err = fmt.Errorf("%w: it does not begin with a life", ErrDamaged)
+			}
+			if err == nil {
+				err = l.begin(&r)
+			}
+			if err != nil {
+				return fmt.Errorf("log %d, entry %d: %w", l.number, at.Number, err)
+			}
+		}
+	}
+	l.end, l.uncertain = tail.End(), false
+	return nil
+}
+
+// Swap implements store.Shared: it appends one entry to the log of each group that is touched, all in one call of the driver. Where another
+// has appended in between it reads on and tries again.
+func (s *Store) Swap(ctx context.Context, swaps []store.Swap) ([]store.Result, error) {
+	if len(swaps) == 0 {
+		return nil, nil
+	}
+	started := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed.Load() {
+		return nil, ErrClosed
+	}
+	results, conflicts, err := s.swap(ctx, swaps)
+	if err != nil {
+		results, err = nil, fmt.Errorf("log: swap: %w", err)
+	}
+	if s.opts.Observer != nil {
+		s.opts.Observer.Swapped(ctx, swaps, results, time.Since(started), conflicts, err)
+	}
+	return results, err
+}
+
+func (s *Store) swap(ctx context.Context, swaps []store.Swap) (results []store.Result, conflicts int, err error) {
+	for i := range swaps {
+		if swap := &swaps[i]; swap.Record != nil && (len(swap.Record) == 0 || len(swap.Record) > maxRecordBytes || swap.Tag == 0) {
+			return nil, 0, fmt.Errorf("stream %v: a record of %d bytes with tag %#x", swap.ID, len(swap.Record), swap.Tag)
+		}
+	}
+	if cap(s.results) < len(swaps) {
+		s.results = make([]store.Result, len(swaps))
+	}
+	clear(s.results[:cap(s.results)])
+	s.results = s.results[:len(swaps)]
+	results = s.results
+	s.works = s.works[:0]
+	defer s.release()
+	s.divide(swaps)
+	conflicts, err = s.work(ctx, func(w *work) error { return s.judge(w, swaps) }, func(w *work) { s.perform(w, swaps) })
+	return results, conflicts, err
+}
+
+// divide finds out which swaps are of which log.
+func (s *Store) divide(swaps []store.Swap) {
+	groups := s.opts.Groups
+	if cap(s.order) < len(swaps) {
+		s.order = make([]int32, len(swaps))
+	}
+	s.order = s.order[:len(swaps)]
+	clear(s.counts[:groups+1])
+	for i := range swaps {
+		s.counts[store.Group(swaps[i].ID, groups)+1]++
+	}
+	for g := range groups {
+		s.counts[g+1] += s.counts[g]
+		if from, to := s.counts[g], s.counts[g+1]; from < to {
+			s.take(s.replicas[g], from, to)
+		}
+	}
+	for i := range swaps {
+		g := store.Group(swaps[i].ID, groups)
+		s.order[s.counts[g]] = int32(i)
+		s.counts[g]++
+	}
+}
+
+// work appends what judge makes for each log, until all is done, and has it performed.
+//
+//	read on where a log is not in memory, or something of it is uncertain
+//	judge: compare with what is there, and make an entry
+//	append all entries
+//	where one is refused, another was faster: read on, and judge again
+//
+// Where there is no entry to be made, a check says whether what was compared with was the latest.
+func (s *Store) work(ctx context.Context, judge func(*work) error, perform func(*work)) (conflicts int, err error) {
+	for tries := 0; ; {
+		s.stale = s.stale[:0]
+		for i := range s.works {
+			if w := &s.works[i]; w.from < w.to && (w.log.records == nil || w.log.uncertain) {
+				s.stale = append(s.stale, w.log)
+				w.log.sent, w.log.landed = w.id, false
+			}
+		}
+		if len(s.stale) > 0 {
+			if err := s.each(ctx, s.stale, s.readOn); err != nil {
+				return conflicts, err
+			}
+		}
+		s.appends, s.sent, s.buffer = s.appends[:0], s.sent[:0], s.buffer[:0]
+		for i := range s.works {
+			w := &s.works[i]
+			if w.id != 0 && w.log.landed {
+				// The driver has sent it twice, and knows only the second answer.
+				w.from, w.id, w.log.landed = w.judged, 0, false
+			}
+			if w.from == w.to {
+				continue
+			}
+			if err := judge(w); err != nil {
+				return conflicts, err
+			}
+			s.enqueue(i)
+		}
+		if len(s.appends) == 0 {
+			return conflicts, nil
+		}
+		done, err := s.append(ctx)
+		if err != nil {
+			return conflicts, err
+		}
+		refused := false
+		for i, ok := range done {
+			w := &s.works[s.sent[i]]
+			if !ok {
+				w.log.uncertain, refused = true, true
+				conflicts++
+				continue
+			}
+			if w.entryEnd > w.entry {
+				perform(w)
+				l := w.log
+				l.end = Position{l.end.Number + 1, w.id}
+				l.tail += w.entryEnd - w.entry
+				l.count()
+				s.maker.consider(l)
+			}
+			w.from, w.id = w.judged, 0
+		}
+		if refused {
+			if tries++; tries == maxTries {
+				return conflicts, errContended
+			}
+		}
+	}
+}
+
+// judge says of the swaps of a log, or of as many as one entry is for, what becomes of them if the log has not moved, and makes the entry.
+func (s *Store) judge(w *work, swaps []store.Swap) error {
+	l := w.log
+	w.id, w.entry = rand.Uint64()|1, len(s.buffer)
+	s.buffer = appendHeader(s.buffer, flavourEntry, s.seconds(), l.end.Number+1)
+	empty := len(s.buffer)
+	for w.judged = w.from; w.judged < w.to && len(s.buffer)-w.entry < maxEntry; {
+		end := w.judged + 1
+		if unit := swaps[s.order[w.judged]].Unit; unit != 0 {
+			for end < w.to && swaps[s.order[end]].Unit == unit {
+				end++
+			}
+		}
+		s.unit(l, swaps, s.order[w.judged:end])
+		w.judged = end
+	}
+	if len(s.buffer) == empty {
+		s.buffer = s.buffer[:w.entry]
+	} else {
+		if l.records.n+int(w.judged-w.from) > maxRecords {
+			return fmt.Errorf("log %d: %w", l.number, errFull)
+		}
+		s.buffer = appendChecksum(s.buffer, w.entry, w.id)
+	}
+	w.entryEnd = len(s.buffer)
+	return nil
+}
+
+// unit judges swaps that are done all or none.
+func (s *Store) unit(l *replica, swaps []store.Swap, unit []int32) {
+	all := true
+	for _, i := range unit {
+		swap, result := &swaps[i], &s.results[i]
+		*result = store.Result{}
+		if l.life.ID == 0 || swap.Life != l.life.ID {
+			result.Status = store.OtherLife
+			all = false
+			continue
+		}
+		it, _ := l.records.find(swap.ID)
+		switch {
+		case it == nil && swap.Base == 0, it != nil && it.tag() == swap.Base:
+			continue
+		case it == nil:
+			result.Status = store.Changed
+		default:
+			*result = store.Result{Status: store.Changed, Tag: it.tag(), Record: s.copied(it.record())}
+		}
+		all = false
+	}
+	for _, i := range unit {
+		swap, result := &swaps[i], &s.results[i]
+		switch {
+		case !all && result.Status == store.Swapped:
+			result.Status = store.Withheld
+		case all && swap.Record != nil:
+			s.buffer = appendPut(s.buffer, swap.ID, swap.Tag, swap.Record)
+		}
+	}
+}
+
+// copied returns a copy for a result.
+func (s *Store) copied(record []byte) []byte {
+	const block = 16 << 10
+	if len(record) > block/4 {
+		return bytes.Clone(record)
+	}
+	if len(s.records) < len(record) {
+		s.records = make([]byte, block)
+	}
+	n := copy(s.records, record)
+	result := s.records[:n:n]
+	s.records = s.records[n:]
+	return result
+}
+
+// perform puts what was appended into memory.
+func (s *Store) perform(w *work, swaps []store.Swap) {
+	now := s.seconds()
+	for _, i := range s.order[w.from:w.judged] {
+		if swap := &swaps[i]; swap.Record != nil && s.results[i].Status == store.Swapped {
+			w.log.records.put(swap.ID, swap.Tag, now, swap.Record)
+		}
+	}
+}
+
+// SetAside implements store.Shared. The record is kept in the log, for Aside: of each group the latest 16, 64 KiB in all and 30 days at most.
+func (s *Store) SetAside(ctx context.Context, id streamid.ID, record []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	moved, err := s.setAside(ctx, id, record)
+	if err != nil {
+		err = fmt.Errorf("log: set aside: %w", err)
+	}
+	if s.opts.Observer != nil {
+		s.opts.Observer.SetAside(ctx, moved, err)
+	}
+	return err
+}
+
+func (s *Store) setAside(ctx context.Context, id streamid.ID, record []byte) (moved bool, err error) {
+	s.works = s.works[:0]
+	defer s.release()
+	s.take(s.replicas[store.Group(id, s.opts.Groups)], 0, 1)
+	judge := func(w *work) error {
+		w.judged, w.entry, w.entryEnd = 1, 0, 0
+		it, _ := w.log.records.find(id)
+		if moved = it != nil && bytes.Equal(it.record(), record); !moved {
+			return nil
+		}
+		w.id = rand.Uint64() | 1
+		s.buffer = appendHeader(s.buffer, flavourEntry, s.seconds(), w.log.end.Number+1)
+		s.buffer = appendKept(s.buffer, itemAside, s.seconds(), id, it.tag(), record)
+		s.buffer = appendChecksum(s.buffer, 0, w.id)
+		w.entryEnd = len(s.buffer)
+		return nil
+	}
+	perform := func(w *work) {
+		it, _ := w.log.records.find(id)
+		w.log.keepAside(&reader{id: id, tag: it.tag(), record: record, written: s.seconds()})
+		w.log.records.remove(id)
+	}
+	_, err = s.work(ctx, judge, perform)
+	return moved, err
+}
+
+// Aside returns what was set aside, by group. It reads all logs.
+func (s *Store) Aside(ctx context.Context) (all []Aside, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed.Load() {
+		return nil, ErrClosed
+	}
+	for _, l := range s.replicas {
+		tail, err := s.read(ctx, l.number, Position{})
+		if err == nil {
+			other := &replica{number: l.number, groups: l.groups}
+			err = other.follow(&tail)
+			all = append(all, other.aside...)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("log: aside: %w", err)
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,280 @@
+// Copyright The deltaring Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package log
+
+import (
+	"encoding/binary"
+	"iter"
+	"math/bits"
+
+	"github.com/deltaring/deltaring/streamid"
+)
+
+// table has the records of a log in memory: an index with open addressing, and items in chunks by size. That is some 38 bytes for a
+// record beside itself, and nothing for the garbage collector to follow but chunks.
+type table struct {
+	key [2]uint64 // where streams are in the index is not for those to know who choose them
+
+	// index has, by place, the handles of items, zero for none, and prints the low bits of their hashes, so that only an item that is
+	// likely the right one is looked at.
+	index  []uint32
+	prints []uint8
+	n      int // items in use
+
+	classes [maxClasses]class
+	bytes   int // of records
+}
+
+// class has items of one size. An item that is free has the tag zero.
+type class struct {
+	chunks [][]byte
+	used   uint32 // numbers below have been in use
+	free   []uint32
+}
+
+// item is where a record is: the stream's ID, 16 bytes, the tag, 8, when it was written, in Unix seconds, 4, how many bytes at the end
+// are no part of it, 2, and the record.
+type item []byte
+
+const itemHeader = 16 + 8 + 4 + 2
+
+func (it item) id() streamid.ID {
+	return streamid.ID{Hi: binary.LittleEndian.Uint64(it), Lo: binary.LittleEndian.Uint64(it[8:])}
+}
+func (it item) tag() uint64     { return binary.LittleEndian.Uint64(it[16:]) }
+func (it item) written() uint32 { return binary.LittleEndian.Uint32(it[24:]) }
+
+func (it item) record() []byte {
+	return it[itemHeader : len(it)-int(binary.LittleEndian.Uint16(it[28:]))]
+}
+
+func (it item) set(id streamid.ID, tag uint64, written uint32, record []byte) {
+	binary.LittleEndian.PutUint64(it, id.Hi)
+	binary.LittleEndian.PutUint64(it[8:], id.Lo)
+	binary.LittleEndian.PutUint64(it[16:], tag)
+	binary.LittleEndian.PutUint32(it[24:], written)
+	binary.LittleEndian.PutUint16(it[28:], uint16(len(it)-itemHeader-copy(it[itemHeader:], record)))
+}
+
+// Sizes of items are 8 bytes apart up to 256, then an eighth of their power of two, up to 4096. What is larger is as large as it is.
+const (
+	smallStep, smallItem = 8, 256
+	largeItem            = 4096
+	noClasses            = itemHeader / smallStep              // sizes that no item has
+	smallClasses         = smallItem/smallStep - noClasses + 1 // the first is of none: a handle is never zero
+	largeClass           = smallClasses + 4*8
+	maxClasses           = largeClass + 1
+
+	chunkSize  = 4096
+	numberBits = 26 // of a handle, the rest is the class
+	// maxRecords is how many records a log may have.
+	maxRecords = 1<<numberBits - 1
+)
+
+// classOf returns the class of items of a size.
+func classOf(size int) int {
+	switch {
+	case size <= smallItem:
+		return (size+smallStep-1)/smallStep - noClasses
+	case size > largeItem:
+		return largeClass
+	}
+	top := bits.Len(uint(size - 1)) // 9 to 12: above 2^(top-1)
+	return smallClasses + (top-9)*8 + (size-1)>>(top-4) - 8
+}
+
+// sizeOf returns the size of the items of a class.
+func sizeOf(c int) int {
+	if c < smallClasses {
+		return (c + noClasses) * smallStep
+	}
+	c -= smallClasses
+	return (9 + c%8) << (5 + c/8)
+}
+
+// perChunk is the number of items in a chunk.
+func perChunk(c int) uint32 {
+	if c == largeClass {
+		return 1
+	}
+	return uint32(chunkSize / sizeOf(c))
+}
+
+func (t *table) at(handle uint32) item {
+	c, number := int(handle>>numberBits), handle&(1<<numberBits-1)
+	if c == largeClass {
+		return t.classes[c].chunks[number]
+	}
+	size := sizeOf(c)
+	per := uint32(chunkSize) / uint32(size)
+	chunk := t.classes[c].chunks[number/per]
+	from := int(number%per) * size
+	return chunk[from : from+size : from+size]
+}
+
+// alloc returns an item for a record of a length.
+func (t *table) alloc(length int) (uint32, item) {
+	size := itemHeader + length
+	c := classOf(size)
+	class := &t.classes[c]
+	var number uint32
+	if n := len(class.free); n > 0 {
+		number, class.free = class.free[n-1], class.free[:n-1]
+		if c == largeClass {
+			class.chunks[number] = make([]byte, size)
+		}
+	} else {
+		number = class.used
+		class.used++
+		switch {
+		case c == largeClass:
+			class.chunks = append(class.chunks, make([]byte, size))
+		case int(number/perChunk(c)) == len(class.chunks):
+			class.chunks = append(class.chunks, make([]byte, chunkSize))
+		}
+	}
+	handle := uint32(c)<<numberBits | number
+	return handle, t.at(handle)
+}
+
+func (t *table) release(handle uint32) {
+	c, number := int(handle>>numberBits), handle&(1<<numberBits-1)
+	binary.LittleEndian.PutUint64(t.at(handle)[16:], 0)
+	if c == largeClass {
+		t.classes[c].chunks[number] = t.classes[c].chunks[number][:itemHeader:itemHeader]
+	}
+	t.classes[c].free = append(t.classes[c].free, number)
+}
+
+func (t *table) hash(id streamid.ID) uint64 {
+	hi, lo := bits.Mul64(id.Hi^t.key[0], id.Lo^t.key[1])
+	return hi ^ lo
+}
+
+// place is where a hash belongs, and printOf what is there to tell it from others.
+func (t *table) place(h uint64) int {
+	hi, _ := bits.Mul64(h, uint64(len(t.index)))
+	return int(hi)
+}
+
+func printOf(h uint64) uint8 { return uint8(h) }
+
+// find returns the item of a stream, and its place, or nil and the place where it would be.
+func (t *table) find(id streamid.ID) (item, int) {
+	if len(t.index) == 0 {
+		return nil, 0
+	}
+	h := t.hash(id)
+	p, print := t.place(h), printOf(h)
+	for t.index[p] != 0 {
+		if t.prints[p] == print {
+			if it := t.at(t.index[p]); binary.LittleEndian.Uint64(it) == id.Hi && binary.LittleEndian.Uint64(it[8:]) == id.Lo {
+				return it, p
+			}
+		}
+		if p++; p == len(t.index) {
+			p = 0
+		}
+	}
+	return nil, p
+}
+
+// put sets the record of a stream.
+func (t *table) put(id streamid.ID, tag uint64, written uint32, record []byte) {
+	it, p := t.find(id)
+	if it != nil {
+		t.bytes += len(record) - len(it.record())
+		if c := classOf(itemHeader + len(record)); c != int(t.index[p]>>numberBits) || c == largeClass && len(it) != itemHeader+len(record) {
+			t.release(t.index[p])
+			t.index[p], it = t.alloc(len(record))
+		}
+		it.set(id, tag, written, record)
+		return
+	}
+	if t.n >= len(t.index)/8*7 {
+		t.grow(max(t.n+t.n/4, t.n+16))
+		_, p = t.find(id)
+	}
+	t.bytes += len(record)
+	t.index[p], it = t.alloc(len(record))
+	t.prints[p] = printOf(t.hash(id))
+	it.set(id, tag, written, record)
+	t.n++
+}
+
+// grow makes room for n items in the index.
+func (t *table) grow(n int) {
+	places := (n/7 + 1) * 8
+	if places <= len(t.index) {
+		return
+	}
+	t.index, t.prints = make([]uint32, places), make([]uint8, places)
+	for handle, it := range t.all() {
+		h := t.hash(it.id())
+		p := t.place(h)
+		for t.index[p] != 0 {
+			if p++; p == places {
+				p = 0
+			}
+		}
+		t.index[p], t.prints[p] = handle, printOf(h)
+	}
+}
+
+// remove forgets a stream.
+func (t *table) remove(id streamid.ID) {
+	it, p := t.find(id)
+	if it == nil {
+		return
+	}
+	t.bytes -= len(it.record())
+	t.release(t.index[p])
+	t.n--
+	// Whatever would not be found behind an empty place moves there.
+	for next := p; ; {
+		if next++; next == len(t.index) {
+			next = 0
+		}
+		if t.index[next] == 0 {
+			break
+		}
+		home := t.place(t.hash(t.at(t.index[next]).id()))
+		if (next-home+len(t.index))%len(t.index) >= (next-p+len(t.index))%len(t.index) {
+			t.index[p], t.prints[p] = t.index[next], t.prints[next]
+			p = next
+		}
+	}
+	t.index[p], t.prints[p] = 0, 0
+}
+
+// all returns all items with their handles.
+func (t *table) all() iter.Seq2[uint32, item] {
+	return func(yield func(uint32, item) bool) {
+		for c := range t.classes {
+			for number := range t.classes[c].used {
+				handle := uint32(c)<<numberBits | number
+				if it := t.at(handle); it.tag() != 0 && !yield(handle, it) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// memory returns the bytes that the table takes.
+func (t *table) memory() int {
+	n := len(t.index) * 5
+	for c := range t.classes {
+		class := &t.classes[c]
+		n += cap(class.chunks)*24 + cap(class.free)*4
+		if c == largeClass {
+			for _, chunk := range class.chunks {
+				n += cap(chunk)
+			}
+		} else {
+			n += len(class.chunks) * chunkSize
+		}
+	}
+	return n
+}
