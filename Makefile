@@ -28,6 +28,8 @@ help:
 	@echo 'make oldest       the libraries and the processor with the oldest Collector that is supported'
 	@echo 'make long         200 kills and half a million histories; hours are not enough to be sure, this is a night'
 	@echo 'make collector    build examples/otelcol/build/otelcol-deltaring with OCB'
+	@echo 'make validate     CONFIG=...: what is wrong with a configuration of that Collector, by validate and by a start of ten seconds'
+	@echo 'make release-check VERSION=v0.1.0: whether the modules can be tagged, and the tags; release-version writes it into them'
 	@echo 'make bench        the table of measured numbers'
 	@echo 'make bench-pipeline  what whole Collectors cost, beside a bare one: half an hour'
 	@echo 'make generate     regenerate metadata from every metadata.yaml'
@@ -48,6 +50,20 @@ demo: /usr/bin/prometheus /usr/bin/redis-server
 .PHONY: collector
 collector:
 	cd examples/otelcol && go run $(BUILDER) --config manifest.yaml
+
+# What otelcol validate cannot see, a start can: see DISTRIBUTION.md.
+.PHONY: validate
+validate: collector
+	@test -n '$(CONFIG)' || { echo 'make validate CONFIG=config.yaml'; exit 2; }
+	examples/otelcol/build/otelcol-deltaring validate --config '$(CONFIG)'
+	timeout --preserve-status --signal=TERM 10 examples/otelcol/build/otelcol-deltaring --config '$(CONFIG)'
+
+.PHONY: release-version release-check
+release-version:
+	cd .ci/release && go run . set '$(VERSION)' ../..
+
+release-check:
+	cd .ci/release && go run . check '$(VERSION)' ../.. && go run . tags '$(VERSION)' ../..
 
 .PHONY: bench
 bench:

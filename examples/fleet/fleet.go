@@ -47,6 +47,9 @@ var (
 
 // run builds the Collector and returns its path.
 func (b build) run(ctx context.Context) (string, error) {
+	if err := os.MkdirAll(filepath.Dir(b.binary), 0o755); err != nil { // the builder makes the last of several directories
+		return "", err
+	}
 	cmd := exec.CommandContext(ctx, "go", "run", b.builder, "--config", b.manifest)
 	// The builder runs compilers; all of them end with it, and at once.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
