@@ -32,6 +32,34 @@ func distributionBlocks(t *testing.T) (manifest, replaces, config string) {
 	return blocks[0][1], blocks[1][1], blocks[2][1]
 }
 
+// TestREADMEShowsWhatIsRun holds the blocks of the repository's README against those of DISTRIBUTION.md, which are built and run: what it shows
+// of them is theirs, line by line and in their order.
+func TestREADMEShowsWhatIsRun(t *testing.T) {
+	manifest, _, config := distributionBlocks(t)
+	text, err := os.ReadFile(filepath.Join(repository, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
+	if len(blocks) != 2 {
+		t.Fatalf("README.md has %d blocks of YAML, want a manifest and a configuration", len(blocks))
+	}
+	for i, run := range []string{manifest, config} {
+		rest := run
+		for line := range strings.Lines(blocks[i][1]) {
+			if _, after, found := strings.Cut(rest, line); found {
+				rest = after
+			} else {
+				t.Errorf("DISTRIBUTION.md does not have this, or not here: %s", line)
+			}
+		}
+	}
+	// Telemetry is all that the README leaves out of the configuration.
+	if left, _, _ := strings.Cut(config, "  telemetry:\n"); left != blocks[1][1] {
+		t.Errorf("README.md has\n%s\nwant\n%s", blocks[1][1], left)
+	}
+}
+
 // inClone puts the path of this working copy into the block that has one.
 func inClone(t *testing.T, replaces string) string {
 	t.Helper()
