@@ -234,7 +234,7 @@ func TestMigrationNamesEveryMetric(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	metric := regexp.MustCompile("(?m)^### (otelcol_\\w+)$")
+	metric := regexp.MustCompile(`(?m)^### (otelcol_\w+)$`)
 	metrics := func(file string) (names []string) {
 		documentation, err := os.ReadFile(file)
 		if err != nil {
