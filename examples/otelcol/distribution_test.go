@@ -174,7 +174,8 @@ func releasing(t *testing.T, args ...string) string {
 // what would be published: no line of it replaces anything.
 func TestDistributionFromARelease(t *testing.T) {
 	version := fmt.Sprintf("v0.1.%d", time.Now().Unix()) // which no cache has
-	t.Cleanup(func() { forget(t, version) })
+	cache := strings.TrimSpace(runIn(t, repository, nil, "go", "env", "GOMODCACHE"))
+	t.Cleanup(func() { forget(t, cache, version) })
 	copied, proxy := t.TempDir(), t.TempDir()
 	for _, file := range strings.Split(runIn(t, repository, nil, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"), "\x00") {
 		if file == "" || strings.HasPrefix(file, "examples/") || strings.HasPrefix(file, ".") {
@@ -221,9 +222,8 @@ func TestDistributionFromARelease(t *testing.T) {
 }
 
 // forget removes a version of our modules from the cache.
-func forget(t *testing.T, version string) {
+func forget(t *testing.T, cache, version string) {
 	t.Helper()
-	cache := strings.TrimSpace(runIn(t, repository, nil, "go", "env", "GOMODCACHE"))
 	for _, at := range []string{filepath.Join(cache, "github.com", "deltaring"), filepath.Join(cache, "cache", "download", "github.com", "deltaring")} {
 		err := filepath.WalkDir(at, func(file string, d fs.DirEntry, err error) error {
 			switch {
