@@ -70,7 +70,7 @@ bench:
 	cd examples/bench && go run .
 
 .PHONY: bench-pipeline
-bench-pipeline: /usr/bin/redis-server
+bench-pipeline: /usr/bin/redis-server $(POSTGRES) $(VERSITYGW)
 	cd examples/bench/pipeline && go run . -json build/pipeline.json -chart ../pipeline.png
 
 .PHONY: generate
