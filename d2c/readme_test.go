@@ -19,7 +19,10 @@ import (
 // consume is what the README of the repository has, between the markers: it compiles.
 func consume(ctx context.Context, md pmetric.Metrics, logger *zap.Logger, send func(context.Context, pmetric.Metrics) error) error {
 	// README: from here
-	conv, err := d2c.New(d2c.DefaultConfig()) // an error names the field
+	conv, err := d2c.New(d2c.DefaultConfig())
+	if err != nil {
+		return err // it names the field
+	}
 	go func() {
 		for range time.Tick(time.Minute) {
 			conv.Expire() // forgets streams that were quiet for longer than Config.MaxStale
