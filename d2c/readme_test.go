@@ -5,19 +5,19 @@ package d2c_test
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
-	"go.uber.org/zap"
 
 	"github.com/deltaring/deltaring/d2c"
 )
 
 // consume is what the README of the repository has, between the markers: it compiles.
-func consume(ctx context.Context, md pmetric.Metrics, logger *zap.Logger, send func(context.Context, pmetric.Metrics) error) error {
+func consume(ctx context.Context, md pmetric.Metrics, send func(context.Context, pmetric.Metrics) error) error {
 	// README: from here
 	conv, err := d2c.New(d2c.DefaultConfig())
 	if err != nil {
@@ -34,7 +34,7 @@ func consume(ctx context.Context, md pmetric.Metrics, logger *zap.Logger, send f
 		return err // nothing of the batch has left; it may be handed in again
 	}
 	if n := result.Dropped(); n > 0 {
-		logger.Warn("points dropped", zap.Uint64("points", n))
+		slog.Warn("points dropped", "points", n)
 	}
 	return send(ctx, md) // after an error here, hand the batch in again: a delta counts once
 	// README: to here
