@@ -82,6 +82,20 @@ func TestEvents(t *testing.T) {
 	})
 }
 
+func TestChooseStores(t *testing.T) {
+	if all, err := (options{stores: "redis,redis-log,s3,postgres"}).chosenStores(); err != nil || len(all) != len(storeKinds) {
+		t.Errorf("%v, %v", all, err)
+	}
+	if all, err := (options{stores: "redis-log,redis", cluster: true}).chosenStores(); err != nil || len(all) != 2 || all[0].name != "redis-log" {
+		t.Errorf("%v, %v", all, err)
+	}
+	for _, bad := range []options{{}, {stores: "etcd"}, {stores: "s3,"}, {stores: "redis,s3", cluster: true}} {
+		if chosen, err := bad.chosenStores(); err == nil {
+			t.Errorf("%+v: %v", bad, chosen)
+		}
+	}
+}
+
 func TestChooseEvents(t *testing.T) {
 	if all, err := choose(""); err != nil || len(all) != len(events) {
 		t.Errorf("%d events, %v", len(all), err)
