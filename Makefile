@@ -21,30 +21,56 @@ in-modules = @set -e; for module in $(MODULES); do echo "== $$module: $(1)"; (cd
 .PHONY: help
 help:
 	@echo 'make quickstart   convert real deltas in an embedded Collector and check every total'
-	@echo 'make test         everything that must pass; installs prometheus, redis, postgresql and qemu if they are missing, and builds .tools'
+	@echo 'make demo         two fleets scale out, ours and contrib'"'"'s; watch it live at http://127.0.0.1:8080'
+	@echo 'make test         everything that must pass; installs prometheus, redis, postgresql, qemu and chromium if they are missing, and builds .tools'
 	@echo 'make certify      the shipped configurations into each backend, by each path, through each event: half an hour'
 	@echo 'make tools        build the backends, the API server and the S3 server in .tools that the tests ask: minutes, once'
 	@echo 'make oldest       the libraries and the processor with the oldest Collector that is supported'
 	@echo 'make long         200 kills and half a million histories; hours are not enough to be sure, this is a night'
 	@echo 'make collector    build examples/otelcol/build/otelcol-deltaring with OCB'
+	@echo 'make validate     CONFIG=...: what is wrong with a configuration of that Collector, by validate and by a start of ten seconds'
+	@echo 'make release-check VERSION=v0.1.0: whether the modules can be tagged, and the tags; release-version writes it into them'
 	@echo 'make bench        the table of measured numbers'
 	@echo 'make bench-pipeline  what whole Collectors cost, beside a bare one: half an hour'
 	@echo 'make generate     regenerate metadata from every metadata.yaml'
 
 .PHONY: quickstart
 quickstart:
-	cd examples/quickstart && go run .
+	@echo 'Compiling a Collector: 1 to 2 minutes on two cores the first time, a few seconds after that. Then it runs for 8 s.'
+	@cd examples/quickstart && go run .
+
+# DEMO_HTTP is the address of the page, on this machine.
+DEMO_HTTP ?= 127.0.0.1:8080
+
+.PHONY: demo
+demo: /usr/bin/prometheus /usr/bin/redis-server
+	@echo 'Compiling the demo: about a minute on two cores the first time. It then compiles two Collectors: minutes the first time, and its page says so.'
+	@cd examples/fleet && mkdir -p build && go build -o build/demo . && exec build/demo -demo -http $(DEMO_HTTP)
 
 .PHONY: collector
 collector:
 	cd examples/otelcol && go run $(BUILDER) --config manifest.yaml
+
+# What otelcol validate cannot see, a start can: see DISTRIBUTION.md.
+.PHONY: validate
+validate: collector
+	@test -n '$(CONFIG)' || { echo 'make validate CONFIG=config.yaml'; exit 2; }
+	examples/otelcol/build/otelcol-deltaring validate --config '$(CONFIG)'
+	timeout --preserve-status --signal=TERM 10 examples/otelcol/build/otelcol-deltaring --config '$(CONFIG)'
+
+.PHONY: release-version release-check
+release-version:
+	cd .ci/release && go run . set '$(VERSION)' ../..
+
+release-check:
+	cd .ci/release && go run . check '$(VERSION)' ../.. && go run . tags '$(VERSION)' ../..
 
 .PHONY: bench
 bench:
 	cd examples/bench && go run .
 
 .PHONY: bench-pipeline
-bench-pipeline: /usr/bin/redis-server
+bench-pipeline: /usr/bin/redis-server $(POSTGRES) $(VERSITYGW)
 	cd examples/bench/pipeline && go run . -json build/pipeline.json -chart ../pipeline.png
 
 .PHONY: generate
@@ -69,7 +95,7 @@ lint:
 
 # -count=1: what the tests run is built from other modules, of which the test cache knows nothing.
 .PHONY: unit
-unit: /usr/bin/prometheus /usr/bin/redis-server $(POSTGRES) tools
+unit: /usr/bin/prometheus /usr/bin/redis-server /usr/bin/chromium $(POSTGRES) tools
 	$(call in-modules,go test -race -count=1 -timeout 30m ./...)
 	go test ./streamid ./ring ./d2c/... # again: allocations and bytes are exact only without the race detector
 	go test -short -tags purego ./streamid # splitting by the exported methods of pdata alone
@@ -172,3 +198,7 @@ tools: $(PROMETHEUS) $(VICTORIAMETRICS) $(APISERVER) $(VERSITYGW)
 postgresql:
 	$(SUDO) apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends postgresql
+
+/usr/bin/chromium:
+	$(SUDO) apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends chromium

@@ -232,7 +232,7 @@ func (t *aggTotal) take(where *aggWhere, template *simTemplate, p aggPoint, twin
 			}
 			s.memory[mp.print] = 0
 		}
-		if old && o != d2c.Repeated && (o != d2c.Covered || where.plan.many) {
+		if old && o != d2c.Repeat && (o != d2c.Covered || where.plan.many) {
 			o = d2c.DroppedTooLate
 		}
 	}
@@ -280,7 +280,7 @@ func (w *aggWriter) takeCumulative(p aggPoint, known uint64) (o d2c.Outcome, del
 	case w == nil:
 		return d2c.AddedFirst, p.value
 	case p.time == w.last && p.value == w.value:
-		return d2c.Repeated, 0
+		return d2c.Repeat, 0
 	case p.time <= w.last:
 		return d2c.Covered, 0
 	}

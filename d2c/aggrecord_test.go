@@ -196,7 +196,7 @@ func testAggregateGoldenIsRead(t *testing.T, golden map[string][]byte, many bool
 			if text(got) != text(want) {
 				t.Errorf("%s, batch %d:\n got %s\nwant %s\n%s", name, i, text(got), text(want), describeResult(r))
 			}
-			if i == 0 && r.Count(d2c.Repeated) != 5 {
+			if i == 0 && r.Count(d2c.Repeat) != 5 {
 				t.Errorf("%s: a retry is %s", name, describeResult(r))
 			}
 		}

@@ -118,7 +118,7 @@ func TestWritersThatSayTheSame(t *testing.T) {
 			a, b := ofPod("a", s.int(10, 20, 1)), ofPod("b", s.int(10, 20, 1))
 			convertTotals(t, conv, together(clonedMetrics(a), clonedMetrics(b)))
 			for _, md := range []pmetric.Metrics{b, a} {
-				if r := convertTotals(t, conv, md); r.Count(d2c.Repeated) != 1 || text(md) != "map[service.name:shop] requests map[] 10 20 2" {
+				if r := convertTotals(t, conv, md); r.Count(d2c.Repeat) != 1 || text(md) != "map[service.name:shop] requests map[] 10 20 2" {
 					t.Errorf("a retry is %s: %s", describeResult(r), text(md))
 				}
 			}

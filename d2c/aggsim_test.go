@@ -835,7 +835,7 @@ func (s *aggSim) note(points []aggPoint, result d2c.Result) {
 	}
 	all := uint64(0)
 	for o := range d2c.NumOutcomes {
-		if o.Added() || o == d2c.Repeated {
+		if o.Added() || o == d2c.Repeat {
 			all += result.Count(o)
 		}
 	}

@@ -240,7 +240,7 @@ func TestOddPoint(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			conv := newConverter(t, d2c.DefaultConfig())
 			m := newModel(d2c.DefaultConfig())
-			for _, want := range []d2c.Outcome{d2c.AddedFirst, d2c.Repeated} {
+			for _, want := range []d2c.Outcome{d2c.AddedFirst, d2c.Repeat} {
 				in := batch(p)
 				out, wantResult := m.convert(in)
 				result := convert(conv, in)

@@ -145,7 +145,7 @@ func TestGroupCommit(t *testing.T) {
 		storage.let(nil)
 		for _, c := range calls {
 			<-c.done
-			if c.err != nil || c.result.Dropped() > 0 || c.result.Count(d2c.Repeated) > 0 {
+			if c.err != nil || c.result.Dropped() > 0 || c.result.Count(d2c.Repeat) > 0 {
 				t.Errorf("%v: %s", c.err, describeResult(c.result))
 			}
 		}
@@ -155,7 +155,7 @@ func TestGroupCommit(t *testing.T) {
 		other := start(ctx, conv, shared.int(80, 90, 3))
 		other.gives(t, d2c.Covered, 511)
 		again := start(ctx, conv, series("own 7").int(90, 100, 6))
-		again.gives(t, d2c.Repeated, 11)
+		again.gives(t, d2c.Repeat, 11)
 		if n := storage.puts.Load(); n != 2 {
 			t.Errorf("what was not added was stored")
 		}
@@ -228,7 +228,7 @@ func TestCancelWhileCommitting(t *testing.T) {
 		storage.let(nil)
 		synctest.Wait()
 		again := startBatch(context.Background(), conv, second.before)
-		again.gives(t, d2c.Repeated, 2)
+		again.gives(t, d2c.Repeat, 2)
 		closeTest(t, conv)
 	})
 }

@@ -382,7 +382,7 @@ func (m *model) fold(p *modelPoint) d2c.Outcome {
 	case p.time > s.last:
 		return m.ahead(s, p)
 	case p.print == s.print:
-		return m.answer(s, p, d2c.Repeated)
+		return m.answer(s, p, d2c.Repeat)
 	case p.time == s.last:
 		return m.answer(s, p, d2c.Covered)
 	default:
@@ -393,14 +393,14 @@ func (m *model) fold(p *modelPoint) d2c.Outcome {
 func (m *model) forward(s *modelStream, p *modelPoint) d2c.Outcome {
 	if s == nil {
 		m.forwarded[p.key] = p.time
-		return d2c.Forwarded
+		return d2c.NoRecordedValue
 	}
 	if p.time <= s.last {
 		return d2c.DroppedTooLate
 	}
 	s.stamp(p)
 	s.marker = true
-	return d2c.Forwarded
+	return d2c.NoRecordedValue
 }
 
 func (m *model) first(p *modelPoint) d2c.Outcome {
@@ -450,7 +450,7 @@ func (s *modelStream) oldest(cfg d2c.Config) uint64 {
 func (m *model) unordered(s *modelStream, p *modelPoint) d2c.Outcome {
 	window := int64((m.cfg.LateWindow + time.Second - 1) / time.Second)
 	if at, known := s.memory[p.print]; known && !p.arrived && m.now()-at <= window && m.cfg.Identical == d2c.IdenticalRepeat {
-		return m.answer(s, p, d2c.Repeated)
+		return m.answer(s, p, d2c.Repeat)
 	}
 	total, outcome := s.total.plus(p.delta)
 	before := s.emitted

@@ -43,10 +43,10 @@ const (
 	// RestartedLost began the stream anew because shared state had lost it, or had gone back to an older record.
 	RestartedLost = fold.RestartedLost
 
-	// Repeated is the delta that was counted last, once more; the stream's latest sample was emitted in its place.
-	Repeated = fold.Repeated
-	// Forwarded is a "no recorded value" marker, passed on as cumulative.
-	Forwarded = fold.Forwarded
+	// Repeat is the delta that was counted last, once more; the stream's latest sample was emitted in its place.
+	Repeat = fold.Repeat
+	// NoRecordedValue is a "no recorded value" marker, passed on as cumulative.
+	NoRecordedValue = fold.NoRecordedValue
 
 	// DroppedOverlap overlapped under OverlapDrop.
 	DroppedOverlap = fold.DroppedOverlap
@@ -87,8 +87,8 @@ const (
 	// Baseline is the first cumulative point of a producer that may have been counted before: nothing of it was added, and what
 	// follows is added as far as it is more.
 	Baseline = fold.Baseline
-	// WriterEnded is a "no recorded value" marker of one writer of an aggregate. It is removed: the others go on.
-	WriterEnded = fold.WriterEnded
+	// WriterNoRecordedValue is a "no recorded value" marker of one writer of an aggregate. It is removed: the others go on.
+	WriterNoRecordedValue = fold.WriterNoRecordedValue
 	// DroppedWriters would have been one more writer of its aggregate than AggregateRule.MaxWriters.
 	DroppedWriters = fold.DroppedWriters
 

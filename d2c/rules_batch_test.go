@@ -31,7 +31,7 @@ func TestRowBatchOrder(t *testing.T) {
 			var wantResult d2c.Result
 			wantResult.Note(d2c.AddedFirst, 1)
 			wantResult.Note(d2c.AddedAligned, 2)
-			wantResult.Note(d2c.Repeated, 1)
+			wantResult.Note(d2c.Repeat, 1)
 			wantResult.Note(d2c.DroppedTime, 1)
 			if result.Points() != wantResult {
 				t.Errorf("\n got %s\nwant %s", describeResult(result), describeResult(wantResult))
@@ -230,7 +230,7 @@ func TestRowPassThrough(t *testing.T) {
 	play(t, d2c.DefaultConfig(),
 		exchange{in: number(10, 20, 5), want: d2c.AddedFirst, out: number(10, 20, 5)},
 		exchange{in: number(20, 30, 7), want: d2c.AddedAligned, out: number(10, 30, 12)},
-		exchange{in: number(20, 30, 7), want: d2c.Repeated, out: number(10, 30, 12)},
+		exchange{in: number(20, 30, 7), want: d2c.Repeat, out: number(10, 30, 12)},
 		exchange{in: plain, want: d2c.AddedAligned, out: plainTotal},
 	)
 }
@@ -246,7 +246,7 @@ func TestRowLimit(t *testing.T) {
 		exchange{in: series("a").int(20, 30, 1), want: d2c.AddedAligned, out: series("a").int(10, 30, 2)},
 		exchange{in: series("c").int(20, 30, 1), want: d2c.DroppedLimit},
 		exchange{in: series("c").int(20, 30, -1), want: d2c.DroppedNegative},
-		exchange{in: shapes[0].point(10, 20, marker), want: d2c.Forwarded, out: shapes[0].point(10, 20, marker)},
+		exchange{in: shapes[0].point(10, 20, marker), want: d2c.NoRecordedValue, out: shapes[0].point(10, 20, marker)},
 		exchange{in: series("b").int(20, 30, 1), want: d2c.AddedAligned, out: series("b").int(10, 30, 2)},
 	)
 	if n := conv.Len(); n != 2 {
@@ -304,13 +304,13 @@ func TestRowExpire(t *testing.T) {
 	send("first", exchange{in: s.int(10, 20, 5), want: d2c.AddedFirst, out: s.int(10, 20, 5)})
 	clock = clock.Add(90 * time.Second)
 	expire(0)
-	send("a repeat keeps it", exchange{in: s.int(10, 20, 5), want: d2c.Repeated, out: s.int(10, 20, 5)})
+	send("a repeat keeps it", exchange{in: s.int(10, 20, 5), want: d2c.Repeat, out: s.int(10, 20, 5)})
 	clock = clock.Add(90 * time.Second)
 	expire(0)
 	send("a dropped point does not", exchange{in: s.int(5, 30, 5), want: d2c.DroppedOlderStart})
 	send("nor does a marker", exchange{
 		in:   s.sum(true, 0, 30, func(dp pmetric.NumberDataPoint) { dp.SetFlags(noRecordedValue) }),
-		want: d2c.Forwarded,
+		want: d2c.NoRecordedValue,
 		out:  s.sum(true, 10, 30, func(dp pmetric.NumberDataPoint) { dp.SetFlags(noRecordedValue) }),
 	})
 	clock = clock.Add(time.Second)

@@ -40,11 +40,11 @@ func TestRowLives(t *testing.T) {
 		}},
 		{"a start that never moves", nil, []step{
 			in(10, 110, 1).gives(d2c.AddedFirst, 110, 110, 1),
-			in(10, 110, 1).gives(d2c.Repeated, 110, 110, 1),
+			in(10, 110, 1).gives(d2c.Repeat, 110, 110, 1),
 			in(10, 120, 2).gives(d2c.AddedOverlap, 110, 120, 3),
 			in(10, 130, 4).gives(d2c.AddedOverlap, 110, 130, 7),
 			in(10, 120, 2).drops(d2c.DroppedTooLate),
-			in(10, 130, 4).gives(d2c.Repeated, 110, 130, 7),
+			in(10, 130, 4).gives(d2c.Repeat, 110, 130, 7),
 		}},
 		{"a start that never moves, overlaps dropped", overlapDrop, []step{
 			in(10, 110, 1).gives(d2c.AddedFirst, 110, 110, 1),
@@ -54,7 +54,7 @@ func TestRowLives(t *testing.T) {
 		{"what is missing from before is late", nil, []step{
 			in(90, 110, 1).gives(d2c.AddedFirst, 110, 110, 1),
 			in(80, 90, 2).gives(d2c.AddedLate, 110, 110.001, 3).fills(10),
-			in(80, 90, 2).gives(d2c.Repeated, 110, 110.001, 3),
+			in(80, 90, 2).gives(d2c.Repeat, 110, 110.001, 3),
 			in(80, 90, 3).drops(d2c.DroppedTooLate), // before its start it says nothing of what it covers
 			in(60, 70, 4).gives(d2c.AddedLate, 110, 110.002, 7).fills(10),
 			in(85, 95, 8).drops(d2c.DroppedTooLate),
@@ -206,7 +206,7 @@ func TestRowLivesAcrossRestarts(t *testing.T) {
 		inModes(t, d2c.DefaultConfig(),
 			exchange{in: s.int(10, 20, math.MaxInt64), want: d2c.AddedFirst, out: s.int(10, 20, math.MaxInt64)},
 			exchange{in: s.int(10, 30, 1), want: d2c.RestartedOverflow, out: s.int(20, 30, 1)},
-			exchange{in: s.int(10, 30, 1), want: d2c.Repeated, out: s.int(20, 30, 1)},
+			exchange{in: s.int(10, 30, 1), want: d2c.Repeat, out: s.int(20, 30, 1)},
 			exchange{in: s.int(10, 40, 2), want: d2c.AddedOverlap, out: s.int(20, 40, 3)},
 			exchange{in: s.int(15, 50, 4), want: d2c.AddedOverlap, out: s.int(20, 50, 7)},
 			exchange{in: s.int(10, 30, 1), want: d2c.DroppedTooLate},

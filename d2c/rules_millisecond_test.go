@@ -41,7 +41,7 @@ func TestRowOneSample(t *testing.T) {
 					want: counts{d2c.AddedLate: 3},
 				},
 				{in: []point{p(45, 50, 32)}, out: []point{p(10, 60.002, 63)}, want: counts{d2c.AddedLate: 1}},
-				{in: []point{p(45, 50, 32), p(45, 50, 32)}, out: []point{p(10, 60.002, 63)}, want: counts{d2c.Repeated: 2}},
+				{in: []point{p(45, 50, 32), p(45, 50, 32)}, out: []point{p(10, 60.002, 63)}, want: counts{d2c.Repeat: 2}},
 			},
 			"late points before points that are not": {
 				{in: []point{p(10, 20, 1), p(50, 60, 2)}, out: []point{p(10, 20, 1), p(10, 60, 3)}, want: counts{d2c.AddedFirst: 1, d2c.AddedGap: 1}},
@@ -73,22 +73,22 @@ func TestRowOneSample(t *testing.T) {
 				{
 					in:   []point{p(10, 20, 1), us(0, 300, marker)},
 					out:  []point{micros(p, -10e6, 300, marker)},
-					want: counts{d2c.AddedFirst: 1, d2c.Forwarded: 1},
+					want: counts{d2c.AddedFirst: 1, d2c.NoRecordedValue: 1},
 				},
 				{
 					in:   []point{us(300, 5000, marker), us(0, 5100, 2)},
 					out:  []point{micros(p, -10e6, 5100, 3)},
-					want: counts{d2c.AddedAligned: 1, d2c.Forwarded: 1},
+					want: counts{d2c.AddedAligned: 1, d2c.NoRecordedValue: 1},
 				},
 				{ // the marker, and then the value once more, a repeat of which follows
 					in:   []point{us(300, 9000, marker), us(0, 5100, 2)},
 					out:  []point{micros(p, -10e6, 9000, marker), micros(p, -10e6, 5100, 3)},
-					want: counts{d2c.Repeated: 1, d2c.Forwarded: 1},
+					want: counts{d2c.Repeat: 1, d2c.NoRecordedValue: 1},
 				},
 				{
 					in:   []point{us(0, 5100, 2)},
 					out:  []point{micros(p, -10e6, 10000, 3)},
-					want: counts{d2c.Repeated: 1},
+					want: counts{d2c.Repeat: 1},
 				},
 			},
 		} {

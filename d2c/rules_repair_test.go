@@ -124,7 +124,7 @@ func TestRowRepair(t *testing.T) {
 						}
 						send(row.in, o, row.out, row.repair)
 						// A repeat is known by its fingerprint: nobody looks at its bounds.
-						send(row.in, d2c.Repeated, row.out, row.repair&^d2c.RepairRoundedBounds)
+						send(row.in, d2c.Repeat, row.out, row.repair&^d2c.RepairRoundedBounds)
 					}
 				})
 			}
@@ -157,7 +157,7 @@ func TestRowRepairOpens(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			play(t, d2c.DefaultConfig(),
 				exchange{in: x.in, want: d2c.AddedFirst, out: x.out, repaired: x.repaired},
-				exchange{in: x.in, want: d2c.Repeated, out: x.out, repaired: x.repaired},
+				exchange{in: x.in, want: d2c.Repeat, out: x.out, repaired: x.repaired},
 			)
 		})
 	}
@@ -309,7 +309,7 @@ func TestRowNothing(t *testing.T) {
 				inModes(t, d2c.DefaultConfig(),
 					exchange{in: first, want: d2c.AddedFirst, out: first},
 					exchange{in: nothing(20, 30), want: d2c.AddedAligned, out: h(10, 30, ab, 1, 1, 0), repaired: repaired[name]},
-					exchange{in: nothing(20, 30), want: d2c.Repeated, out: h(10, 30, ab, 1, 1, 0), repaired: repaired[name]},
+					exchange{in: nothing(20, 30), want: d2c.Repeat, out: h(10, 30, ab, 1, 1, 0), repaired: repaired[name]},
 					exchange{in: nothing(40, 50), want: d2c.AddedGap, out: h(10, 50, ab, 1, 1, 0), opened: 10, repaired: repaired[name]},
 					exchange{in: nothing(30, 40), want: d2c.AddedLate, out: h(10, 50.001, ab, 1, 1, 0), filled: 10, repaired: repaired[name]},
 					exchange{in: nothing(5, 10), want: d2c.AddedBeforeFirst, out: h(5, 50.002, ab, 1, 1, 0), repaired: repaired[name]},
@@ -399,7 +399,7 @@ func TestRowArrival(t *testing.T) {
 
 			cfg.MissingTime = d2c.MissingTimeArrival
 			conv := newConverter(t, cfg)
-			exchangeOne(t, conv, "marker, no stream", exchange{in: p(0, 0, marker), want: d2c.Forwarded, out: p(0, 0, marker)})
+			exchangeOne(t, conv, "marker, no stream", exchange{in: p(0, 0, marker), want: d2c.NoRecordedValue, out: p(0, 0, marker)})
 			exchangeOne(t, conv, "first", exchange{in: p(0, 0, 1), want: d2c.AddedFirst, out: p(100, 100, 1)})
 			exchangeOne(t, conv, "the same again is another", exchange{in: p(0, 0, 1), want: d2c.AddedNoStart, out: p(100, 100.001, 2)})
 			clock = clock.Add(10 * time.Second)
@@ -407,7 +407,7 @@ func TestRowArrival(t *testing.T) {
 			clock = clock.Add(-5 * time.Second)
 			exchangeOne(t, conv, "the clock is set back", exchange{in: p(0, 0, 1), want: d2c.AddedNoStart, out: p(100, 110.001, 5)})
 			clock = clock.Add(15 * time.Second)
-			exchangeOne(t, conv, "marker", exchange{in: p(0, 0, marker), want: d2c.Forwarded, out: p(100, 120, marker)})
+			exchangeOne(t, conv, "marker", exchange{in: p(0, 0, marker), want: d2c.NoRecordedValue, out: p(100, 120, marker)})
 			exchangeOne(t, conv, "with a time", exchange{in: p(110, 130, 1), want: d2c.AddedOverlap, out: p(100, 130, 6)})
 			exchangeOne(t, conv, "after one of the time to come", exchange{in: p(0, 0, 1), want: d2c.AddedNoStart, out: p(100, 130.001, 7)})
 			sendBatch(t, conv, "several at once", batchStep{

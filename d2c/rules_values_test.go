@@ -242,7 +242,7 @@ func TestRowIntMeetsDouble(t *testing.T) {
 			exchange{in: s.int(10, 20, 5), want: d2c.AddedFirst, out: s.int(10, 20, 5)},
 			exchange{in: s.double(20, 30, 0.5), want: d2c.AddedAligned, out: s.double(10, 30, 5.5)},
 			exchange{in: s.int(30, 40, 2), want: d2c.AddedAligned, out: s.double(10, 40, 7.5)},
-			exchange{in: s.int(30, 40, 2), want: d2c.Repeated, out: s.double(10, 40, 7.5)},
+			exchange{in: s.int(30, 40, 2), want: d2c.Repeat, out: s.double(10, 40, 7.5)},
 		)
 	})
 	t.Run("double then int", func(t *testing.T) {

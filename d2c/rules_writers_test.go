@@ -43,21 +43,21 @@ var manyRows = []row{
 	}},
 	{"identical is a repeat, however long ago it was added last", nil, []step{
 		in(10, 20, 1).gives(d2c.AddedFirst, 10, 20, 1),
-		in(10, 20, 1).gives(d2c.Repeated, 10, 20, 1),
+		in(10, 20, 1).gives(d2c.Repeat, 10, 20, 1),
 		in(10, 20, 2).gives(d2c.AddedUnordered, 10, 20.001, 3),
 		in(5, 10, 4).gives(d2c.AddedUnordered, 10, 20.002, 7),
 		in(1000, 2000, 8).gives(d2c.AddedUnordered, 10, 2000, 15),
-		in(10, 20, 1).gives(d2c.Repeated, 10, 2000, 15),
-		in(10, 20, 2).gives(d2c.Repeated, 10, 2000, 15),
-		in(5, 10, 4).gives(d2c.Repeated, 10, 2000, 15),
-		in(1000, 2000, 8).gives(d2c.Repeated, 10, 2000, 15),
+		in(10, 20, 1).gives(d2c.Repeat, 10, 2000, 15),
+		in(10, 20, 2).gives(d2c.Repeat, 10, 2000, 15),
+		in(5, 10, 4).gives(d2c.Repeat, 10, 2000, 15),
+		in(1000, 2000, 8).gives(d2c.Repeat, 10, 2000, 15),
 	}},
 	{"identical without a start", nil, []step{
 		in(0, 20, 1).gives(d2c.AddedFirst, 20, 20, 1),
-		in(0, 20, 1).gives(d2c.Repeated, 20, 20, 1),
-		in(20, 20, 1).gives(d2c.Repeated, 20, 20, 1),
+		in(0, 20, 1).gives(d2c.Repeat, 20, 20, 1),
+		in(20, 20, 1).gives(d2c.Repeat, 20, 20, 1),
 		in(0, 10, 1).gives(d2c.AddedUnordered, 20, 20.001, 2),
-		in(0, 10, 1).gives(d2c.Repeated, 20, 20.001, 2),
+		in(0, 10, 1).gives(d2c.Repeat, 20, 20.001, 2),
 	}},
 	{"identical is another", identicalAdd, []step{
 		in(10, 20, 1).gives(d2c.AddedFirst, 10, 20, 1),
@@ -67,11 +67,11 @@ var manyRows = []row{
 		in(10, 20, 1).gives(d2c.AddedUnordered, 10, 30.001, 5),
 	}},
 	{"markers", nil, []step{
-		in(10, 20, marker).gives(d2c.Forwarded, 10, 20, marker),
+		in(10, 20, marker).gives(d2c.NoRecordedValue, 10, 20, marker),
 		in(10, 20, 1).gives(d2c.AddedFirst, 10, 20, 1),
-		in(0, 30, marker).gives(d2c.Forwarded, 10, 30, marker),
+		in(0, 30, marker).gives(d2c.NoRecordedValue, 10, 30, marker),
 		in(0, 20, marker).drops(d2c.DroppedTooLate),
-		in(10, 20, 1).gives(d2c.Repeated, 10, 30.001, 1),
+		in(10, 20, 1).gives(d2c.Repeat, 10, 30.001, 1),
 		in(10, 15, 2).gives(d2c.AddedUnordered, 10, 30.002, 3),
 	}},
 	{"reaches back before the process began", clock(100), []step{
@@ -79,7 +79,7 @@ var manyRows = []row{
 		in(90, 105, 2).gives(d2c.AddedUnordered, 110, 110.001, 3),
 		in(90, 120, 4).gives(d2c.AddedUnordered, 110, 120, 7),
 		in(80, 90, 8).gives(d2c.AddedUnordered, 110, 120.001, 15),
-		in(90, 110, 1).gives(d2c.Repeated, 110, 120.001, 15),
+		in(90, 110, 1).gives(d2c.Repeat, 110, 120.001, 15),
 	}},
 }
 
@@ -123,14 +123,14 @@ func TestRowManyIdenticalInOneRequest(t *testing.T) {
 			one := p(10, 20, 1)
 			batchesInModes(t, manyWriters(d2c.DefaultConfig()),
 				batchStep{in: []point{one, one}, out: []point{p(10, 20, 2)}, want: counts{d2c.AddedFirst: 1, d2c.AddedUnordered: 1}},
-				batchStep{in: []point{one, one}, out: []point{p(10, 20, 2)}, want: counts{d2c.Repeated: 2}},
-				batchStep{in: []point{one}, out: []point{p(10, 20, 2)}, want: counts{d2c.Repeated: 1}},
+				batchStep{in: []point{one, one}, out: []point{p(10, 20, 2)}, want: counts{d2c.Repeat: 2}},
+				batchStep{in: []point{one}, out: []point{p(10, 20, 2)}, want: counts{d2c.Repeat: 1}},
 				batchStep{ // of three, one is new
 					in:   []point{one, p(20, 30, 4), one, one},
 					out:  []point{p(10, 20, 2), p(10, 30, 7), p(10, 20.001, 3)}, // the repeats are answered before the third is added
-					want: counts{d2c.AddedUnordered: 2, d2c.Repeated: 2},
+					want: counts{d2c.AddedUnordered: 2, d2c.Repeat: 2},
 				},
-				batchStep{in: []point{one, one, one, p(20, 30, 4)}, out: []point{p(10, 30, 7)}, want: counts{d2c.Repeated: 4}},
+				batchStep{in: []point{one, one, one, p(20, 30, 4)}, out: []point{p(10, 30, 7)}, want: counts{d2c.Repeat: 4}},
 			)
 			t.Run("is another", func(t *testing.T) {
 				cfg := manyWriters(d2c.DefaultConfig())
@@ -149,7 +149,7 @@ func TestRowManyIdenticalInOneRequest(t *testing.T) {
 				in: []point{a.int(10, 20, 1), b.int(10, 20, 1)}, out: []point{a.int(10, 20, 1), b.int(10, 20, 1)}, want: counts{d2c.AddedFirst: 2},
 			},
 			batchStep{
-				in: []point{b.int(10, 20, 1), a.int(10, 20, 1)}, out: []point{b.int(10, 20, 1), a.int(10, 20, 1)}, want: counts{d2c.Repeated: 2},
+				in: []point{b.int(10, 20, 1), a.int(10, 20, 1)}, out: []point{b.int(10, 20, 1), a.int(10, 20, 1)}, want: counts{d2c.Repeat: 2},
 			},
 		)
 	})
@@ -157,7 +157,7 @@ func TestRowManyIdenticalInOneRequest(t *testing.T) {
 		batchesInModes(t, d2c.DefaultConfig(), batchStep{
 			in:   []point{series("s").int(10, 20, 1), series("s").int(10, 20, 1)},
 			out:  []point{series("s").int(10, 20, 1)},
-			want: counts{d2c.AddedFirst: 1, d2c.Repeated: 1},
+			want: counts{d2c.AddedFirst: 1, d2c.Repeat: 1},
 		})
 	})
 }
@@ -180,13 +180,13 @@ func TestRowManyWindow(t *testing.T) {
 				}
 				at(2000, in(1500, 1900, 1).gives(d2c.AddedFirst, 1500, 1900, 1))
 				at(2020, in(1500, 1910, 2).gives(d2c.AddedUnordered, 1500, 1910, 3))
-				at(2060, in(1500, 1900, 1).gives(d2c.Repeated, 1500, 1910, 3))
+				at(2060, in(1500, 1900, 1).gives(d2c.Repeat, 1500, 1910, 3))
 				at(2061, in(1500, 1900, 1).gives(d2c.AddedUnordered, 1500, 1910.001, 4)) // a repeat has not made it younger
-				at(2080, in(1500, 1910, 2).gives(d2c.Repeated, 1500, 1910.001, 4))
+				at(2080, in(1500, 1910, 2).gives(d2c.Repeat, 1500, 1910.001, 4))
 				at(2081, in(1500, 1910, 2).gives(d2c.AddedUnordered, 1500, 1910.002, 6))
-				at(2121, in(1500, 1900, 1).gives(d2c.Repeated, 1500, 1910.002, 6))
+				at(2121, in(1500, 1900, 1).gives(d2c.Repeat, 1500, 1910.002, 6))
 				at(2122, in(1500, 1900, 1).gives(d2c.AddedUnordered, 1500, 1910.003, 7))
-				at(2100, in(1500, 1900, 1).gives(d2c.Repeated, 1500, 1910.003, 7)) // a clock that is set back
+				at(2100, in(1500, 1900, 1).gives(d2c.Repeat, 1500, 1910.003, 7)) // a clock that is set back
 				at(9000, in(1500, 1900, 4).gives(d2c.AddedUnordered, 1500, 1910.004, 11))
 				at(9000, in(1500, 1900, 1).gives(d2c.AddedUnordered, 1500, 1910.005, 12))
 			})
@@ -203,8 +203,8 @@ func TestRowManyRestarts(t *testing.T) {
 			exchange{in: s.int(10, 20, math.MaxInt64-1), want: d2c.AddedFirst, out: s.int(10, 20, math.MaxInt64-1)},
 			exchange{in: s.int(10, 30, 1), want: d2c.AddedUnordered, out: s.int(10, 30, math.MaxInt64)},
 			exchange{in: s.int(15, 25, 2), want: d2c.RestartedOverflow, out: s.int(30, 30.001, 2)},
-			exchange{in: s.int(15, 25, 2), want: d2c.Repeated, out: s.int(30, 30.001, 2)},
-			exchange{in: s.int(10, 30, 1), want: d2c.Repeated, out: s.int(30, 30.001, 2)},
+			exchange{in: s.int(15, 25, 2), want: d2c.Repeat, out: s.int(30, 30.001, 2)},
+			exchange{in: s.int(10, 30, 1), want: d2c.Repeat, out: s.int(30, 30.001, 2)},
 			exchange{in: s.int(10, 40, 4), want: d2c.AddedUnordered, out: s.int(30, 40, 6)},
 			exchange{in: s.int(20, 35, 8), want: d2c.AddedUnordered, out: s.int(30, 40.001, 14)},
 		)
@@ -217,7 +217,7 @@ func TestRowManyRestarts(t *testing.T) {
 		inModes(t, cfg,
 			exchange{in: h(10, 20, a, 1), want: d2c.AddedFirst, out: h(10, 20, a, 1)},
 			exchange{in: h(10, 30, b, 2), want: d2c.RestartedLayout, out: h(20, 30, b, 2)},
-			exchange{in: h(10, 20, a, 1), want: d2c.Repeated, out: h(20, 30, b, 2)},
+			exchange{in: h(10, 20, a, 1), want: d2c.Repeat, out: h(20, 30, b, 2)},
 			exchange{in: h(15, 30, a, 4), want: d2c.RestartedLayout, out: h(30, 30.001, a, 4)},
 			exchange{in: h(15, 30, a, 0), want: d2c.AddedUnordered, out: h(30, 30.002, a, 4)},
 		)
@@ -234,7 +234,7 @@ func TestRowManyNothing(t *testing.T) {
 	inModes(t, manyWriters(d2c.DefaultConfig()),
 		exchange{in: h(10, 20, a, 1), want: d2c.AddedFirst, out: h(10, 20, a, 1)},
 		exchange{in: h(15, 25, b, 0), want: d2c.AddedUnordered, out: h(10, 25, a, 1)},
-		exchange{in: h(15, 25, b, 0), want: d2c.Repeated, out: h(10, 25, a, 1)},
+		exchange{in: h(15, 25, b, 0), want: d2c.Repeat, out: h(10, 25, a, 1)},
 	)
 }
 
@@ -254,14 +254,14 @@ func TestRowManyBound(t *testing.T) {
 				return ofResource(batch(points...))
 			}
 			for i := 0; i < n; i += 10 {
-				if r := convert(next(), request(i)); r.Dropped() > 0 || r.Count(d2c.Repeated) > 0 {
+				if r := convert(next(), request(i)); r.Dropped() > 0 || r.Count(d2c.Repeat) > 0 {
 					t.Fatal(describeResult(r))
 				}
 			}
 			conv := next()
 			for i := n - 10; i >= n-known+8; i -= 10 {
 				md := request(i)
-				if r := convert(conv, md); r.Count(d2c.Repeated) != 10 {
+				if r := convert(conv, md); r.Count(d2c.Repeat) != 10 {
 					t.Fatalf("request %d again: %s", i, describeResult(r))
 				}
 			}
@@ -292,14 +292,14 @@ func TestRowManyUpToTheBound(t *testing.T) {
 	conv := newConverter(t, manyWriters(d2c.DefaultConfig()))
 	s := series("s")
 	for n := range 768 {
-		for _, want := range []d2c.Outcome{d2c.AddedUnordered, d2c.Repeated} {
+		for _, want := range []d2c.Outcome{d2c.AddedUnordered, d2c.Repeat} {
 			if r := convert(conv, batch(s.int(10, float64(20+n*37%768), 1))); r.Count(want) != 1 && n > 0 {
 				t.Fatalf("delta %d: %s, want %v", n, describeResult(r), want)
 			}
 		}
 	}
 	for n := range 768 {
-		if r := convert(conv, batch(s.int(10, float64(20+n), 1))); r.Count(d2c.Repeated) != 1 {
+		if r := convert(conv, batch(s.int(10, float64(20+n), 1))); r.Count(d2c.Repeat) != 1 {
 			t.Fatalf("delta at %d: %s", n, describeResult(r))
 		}
 	}
@@ -370,14 +370,14 @@ func TestRowWritersChange(t *testing.T) {
 				open(many, checkpoint,
 					exchange{in: p(at+20, at+30, 4), want: d2c.AddedUnordered, out: p(from, at+40.001, n+7)},
 					exchange{in: p(at+5, at+15, 8), want: d2c.AddedUnordered, out: p(from, at+40.002, n+15)},
-					exchange{in: p(at+5, at+15, 8), want: d2c.Repeated, out: p(from, at+40.002, n+15)},
+					exchange{in: p(at+5, at+15, 8), want: d2c.Repeat, out: p(from, at+40.002, n+15)},
 				)
 				open(many, checkpoint,
-					exchange{in: p(at+20, at+30, 4), want: d2c.Repeated, out: p(from, at+40.002, n+15)},
+					exchange{in: p(at+20, at+30, 4), want: d2c.Repeat, out: p(from, at+40.002, n+15)},
 					exchange{in: p(at+10, at+50, 16), want: d2c.AddedUnordered, out: p(from, at+50, n+31)},
 				)
 				open(one, checkpoint,
-					exchange{in: p(at+10, at+50, 16), want: d2c.Repeated, out: p(from, at+50, n+31)},
+					exchange{in: p(at+10, at+50, 16), want: d2c.Repeat, out: p(from, at+50, n+31)},
 					exchange{in: p(at+50, at+60, 32), want: d2c.AddedAligned, out: p(from, at+60, n+63)},
 				)
 			}

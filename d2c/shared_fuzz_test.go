@@ -183,7 +183,7 @@ func TestSharedRecordFormat(t *testing.T) {
 			if err != nil || st.aside > 0 {
 				t.Fatalf("%v, %d set aside", err, st.aside)
 			}
-			if c.name != "marked" && result.Count(d2c.Repeated) != 1 {
+			if c.name != "marked" && result.Count(d2c.Repeat) != 1 {
 				t.Fatalf("a retry is %s", describeResult(result))
 			}
 			m := newModel(c.config())

@@ -418,7 +418,7 @@ func (s *sim) land(f *simFlight) {
 			d := f.deltas[a.point]
 			gone[a.point] = a.outcome.Dropped() || a.withheld
 			// What is covered is counted, too, where one producer counts everything once.
-			if a.outcome.Added() || a.outcome == d2c.Repeated || a.outcome == d2c.Covered {
+			if a.outcome.Added() || a.outcome == d2c.Repeat || a.outcome == d2c.Covered {
 				d.counted = true
 			}
 			if a.outcome.Dropped() {

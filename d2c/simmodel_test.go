@@ -334,8 +334,8 @@ func (s *sim) fold(f *simFlight, st *simStream, how simHow, parent *simNode, vie
 		marked := state != nil && state.marker
 		a.outcome = m.foldAbove(&points[i], &a.after, f.deltas[a.point], twins[n], how == simRestarted, view, life)
 		m.result.Note(a.outcome, 1)
-		answered := a.outcome == d2c.Repeated || a.outcome == d2c.Covered
-		fold.changed = fold.changed || a.outcome.Added() || a.outcome == d2c.Forwarded && state != nil || answered && marked
+		answered := a.outcome == d2c.Repeat || a.outcome == d2c.Covered
+		fold.changed = fold.changed || a.outcome.Added() || a.outcome == d2c.NoRecordedValue && state != nil || answered && marked
 		if state := m.streams[""]; state != nil {
 			a.closed = state.closed
 			if a.outcome.Added() {

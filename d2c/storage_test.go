@@ -255,7 +255,7 @@ func TestMaxStreamsSurvives(t *testing.T) {
 	closeTest(t, conv)
 	conv, _ = openTest(t, cfg, storage)
 	send("d", d2c.DroppedLimit)
-	send("a", d2c.Repeated)
+	send("a", d2c.Repeat)
 	now = now.Add(2 * time.Minute)
 	if n := conv.Expire(); n != 3 {
 		t.Errorf("%d streams expire, want 3", n)
@@ -268,7 +268,7 @@ func TestMaxStreamsSurvives(t *testing.T) {
 	if recovery.Streams != 1 || recovery.Expired != 3 {
 		t.Errorf("recovery %+v", recovery)
 	}
-	send("d", d2c.Repeated)
+	send("d", d2c.Repeat)
 	send("e", d2c.DroppedLimit)
 	closeTest(t, conv)
 }

@@ -69,17 +69,17 @@ func TestSummaryQuantiles(t *testing.T) {
 	play(t, cfg,
 		exchange{in: s.summary(10, 20, digestOf(2, 3, 1, 2)), want: d2c.AddedFirst, out: s.summary(10, 20, digestOf(2, 3, 1, 2))},
 		exchange{in: s.summary(20, 30, digestOf(1, 5, 5, math.NaN())), want: d2c.AddedAligned, out: s.summary(10, 30, digestOf(3, 8, 5, math.NaN()))},
-		exchange{in: s.summary(20, 30, digestOf(1, 5, 5, math.NaN())), want: d2c.Repeated, out: s.summary(10, 30, digestOf(3, 8, 5, math.NaN()))},
+		exchange{in: s.summary(20, 30, digestOf(1, 5, 5, math.NaN())), want: d2c.Repeat, out: s.summary(10, 30, digestOf(3, 8, 5, math.NaN()))},
 		exchange{in: s.summary(20, 30, digestOf(1, 5, 5, 6)), want: d2c.Covered, out: s.summary(10, 30, digestOf(3, 8))},
 		exchange{in: s.summary(10, 20, digestOf(2, 3, 1, 2)), want: d2c.Covered, out: s.summary(10, 30, digestOf(3, 8))},
-		exchange{in: s.summary(20, 30, digestOf(1, 5, 5, math.NaN())), want: d2c.Repeated, out: s.summary(10, 30, digestOf(3, 8, 5, math.NaN()))},
+		exchange{in: s.summary(20, 30, digestOf(1, 5, 5, math.NaN())), want: d2c.Repeat, out: s.summary(10, 30, digestOf(3, 8, 5, math.NaN()))},
 	)
 	cfg.Writers = d2c.WritersMany
 	play(t, cfg,
 		exchange{in: s.summary(10, 20, digestOf(2, 3, 1, 2)), want: d2c.AddedFirst, out: s.summary(10, 20, digestOf(2, 3, 1, 2))},
 		exchange{in: s.summary(10, 20, digestOf(2, 3, 1, 3)), want: d2c.AddedUnordered, out: s.summary(10, 20.001, digestOf(4, 6, 1, 3))},
-		exchange{in: s.summary(10, 20, digestOf(2, 3, 1, 2)), want: d2c.Repeated, out: s.summary(10, 20.001, digestOf(4, 6))},
-		exchange{in: s.summary(10, 20, digestOf(2, 3, 1, 3)), want: d2c.Repeated, out: s.summary(10, 20.001, digestOf(4, 6))},
+		exchange{in: s.summary(10, 20, digestOf(2, 3, 1, 2)), want: d2c.Repeat, out: s.summary(10, 20.001, digestOf(4, 6))},
+		exchange{in: s.summary(10, 20, digestOf(2, 3, 1, 3)), want: d2c.Repeat, out: s.summary(10, 20.001, digestOf(4, 6))},
 	)
 }
 

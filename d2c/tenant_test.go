@@ -75,7 +75,7 @@ func TestTenantsDoNotSeeEachOther(t *testing.T) {
 					// Each adds something else, from another time on, and comes twice.
 					start, d := float64(1+i), int64(1)<<(4*i)
 					from := start + float64(10*round)
-					for _, o := range []d2c.Outcome{d2c.AddedAligned, d2c.Repeated} {
+					for _, o := range []d2c.Outcome{d2c.AddedAligned, d2c.Repeat} {
 						if round == 0 && o == d2c.AddedAligned {
 							o = d2c.AddedFirst
 						}

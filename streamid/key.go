@@ -85,30 +85,40 @@ var keyNames = [...]string{
 func ParseKey(name string, attributes []string) (Key, error) {
 	kind := slices.Index(keyNames[:], name)
 	if kind < 0 {
-		return Key{}, fmt.Errorf("streamid: unknown routing key %.40q, want one of %s", name, strings.Join(keyNames[1:], ", "))
+		return Key{}, fmt.Errorf("unknown routing key %.40q, %s", name, instead(name))
 	}
 	if keyKind(kind) == keyAggregate {
-		return Key{}, fmt.Errorf("streamid: routing key %q is made of rules, not of its name", name)
+		return Key{}, fmt.Errorf("routing key %q is made of rules, not of its name", name)
 	}
 	k := Key{kind: keyKind(kind), names: slices.Clone(attributes)}
 	if k.kind != keyAttributes {
 		if len(attributes) > 0 {
-			return Key{}, fmt.Errorf("streamid: routing key %q takes no attributes, got %.40q", name, attributes[0])
+			return Key{}, fmt.Errorf("routing key %q takes no attributes, got %.40q", name, attributes[0])
 		}
 		return k, nil
 	}
 	if len(attributes) == 0 {
-		return Key{}, fmt.Errorf("streamid: routing key %q needs at least one attribute", name)
+		return Key{}, fmt.Errorf("routing key %q needs at least one attribute", name)
 	}
 	for i, a := range attributes {
 		if a == "" {
-			return Key{}, fmt.Errorf("streamid: routing key %q: attribute %d of %d has no name", name, i+1, len(attributes))
+			return Key{}, fmt.Errorf("routing key %q: attribute %d of %d has no name", name, i+1, len(attributes))
 		}
 		if slices.Contains(attributes[:i], a) {
-			return Key{}, fmt.Errorf("streamid: routing key %q: attribute %.40q is listed twice", name, a)
+			return Key{}, fmt.Errorf("routing key %q: attribute %.40q is listed twice", name, a)
 		}
 	}
 	return k, nil
+}
+
+// instead says which key may have been meant by an unknown name.
+func instead(name string) string {
+	for _, known := range keyNames[1:] {
+		if strings.EqualFold(known, strings.NewReplacer("_", "", "-", "", ".name", "").Replace(name)) {
+			return fmt.Sprintf("did you mean %q?", known)
+		}
+	}
+	return "want one of " + strings.Join(keyNames[1:], ", ")
 }
 
 // Grouped returns the key by whose top bits whole groups of streams go to one owner: the first half of the identity, ID.Hi, for the
@@ -119,7 +129,7 @@ func ParseKey(name string, attributes []string) (Key, error) {
 // It is an error for any other key: those may give the streams of a group several owners.
 func (k Key) Grouped() (Key, error) {
 	if k.kind != keyStreamID && k.kind != keyAggregate {
-		return Key{}, fmt.Errorf("streamid: routing key %q does not keep groups of streams together, want %s or %s",
+		return Key{}, fmt.Errorf("routing key %q does not keep groups of streams together, want %s or %s",
 			keyNames[k.kind], keyNames[keyStreamID], keyNames[keyAggregate])
 	}
 	k.grouped = true
@@ -157,7 +167,7 @@ func (k Key) Check(s Signal) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("streamid: routing key %q does not go with %v", keyNames[k.kind], s)
+	return fmt.Errorf("routing key %q does not go with %v", keyNames[k.kind], s)
 }
 
 // kindFor returns the kind of key for a signal. It panics where Check returns an error.

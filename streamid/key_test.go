@@ -21,7 +21,9 @@ func TestParseKeyNamesWhatIsWrong(t *testing.T) {
 		attributes []string
 		want       string
 	}{
-		{"streamid", nil, `unknown routing key "streamid", want one of streamID, metric, resource, service, traceID, attributes, aggregate`},
+		{"streamid", nil, `unknown routing key "streamid", did you mean "streamID"?`},
+		{"trace_id", nil, `unknown routing key "trace_id", did you mean "traceID"?`},
+		{"pod", nil, `unknown routing key "pod", want one of streamID, metric, resource, service, traceID, attributes, aggregate`},
 		{strings.Repeat("x", 100), nil, `unknown routing key "` + strings.Repeat("x", 40) + `"`},
 		{"attributes", nil, `routing key "attributes" needs at least one attribute`},
 		{"attributes", []string{"a", ""}, `routing key "attributes": attribute 2 of 2 has no name`},

@@ -75,7 +75,7 @@ func ExampleParseKey() {
 	// Output:
 	// attributes ["tenant"] <nil> <nil>
 	// 1 point without a tenant
-	// streamid: routing key "attributes" needs at least one attribute
-	// streamid: unknown routing key "pod", want one of streamID, metric, resource, service, traceID, attributes, aggregate
-	// streamid: routing key "traceID" does not go with metrics
+	// routing key "attributes" needs at least one attribute
+	// unknown routing key "pod", want one of streamID, metric, resource, service, traceID, attributes, aggregate
+	// routing key "traceID" does not go with metrics
 }

@@ -122,7 +122,7 @@ func TestBadInput(t *testing.T) {
 		{"-from 2 -ecs 100/100", "-ecs: minimum healthy percent 100"},
 		{"-from 2 -ecs 101/200", "-ecs: minimum healthy percent"},
 		{"-from 2 -k8s 0/0", "-k8s: maxSurge 0 and maxUnavailable 0"},
-		{"-from 2 -to 3 -key streamid", `-key: streamid: unknown routing key "streamid"`},
+		{"-from 2 -to 3 -key streamid", `-key: unknown routing key "streamid", did you mean "streamID"?`},
 		{"-from 2 -to 3 -key traceID", "traceID"},
 		{"-from 2 -to 3 -key attributes", "attributes"},
 		{"-from 2 -to 3 -key service,service", "twice"},

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -55,7 +56,13 @@ var (
 
 // run builds the Collector and returns its path.
 func (b build) run(ctx context.Context) (string, error) {
+	if err := os.MkdirAll(filepath.Dir(b.binary), 0o755); err != nil { // the builder makes the last of several directories
+		return "", err
+	}
 	cmd := exec.CommandContext(ctx, "go", "run", b.builder, "--config", b.manifest)
+	// The builder runs compilers; all of them end with it, and at once.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%v: %w\n%s", cmd, err, out)
 	}
@@ -78,6 +85,8 @@ type fleet struct {
 	gateways []*collector
 	workers  map[string]*collector
 	targets  targets
+
+	watching sync.Mutex // held to change workers and members, and by those who read them while an event happens
 }
 
 // collector is a running Collector that keeps its addresses when it is started again.
@@ -85,6 +94,7 @@ type collector struct {
 	*process
 	name, binary, dir string
 	address, health   string
+	telemetry         string // URL of its metrics about itself
 	args, env         []string
 }
 
@@ -171,14 +181,18 @@ func (f *fleet) startWorkers(ctx context.Context, names ...string) error {
 		if err := w.launch(ctx); err != nil {
 			return err
 		}
+		f.watching.Lock()
 		f.workers[name] = w
+		f.watching.Unlock()
 	}
 	return nil
 }
 
 // publish makes these workers the members.
 func (f *fleet) publish(ctx context.Context, names ...string) error {
+	f.watching.Lock()
 	f.members = slices.Clone(names)
+	f.watching.Unlock()
 	addresses := map[string]string{}
 	for _, name := range names {
 		addresses[name] = f.workers[name].address
@@ -249,7 +263,8 @@ func (f *fleet) newCollector(name string, files, env []string) (*collector, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &collector{name: name, binary: f.binary, dir: f.dir, address: loopback(ports[0]), health: "http://" + loopback(ports[1])}
+	c := &collector{name: name, binary: f.binary, dir: f.dir, address: loopback(ports[0]), health: "http://" + loopback(ports[1]),
+		telemetry: "http://" + loopback(ports[2]) + "/metrics"}
 	for _, file := range files {
 		c.args = append(c.args, "--config", file)
 	}

@@ -35,6 +35,8 @@ func main() {
 	flag.StringVar(&opt.logs, "logs", "", "keep the logs of all processes in this directory")
 	flag.BoolVar(&opt.certify, "certify", false, "run the configurations of examples/otelcol into each backend, by each path, through each event, instead of all this")
 	flag.StringVar(&opt.only, "only", "", "run only the rows of -certify whose name, backend/path/topology/event, matches this expression")
+	flag.BoolVar(&opt.demo, "demo", false, "show the scale-out of two fleets, ours and contrib's, on a page in the browser")
+	flag.StringVar(&opt.http, "http", "127.0.0.1:8080", "`host:port` of that page, on a loopback address")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -46,6 +48,8 @@ func main() {
 		do = runAggregate
 	case opt.certify:
 		do = certify
+	case opt.demo:
+		do = runDemo
 	}
 	if err := do(ctx, os.Stdout, opt, only); err != nil {
 		fmt.Fprintln(os.Stderr, "fleet:", err)
@@ -60,6 +64,35 @@ type options struct {
 	parallel, certify           bool
 	aggregate                   bool
 	png, logs, only, stores     string
+	demo                        bool
+	http                        string
+
+	stage func(context.Context, side, moment) error // called in happen, unless nil
+}
+
+// moment is how far happen has come.
+type moment struct {
+	stage   stage
+	fleet   *fleet
+	load    *load
+	verdict *verdict // once it is judged
+}
+
+type stage int
+
+const (
+	stageReady  stage = iota // the fleet runs and has no load yet
+	stageEvent               // the event is about to happen
+	stageAfter               // it has happened
+	stageJudge               // all that was sent is settled
+	stageJudged              // the verdict is there; the fleet is about to end
+)
+
+func (o options) reached(ctx context.Context, s side, m moment) error {
+	if o.stage == nil {
+		return nil
+	}
+	return o.stage(ctx, s, m)
 }
 
 var errFlawed = errors.New("not every column of ours is 0")
@@ -144,7 +177,12 @@ func (o options) sides(e event, stores []storeKind) []side {
 
 // streams returns how many counters and histograms there are, and for how long they are watched before an event and after.
 func (o options) streams() (counters, histograms int, before, after time.Duration) {
-	if o.short {
+	switch {
+	case o.demo && o.short:
+		return 400, 8, 5 * time.Second, 8 * time.Second
+	case o.demo: // two fleets at a time
+		return 800, 16, 12 * time.Second, 20 * time.Second
+	case o.short:
 		return 800, 16, 5 * time.Second, 3 * time.Second
 	}
 	return 2400, 80, 10 * time.Second, 10 * time.Second
@@ -168,6 +206,9 @@ func (o options) happen(ctx context.Context, e event, s side, binary string) (*v
 	counters, histograms, before, after := o.streams()
 	l := newLoad(counters, histograms, &f.targets)
 	defer l.close()
+	if err := o.reached(ctx, s, moment{stageReady, f, l, nil}); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, before+after+4*patience)
 	defer cancel()
 	l.start(ctx)
@@ -175,12 +216,18 @@ func (o options) happen(ctx context.Context, e event, s side, binary string) (*v
 		return nil, err
 	}
 
+	if err := o.reached(ctx, s, moment{stageEvent, f, l, nil}); err != nil {
+		return nil, err
+	}
 	v := &verdict{begin: time.Now()}
 	f.recorder.watch()
 	if err := e.run(ctx, f); err != nil {
 		return nil, err
 	}
 	v.end = time.Now()
+	if err := o.reached(ctx, s, moment{stageAfter, f, l, nil}); err != nil {
+		return nil, err
+	}
 	if err := pause(ctx, after); err != nil {
 		return nil, err
 	}
@@ -196,6 +243,9 @@ func (o options) happen(ctx context.Context, e event, s side, binary string) (*v
 	if err := l.finish(ctx); err != nil {
 		return nil, err
 	}
+	if err := o.reached(ctx, s, moment{stageJudge, f, l, nil}); err != nil {
+		return nil, err
+	}
 
 	v.truths, v.retries, v.refused = l.truths(), l.retries(), l.refused()
 	if v.samples, err = f.prom.everything(); err != nil {
@@ -208,7 +258,7 @@ func (o options) happen(ctx context.Context, e event, s side, binary string) (*v
 	}
 	v.rejected = max(v.rejected, counted)
 	v.judge()
-	return v, nil
+	return v, o.reached(ctx, s, moment{stageJudged, f, l, v})
 }
 
 func (o options) logDir(e event, s side) (string, error) {

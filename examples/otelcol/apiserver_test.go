@@ -25,8 +25,12 @@ import (
 var resources = map[string]string{
 	"ConfigMap": "configmaps", "Service": "services", "ServiceAccount": "serviceaccounts", "Deployment": "deployments",
 	"StatefulSet": "statefulsets", "PodDisruptionBudget": "poddisruptionbudgets", "HorizontalPodAutoscaler": "horizontalpodautoscalers",
-	"Role": "roles", "RoleBinding": "rolebindings",
+	"Role": "roles", "RoleBinding": "rolebindings", "NetworkPolicy": "networkpolicies",
+	"PodMonitor": "podmonitors", "PrometheusRule": "prometheusrules", "OpenTelemetryCollector": "opentelemetrycollectors",
 }
+
+// prometheusOperator has the definitions of PodMonitor and PrometheusRule.
+const prometheusOperator = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 
 // TestManifestsAreApplied has a real API server take all manifests, as kubectl apply --server-side does, and pods of each workload,
 // in namespaces that accept none but restricted ones. Applying them once more, as for an update, changes nothing.
@@ -34,51 +38,96 @@ func TestManifestsAreApplied(t *testing.T) {
 	t.Parallel()
 	server := kubetest.Start(t)
 	do := doer(server)
-	for name, kustomization := range map[string]string{
-		"one-tier":                      "",
-		"two-tier":                      "",
-		"two-tier-durable":              "",
-		"two-tier-custom-metrics":       "resources: [../two-tier]\ncomponents: [../custom-metrics]\n",
-		"two-tier-k8s-resolver":         "resources: [../two-tier]\ncomponents: [../k8s-resolver]\n",
-		"two-tier-durable-k8s-resolver": "resources: [../two-tier-durable]\ncomponents: [../k8s-resolver]\n",
-	} {
+	defineMonitoring(t, server)
+	for name, kustomization := range kustomizations {
 		t.Run(name, func(t *testing.T) {
 			do(t, http.MethodPost, "/api/v1/namespaces", "application/json", fmt.Appendf(nil,
 				`{"metadata": {"name": %q, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}`, name))
 			m := buildManifests(t, name, kustomization)
-			for _, text := range m.texts {
-				path := pathOf(t, name, text)
-				first := do(t, http.MethodPatch, path, "application/apply-patch+yaml", text)
-				again := do(t, http.MethodPatch, path, "application/apply-patch+yaml", text)
-				if version(t, first) != version(t, again) {
-					t.Errorf("%s: applied again it is another one", path)
-				}
+			namespace := name
+			if name == "start" { // brings its own
+				namespace = "otelcol"
 			}
-			// No controller makes pods of the workloads here, and only pods are checked for what they may do.
-			for _, w := range m.workloads {
-				pod := core.Pod{TypeMeta: meta.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: w.template.ObjectMeta, Spec: w.template.Spec}
-				pod.GenerateName = w.name + "-"
-				for _, claim := range w.claims {
-					pod.Spec.Volumes = append(pod.Spec.Volumes, core.Volume{Name: claim.Name, VolumeSource: core.VolumeSource{
-						PersistentVolumeClaim: &core.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name},
-					}})
-				}
-				body, err := json.Marshal(pod)
-				if err != nil {
-					t.Fatal(err)
-				}
-				do(t, http.MethodPost, "/api/v1/namespaces/"+name+"/pods?fieldValidation=Strict", "application/json", body)
-			}
+			applyTwice(t, do, namespace, m.texts)
+			m.postPods(t, do, namespace)
 		})
 	}
 	t.Run("what is wrong is refused", func(t *testing.T) {
-		text := []byte("{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {ports: [{port: 1}], selectors: {a: b}}}")
-		code, answer, err := server.Do(context.Background(), http.MethodPatch,
-			"/api/v1/namespaces/default/services/x?fieldManager=test&fieldValidation=Strict", "application/apply-patch+yaml", text)
-		if err != nil || code < 400 {
-			t.Errorf("a field that there is not: %d %v %s", code, err, answer)
+		for _, text := range []string{
+			"{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {ports: [{port: 1}], selectors: {a: b}}}",
+			"{apiVersion: monitoring.coreos.com/v1, kind: PodMonitor, metadata: {name: x}, spec: {selector: {}, podMetricsEndpoint: []}}",
+			"{apiVersion: monitoring.coreos.com/v1, kind: PrometheusRule, metadata: {name: x}, spec: {groups: [{rules: []}]}}",
+		} {
+			code, answer, err := server.Do(context.Background(), http.MethodPatch, pathOf(t, "default", []byte(text)), "application/apply-patch+yaml", []byte(text))
+			if err != nil || code != http.StatusBadRequest && code != http.StatusUnprocessableEntity && code != http.StatusInternalServerError {
+				t.Errorf("%s: %d %v %s", text, code, err, answer)
+			}
 		}
 	})
+}
+
+// postPods makes a pod of each workload, as no controller does here, and only pods are checked for what they may do.
+func (m *manifests) postPods(t *testing.T, do func(*testing.T, string, string, string, []byte) []byte, namespace string) {
+	t.Helper()
+	for _, w := range m.workloads {
+		pod := core.Pod{TypeMeta: meta.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: w.template.ObjectMeta, Spec: w.template.Spec}
+		pod.GenerateName, pod.Namespace = w.name+"-", namespace
+		for _, claim := range w.claims {
+			pod.Spec.Volumes = append(pod.Spec.Volumes, core.Volume{Name: claim.Name, VolumeSource: core.VolumeSource{
+				PersistentVolumeClaim: &core.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name},
+			}})
+		}
+		body, err := json.Marshal(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		do(t, http.MethodPost, "/api/v1/namespaces/"+namespace+"/pods?fieldValidation=Strict", "application/json", body)
+	}
+}
+
+// defineMonitoring brings PodMonitor and PrometheusRule.
+func defineMonitoring(t *testing.T, server *kubetest.Server) {
+	t.Helper()
+	for _, name := range []string{"podmonitors", "prometheusrules"} {
+		define(t, server, filepath.Join(module(t, prometheusOperator), "example", "prometheus-operator-crd", "monitoring.coreos.com_"+name+".yaml"))
+	}
+}
+
+// applyTwice applies objects. The second time nothing may change.
+func applyTwice(t *testing.T, do func(*testing.T, string, string, string, []byte) []byte, namespace string, texts [][]byte) {
+	t.Helper()
+	for _, text := range texts {
+		path := pathOf(t, namespace, text)
+		first := do(t, http.MethodPatch, path, "application/apply-patch+yaml", text)
+		again := do(t, http.MethodPatch, path, "application/apply-patch+yaml", text)
+		if version(t, first) != version(t, again) {
+			t.Errorf("%s: applied again it is another one", path)
+		}
+	}
+}
+
+// define brings a kind to a server, from the file of its definition, and waits until it takes objects of that.
+func define(t *testing.T, server *kubetest.Server, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+	created := doer(server)(t, http.MethodPost, path, "application/yaml", text)
+	var definition meta.PartialObjectMetadata
+	if err := json.Unmarshal(created, &definition); err != nil {
+		t.Fatal(err)
+	}
+	if err := poll(func() error {
+		_, answer, err := server.Do(context.Background(), http.MethodGet, path+"/"+definition.Name, "", nil)
+		if err == nil && !strings.Contains(string(answer), `"type":"Established","status":"True"`) {
+			err = fmt.Errorf("%s is not there yet", definition.Name)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestGatewayFollowsPods runs a gateway with gateway-k8s.yaml and the rights that the manifests give it, and no others. The members
@@ -174,6 +223,9 @@ func pathOf(t *testing.T, namespace string, manifest []byte) string {
 	var object meta.PartialObjectMetadata
 	if err := yaml.Unmarshal(manifest, &object); err != nil {
 		t.Fatal(err)
+	}
+	if object.Kind == "Namespace" {
+		return fmt.Sprintf("/api/v1/namespaces/%s?fieldManager=test&fieldValidation=Strict&force=true", object.Name)
 	}
 	root := "/apis/"
 	if !strings.Contains(object.APIVersion, "/") {

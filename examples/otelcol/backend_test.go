@@ -168,7 +168,7 @@ func retrying(p *producer, line timeline) error {
 		if i%4 == 2 {
 			retries = append(retries, histograms)
 		}
-		if err := p.again(retries, d2c.Repeated, time.Time{}); err != nil {
+		if err := p.again(retries, d2c.Repeat, time.Time{}); err != nil {
 			return err
 		}
 		if i%10 == 9 { // overtaken by its successor
@@ -211,7 +211,7 @@ func reordered(p *producer, line timeline) error {
 			return err
 		}
 		if step.outcome == d2c.AddedLate {
-			if err := p.again(exports, d2c.Repeated, time.Time{}); err != nil {
+			if err := p.again(exports, d2c.Repeat, time.Time{}); err != nil {
 				return err
 			}
 		}
@@ -237,7 +237,7 @@ func restarted(p *producer, line timeline) error {
 			if err := p.again(exports, d2c.Covered, time.Time{}); err != nil { // the flush has overtaken them
 				return err
 			}
-			if err := p.again(flush, d2c.Repeated, time.Time{}); err != nil {
+			if err := p.again(flush, d2c.Repeat, time.Time{}); err != nil {
 				return err
 			}
 		}
@@ -266,7 +266,7 @@ func withoutStart(p *producer, line timeline) error {
 			return err
 		}
 		if i%5 == 3 {
-			if err := p.again(exports, d2c.Repeated, time.Time{}); err != nil {
+			if err := p.again(exports, d2c.Repeat, time.Time{}); err != nil {
 				return err
 			}
 			if err := p.again(previous, d2c.DroppedTooLate, time.Time{}); err != nil {

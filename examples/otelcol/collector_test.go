@@ -27,6 +27,7 @@ var collectorBinary = sync.OnceValues(func() (string, error) {
 	if path == "" {
 		path = filepath.Join("build", "otelcol-deltaring")
 		cmd := exec.Command("go", "run", builder, "--config", "manifest.yaml")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as in the image
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("%v: %w\n%s", cmd, err, out)
 		}
@@ -115,7 +116,7 @@ func (c *collector) compareTelemetry(l *ledger) error {
 	expect("otelcol_receiver_failed_metric_points", 0)
 	// Counts what the backend took, so it also tells when the last request is through. What it has already does not go there again.
 	twice := m.sum("otelcol_lanes_items", `outcome="duplicate"`)
-	if again := l.outcomes[d2c.Repeated] + l.outcomes[d2c.Covered]; twice > float64(again) {
+	if again := l.outcomes[d2c.Repeat] + l.outcomes[d2c.Covered]; twice > float64(again) {
 		errs = append(errs, fmt.Errorf("%v samples are duplicates, and %d points came again", twice, again))
 	}
 	expect("otelcol_exporter_sent_metric_points", float64(in-dropped)-twice)

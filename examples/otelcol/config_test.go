@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -32,6 +33,7 @@ var under = map[string][]string{
 	"postgres.yaml":       {"--config", "shared.yaml"},
 	"s3.yaml":             {"--config", "shared.yaml"},
 	"amp.yaml":            {"--config", "prometheus.yaml"},
+	"remote-write.yaml":   {"--config", "shared.yaml"},
 	"mimir.yaml":          {"--config", "prometheus.yaml"},
 	"remote-write-2.yaml": {"--config", "prometheus.yaml",
 		"--feature-gates=exporter.prometheusremotewritexporter.enableSendingRW2"},
@@ -132,6 +134,22 @@ func TestTiers(t *testing.T) {
 	}
 }
 
+// TestRemoteWrite compares the exporter of remote-write.yaml with that of prometheus.yaml, which explains it.
+func TestRemoteWrite(t *testing.T) {
+	over := mergeConfig(t, nil, []string{"--config=remote-write.yaml"})
+	whole := mergeConfig(t, nil, []string{"--config=prometheus.yaml"})
+	for _, path := range [][]string{{"exporters", "prometheus_remote_write"}, {"processors", "d2c", "warn_duplicates"}} {
+		if a, b := over.at(path...), whole.at(path...); a == nil || !reflect.DeepEqual(a, b) {
+			t.Errorf("%v is\n%v, and in prometheus.yaml\n%v", path, a, b)
+		}
+	}
+	for _, file := range []string{"shared.yaml", "durable.yaml", "worker.yaml"} {
+		if out, err := validate(t, "--config", file, "--config", "remote-write.yaml"); err != nil {
+			t.Errorf("%s: %v\n%s", file, err, out)
+		}
+	}
+}
+
 // checkTiers looks at what the configurations of a fleet must know of each other, by their names. Workers behind gateways are told by
 // which ring a batch came, and make use of it; without gateways, and where they share their state, nothing moves.
 func checkTiers(t *testing.T, configs map[string]settings) {
@@ -222,6 +240,9 @@ func mergeConfig(t *testing.T, env, args []string) settings {
 	t.Helper()
 	all := map[string]any{}
 	for _, arg := range args {
+		if strings.HasPrefix(arg, "--feature-gates=") {
+			continue
+		}
 		uri, ok := strings.CutPrefix(arg, "--config=")
 		if !ok {
 			t.Fatalf("argument %q", arg)

@@ -11,16 +11,25 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery"
 	discovery "github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
+
+	"github.com/deltaring/deltaring/d2c"
 )
 
 // TestECS decodes the definitions into what AWS's own client takes, has that client check and send them to nobody, and looks
@@ -34,7 +43,7 @@ func TestECS(t *testing.T) {
 	names := servicediscovery.New(servicediscovery.Options{Region: "us-east-1", HTTPClient: wire, Credentials: credentials, Retryer: aws.NopRetryer{}})
 
 	tasks, tiers := map[string]*ecs.RegisterTaskDefinitionInput{}, map[string]settings{}
-	for _, tier := range []string{"workers", "gateways"} {
+	for _, tier := range []string{"workers-amp", "workers", "gateways"} {
 		file := filepath.Join("ecs", "task-"+tier+".json")
 		task := new(ecs.RegisterTaskDefinitionInput)
 		checkRequest(t, wire, file, task, func(ctx context.Context) error {
@@ -46,27 +55,19 @@ func TestECS(t *testing.T) {
 			t.Fatalf("%s: %d containers", file, len(task.ContainerDefinitions))
 		}
 		c := task.ContainerDefinitions[0]
-		var env []string
-		for _, e := range c.Environment {
-			env = append(env, *e.Name+"="+*e.Value)
-		}
-		for _, s := range c.Secrets {
-			value := "a secret"
-			if _, name, found := strings.Cut(*s.ValueFrom, ":parameter/otelcol/"); found {
-				content, err := os.ReadFile(name)
-				if err != nil {
-					t.Errorf("%s: %v", file, err)
-				}
-				const most = 8 << 10 // bytes in an advanced parameter
-				if len(content) > most {
-					t.Errorf("%s: %s has %d bytes, and a parameter takes %d", file, name, len(content), most)
-				}
-				value = string(content)
-			}
-			env = append(env, *s.Name+"="+value)
+		env := environmentOf(t, file, c)
+		if task.TaskRoleArn != nil { // which brings these
+			env = append(env, "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=secret")
 		}
 		checkAccepted(t, file, env, c.Command)
 		tiers[file] = mergeConfig(t, env, c.Command)
+		if _, tag, _ := strings.Cut(*c.Image, ":"); tag != distribution(t) {
+			t.Errorf("%s: image %s, and the manifest of the Collector says %s", file, *c.Image, distribution(t))
+		}
+		// The image has no shell. TestDockerfile runs what it has.
+		if command := c.HealthCheck.Command; !slices.Equal(command, []string{"CMD", "/healthcheck"}) {
+			t.Errorf("%s: the health check is %q", file, command)
+		}
 		if mib := fmt.Sprint(*c.Memory); mib != *task.Memory {
 			t.Errorf("%s: memory_limiter goes by the container's limit, %s MiB, and the task has %s", file, mib, *task.Memory)
 		}
@@ -122,6 +123,119 @@ func TestECS(t *testing.T) {
 		if len(service.ServiceRegistries)+len(service.LoadBalancers) != 1 {
 			t.Errorf("%s: must be found in one way", file)
 		}
+	}
+}
+
+// environmentOf is what a container has in its environment, with the files that the README has you put into parameters.
+func environmentOf(t *testing.T, file string, c types.ContainerDefinition) (env []string) {
+	t.Helper()
+	for _, e := range c.Environment {
+		env = append(env, *e.Name+"="+*e.Value)
+	}
+	for _, s := range c.Secrets {
+		value := "a secret"
+		if _, name, found := strings.Cut(*s.ValueFrom, ":parameter/otelcol/"); found {
+			content, err := os.ReadFile(name)
+			if err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+			const most = 8 << 10 // bytes in an advanced parameter
+			if len(content) > most {
+				t.Errorf("%s: %s has %d bytes, and a parameter takes %d", file, name, len(content), most)
+			}
+			value = string(content)
+		}
+		env = append(env, *s.Name+"="+value)
+	}
+	return env
+}
+
+// TestECSRemoteWrite runs the container of task-workers-amp.json, with a Redis and ports of the test, before a server that takes what is
+// signed as Amazon's takes it, limits the rate once, and hands the rest to Prometheus.
+func TestECSRemoteWrite(t *testing.T) {
+	t.Parallel()
+	const file = "ecs/task-workers-amp.json"
+	var task ecs.RegisterTaskDefinitionInput
+	if err := json.Unmarshal(read(t, file), &task); err != nil {
+		t.Fatal(err)
+	}
+	c := task.ContainerDefinitions[0]
+	prom := startPrometheus(t, newestPrometheus)
+	behind, err := url.Parse(prom.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(behind)
+	var limited atomic.Bool
+	refused := make(chan error, 100)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			err = signed(r, body, "us-east-1")
+		}
+		switch {
+		case err != nil || r.URL.Path != "/workspaces/ws-00000000-0000-0000-0000-000000000000/api/v1/remote_write":
+			select {
+			case refused <- fmt.Errorf("%s: %w", r.URL.Path, err):
+			default:
+			}
+			w.WriteHeader(http.StatusForbidden)
+		case !limited.Swap(true):
+			w.WriteHeader(http.StatusTooManyRequests)
+		default:
+			r.URL.Path, r.Body = "/api/v1/write", io.NopCloser(bytes.NewReader(body))
+			proxy.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	redis := startRedis(t)
+
+	env := environmentOf(t, file, c)
+	for i, variable := range env {
+		env[i] = strings.Replace(variable, "https://aps-workspaces.us-east-1.amazonaws.com", server.URL, 1)
+	}
+	if !slices.Contains(env, "REMOTE_WRITE_URL="+server.URL+"/workspaces/ws-00000000-0000-0000-0000-000000000000/api/v1/remote_write") {
+		t.Fatalf("%s does not write to Amazon: %q", file, env)
+	}
+	env = append(append(env, redis.environment()...), "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=secret")
+	first, found := strings.CutPrefix(c.Command[0], "--config=")
+	if !found {
+		t.Fatalf("%q", c.Command)
+	}
+	coll := startCollector(t, first, env, c.Command[1:]...)
+
+	// A new store counts from a second after its first worker has started.
+	time.Sleep(1100 * time.Millisecond)
+	from := time.Now().Truncate(time.Millisecond)
+	to := from.Add(100 * time.Millisecond)
+	book, line := newLedger(), newTimeline()
+	line.begin = line.begin.Add(to.Sub(line.end()))
+	p := newProducer(coll.client(t), book, 3, nil, nil)
+	// The first batch meets the limit, and comes again.
+	exports := []export{p.sums(from, to), p.histograms(from, to)}
+	if err := p.send(exports[0], d2c.AddedFirst, to); err == nil {
+		t.Fatal("the batch that met the limit was acknowledged")
+	}
+	if err := p.again(exports, d2c.AddedFirst, to); err != nil {
+		t.Fatal(err)
+	}
+	checkLastValues(t, prom, book, line)
+	for range len(refused) {
+		t.Error(<-refused)
+	}
+	coll.stop(t)
+
+	// What the task's role may do is that, and nothing else.
+	var policy struct {
+		Statement []struct {
+			Effect, Resource string
+			Action           []string
+		}
+	}
+	readYAML(t, "ecs/policy-remote-write.json", &policy)
+	if s := policy.Statement; len(s) != 1 || s[0].Effect != "Allow" || !slices.Equal(s[0].Action, []string{"aps:RemoteWrite"}) ||
+		!strings.HasSuffix(s[0].Resource, ":workspace/ws-00000000-0000-0000-0000-000000000000") {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -30,7 +30,9 @@ func TestHosted(t *testing.T) {
 		env    []string
 		check  func(r *http.Request, body []byte) error
 	}{
-		{"amp.yaml", []string{"AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=secret"}, signed},
+		{"amp.yaml", []string{"AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=secret"}, func(r *http.Request, body []byte) error {
+			return signed(r, body, "eu-central-1")
+		}},
 		{"mimir.yaml", []string{"TENANT=acme"}, func(r *http.Request, _ []byte) error {
 			if tenant := r.Header.Get("X-Scope-OrgID"); tenant != "acme" {
 				return fmt.Errorf("of tenant %q", tenant)
@@ -75,7 +77,7 @@ func TestHosted(t *testing.T) {
 }
 
 // signed returns an error unless a request has the signature that the SDK of AWS gives it.
-func signed(r *http.Request, body []byte) error {
+func signed(r *http.Request, body []byte, region string) error {
 	got := r.Header.Get("Authorization")
 	at, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
 	_, names, found := strings.Cut(got, "SignedHeaders=")
@@ -95,7 +97,7 @@ func signed(r *http.Request, body []byte) error {
 	again.ContentLength = r.ContentLength
 	sum := sha256.Sum256(body)
 	err = v4.NewSigner().SignHTTP(r.Context(), aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "secret"}, again,
-		hex.EncodeToString(sum[:]), "aps", "eu-central-1", at)
+		hex.EncodeToString(sum[:]), "aps", region, at)
 	if want := again.Header.Get("Authorization"); err == nil && got != want {
 		err = fmt.Errorf("signed %q, want %q", got, want)
 	}

@@ -45,7 +45,7 @@ func TestOneNode(t *testing.T) {
 		}
 		expect()
 		if i%4 == 2 {
-			if err := p.send(sums, d2c.Repeated, time.Time{}); err != nil {
+			if err := p.send(sums, d2c.Repeat, time.Time{}); err != nil {
 				t.Fatal(err)
 			}
 		}

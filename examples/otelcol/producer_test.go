@@ -96,7 +96,7 @@ func (p *producer) send(e export, outcome d2c.Outcome, emitted time.Time) error 
 		l.gapOpened += time.Duration(e.points) * e.start.Sub(last)
 	case d2c.AddedLate:
 		l.gapFilled += time.Duration(e.points) * e.end.Sub(e.start)
-	case d2c.Repeated, d2c.Covered:
+	case d2c.Repeat, d2c.Covered:
 		l.repeatedNative += e.natives
 	}
 	l.mu.Unlock()

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
 	"errors"
@@ -28,7 +27,6 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	d2cprocessor "github.com/deltaring/deltaring/processor/d2cprocessor"
 )
@@ -124,31 +122,25 @@ func factories(b *board, self *sdkmetric.ManualReader, logLevel zap.AtomicLevel)
 		exporter.WithMetrics(func(context.Context, exporter.Settings, component.Config) (exporter.Metrics, error) {
 			return showExporter{board: b}, nil
 		}, component.StabilityLevelDevelopment))
+	plain := exporter.NewFactory(component.MustNewType("plain"),
+		func() component.Config { return &struct{}{} },
+		exporter.WithMetrics(func(context.Context, exporter.Settings, component.Config) (exporter.Metrics, error) {
+			return plainExporter{board: b}, nil
+		}, component.StabilityLevelDevelopment))
 	otlp, d2c := otlpreceiver.NewFactory(), d2cprocessor.NewFactory()
 	return otelcol.Factories{
 		Receivers:  map[component.Type]receiver.Factory{otlp.Type(): otlp},
 		Processors: map[component.Type]processor.Factory{d2c.Type(): d2c},
-		Exporters:  map[component.Type]exporter.Factory{show.Type(): show},
+		Exporters:  map[component.Type]exporter.Factory{show.Type(): show, plain.Type(): plain},
 		Telemetry: telemetry.NewFactory(
 			func() component.Config { return &struct{}{} },
 			telemetry.WithCreateLogger(func(context.Context, telemetry.LoggerSettings, component.Config) (*zap.Logger, component.ShutdownFunc, error) {
-				encoder := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{
-					LevelKey: "level", MessageKey: "message", EncodeLevel: zapcore.CapitalLevelEncoder, ConsoleSeparator: "  ",
-				})
-				return zap.New(zapcore.NewCore(encoder, zapcore.AddSync(noteWriter{b}), logLevel)), nil, nil
+				return zap.New(boardCore{logLevel, b}), nil, nil
 			}),
 			telemetry.WithCreateMeterProvider(func(context.Context, telemetry.MeterSettings, component.Config) (telemetry.MeterProvider, error) {
 				return sdkmetric.NewMeterProvider(sdkmetric.WithReader(self)), nil
 			})),
 	}
-}
-
-// noteWriter puts log lines on the board, where they do not disturb the table.
-type noteWriter struct{ board *board }
-
-func (w noteWriter) Write(line []byte) (int, error) {
-	w.board.note("%s", bytes.TrimSpace(line))
-	return len(line), nil
 }
 
 // showExporter ends the pipeline. It has no queue: when a producer has its answer, the board has the data.

@@ -5,6 +5,7 @@ go 1.26.0
 replace github.com/deltaring/deltaring => ../..
 
 require (
+	github.com/creack/pty v1.1.24
 	github.com/deltaring/deltaring v0.0.0-00010101000000-000000000000
 	go.opentelemetry.io/collector/component v1.71.0
 	go.opentelemetry.io/collector/confmap v1.71.0

@@ -5,6 +5,8 @@
 // processor in its own process, sends it real deltas with the OpenTelemetry Go SDK, shows the cumulative totals that
 // come out, and compares them with what the producers counted themselves.
 //
+// It compiles first: a minute or two the first time.
+//
 //	go run .          the whole story, about eight seconds; exit status 0 exact, 1 not exact, 2 could not run
 //	go run . -serve   listen on the usual OTLP ports for your own application and show what it sends
 package main
@@ -128,7 +130,7 @@ func (d demonstration) run(ctx context.Context, out io.Writer) (exact bool, err 
 	producers := d.producers(c, proxy, b.note)
 	introduce(out, c, d.load, producers)
 	// Two snapshots, at moments when no export is due.
-	s := startScreen(b, out, time.Duration(d.load.steps)*d.load.pace/3+d.load.interval/4)
+	s := startScreen(b, out, time.Duration(d.load.steps)*d.load.pace/3+d.load.interval/4, nil)
 	err = runAll(ctx, producers)
 	s.stop()
 	if ctx.Err() != nil {
@@ -152,14 +154,14 @@ func (d demonstration) run(ctx context.Context, out io.Writer) (exact bool, err 
 }
 
 func (d demonstration) producers(c *collector, proxy *lossyProxy, note func(string, ...any)) []*producer {
-	steady := newProducer("1", "OTLP/gRPC, deltas from every instrument", 1, d.load, note)
+	steady := newProducer("1", "gRPC, deltas from every instrument", 1, d.load, note)
 	steady.connect = overGRPC(c.grpc)
 
-	unlucky := newProducer("2", "OTLP/HTTP, the standard preference \"delta\" (leaves up-down counters cumulative); loses an answer",
+	unlucky := newProducer("2", "HTTP, the usual preference \"delta\": up-down counters are totals; loses an answer",
 		2, d.load, note)
 	unlucky.connect, unlucky.temporality = overHTTP(proxy.addr), sdkmetric.DeltaTemporalitySelector
 
-	restarted := newProducer("3", "OTLP/gRPC, deltas from every instrument; restarts halfway under the same identity", 3, d.load, note)
+	restarted := newProducer("3", "gRPC, deltas from every instrument; restarts under the same identity", 3, d.load, note)
 	restarted.connect, restarted.restarts = overGRPC(c.grpc), true
 
 	return []*producer{steady, unlucky, restarted}
@@ -185,11 +187,12 @@ func runAll(ctx context.Context, producers []*producer) error {
 func introduce(out io.Writer, c *collector, l load, producers []*producer) {
 	fmt.Fprintf(out, `deltaring quickstart: real OTLP deltas in, exact cumulative totals out
 
-  collector   otlp receiver -> d2c processor -> this table   (gRPC %s, HTTP %s)
-  producers   OpenTelemetry Go SDK %s, exporting every %v
+  collector  otlp receiver -> d2c processor -> this table
+             gRPC %s, HTTP %s
+  producers  OpenTelemetry Go SDK %s, exporting every %v
 `, c.grpc, c.http, sdk.Version(), l.interval)
 	for _, p := range producers {
-		fmt.Fprintf(out, "    %s    %s\n", p.name(), p.how)
+		fmt.Fprint(out, wrap(fmt.Sprintf("    %s   %s", p.name(), p.how), len("  producers  "), usualWidth))
 	}
 	fmt.Fprintln(out)
 }
@@ -201,20 +204,22 @@ func serve(ctx context.Context, grpcAddr, httpAddr string, out io.Writer) error 
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, `deltaring quickstart: listening for OTLP metrics, gRPC on %[1]s and HTTP on %[2]s
+	fmt.Fprintf(out, `deltaring quickstart: listening for OTLP metrics,
+gRPC on %[1]s and HTTP on %[2]s
 
 Start your application with these and watch its totals here:
 
   export OTEL_EXPORTER_OTLP_ENDPOINT=http://%[2]s
   export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
-  export OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta
+  export %[3]s=delta
   export OTEL_METRIC_EXPORT_INTERVAL=1000
 
-(for gRPC: OTEL_EXPORTER_OTLP_PROTOCOL=grpc and OTEL_EXPORTER_OTLP_ENDPOINT=http://%[1]s)
+For gRPC: OTEL_EXPORTER_OTLP_PROTOCOL=grpc
+and OTEL_EXPORTER_OTLP_ENDPOINT=http://%[1]s
 Ctrl-C ends it.
 
-`, c.grpc, c.http)
-	s := startScreen(b, out, time.Second)
+`, c.grpc, c.http, temporalityPreference)
+	s := startScreen(b, out, time.Second, func() string { return c.footer(ctx, b) })
 	select {
 	case <-ctx.Done():
 	case err = <-c.exited: // it died; stop will return nil from the closed channel
@@ -223,13 +228,22 @@ Ctrl-C ends it.
 	s.stop()
 	a, accountsErr := c.accounts(context.WithoutCancel(ctx))
 	err = errors.Join(err, c.stop())
-	fmt.Fprintf(out, "\n%s\n", b.table())
+	fmt.Fprintf(out, "\n%s\n", b.table(usualWidth))
 	if err != nil {
 		return err
 	}
 	if accountsErr != nil {
 		return accountsErr
 	}
-	fmt.Fprintln(out, a.outcomeLine())
+	fmt.Fprint(out, a.footer(b))
 	return nil
+}
+
+// footer says what has become of the points so far. It is empty once the Collector has ended.
+func (c *collector) footer(ctx context.Context, b *board) string {
+	a, err := c.accounts(ctx)
+	if err != nil {
+		return ""
+	}
+	return a.footer(b)
 }

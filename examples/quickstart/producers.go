@@ -319,7 +319,13 @@ func (p *producer) saw(metric string, attrs attribute.Set, start, end time.Time,
 		s = &sending{start: start, scale: math.MaxInt32, cumulative: t == metricdata.CumulativeTemporality}
 		p.sent[l] = s
 	}
-	s.end = end
+	// A flush may overtake an export that the timer has begun.
+	if start.Before(s.start) {
+		s.start = start
+	}
+	if end.After(s.end) {
+		s.end = end
+	}
 	p.points++
 	return s
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -89,18 +90,57 @@ func (s sample) typeName() string {
 	return name
 }
 
+// shortTypeName is typeName without details.
+func (s sample) shortTypeName() string {
+	name := map[kind]string{kindHistogram: "histogram", kindExponential: "exponential", kindGauge: "gauge", kindSummary: "summary"}[s.kind]
+	switch {
+	case s.kind == kindSum && s.monotonic:
+		name = "counter"
+	case s.kind == kindSum:
+		name = "up-down"
+	}
+	if s.delta {
+		name += ", DELTA"
+	}
+	return name
+}
+
 // value says how much.
 func (s sample) value() string {
 	switch {
 	case s.noValue:
 		return "no recorded value"
 	case s.kind == kindHistogram || s.kind == kindExponential || s.kind == kindSummary:
-		return fmt.Sprintf("n %d  sum %s", s.count, decimal(s.sum))
+		return fmt.Sprintf("n %d sum %s", s.count, decimal(s.sum))
 	case s.isInt:
 		return fmt.Sprint(s.integer)
 	default:
 		return decimal(s.number)
 	}
+}
+
+// amount is the number by which two samples of a series compare: a histogram's is its count.
+func (s sample) amount() float64 {
+	switch {
+	case s.kind == kindHistogram || s.kind == kindExponential || s.kind == kindSummary:
+		return float64(s.count)
+	case s.isInt:
+		return float64(s.integer)
+	default:
+		return s.number
+	}
+}
+
+// brief is value without the sum of a histogram.
+func (s sample) brief() string {
+	if s.noValue {
+		return s.value()
+	}
+	text := decimal(s.amount())
+	if s.kind == kindHistogram || s.kind == kindExponential || s.kind == kindSummary {
+		text = "n " + text
+	}
+	return text
 }
 
 func decimal(x float64) string {
@@ -191,7 +231,7 @@ func eachSample(md pmetric.Metrics, visit func(identity string, l label, s sampl
 			for _, m := range sm.Metrics().All() {
 				metric := fmt.Sprintf("%s %q %q", group, m.Name(), m.Unit())
 				emit := func(attrs pcommon.Map, s sample) {
-					l := label{producer: producer, metric: m.Name(), attrs: attributeText(attrs)}
+					l := label{producer: producer, metric: printable(m.Name()), attrs: attributeText(attrs)}
 					visit(fmt.Sprintf("%s %#v", metric, attrs.AsRaw()), l, s)
 				}
 				samplesOf(m, emit)
@@ -265,16 +305,37 @@ func populated(b pmetric.ExponentialHistogramDataPointBuckets) map[int32]uint64 
 }
 
 func producerName(resource pcommon.Map) string {
+	return producerOf(func(key string) (string, bool) {
+		v, ok := resource.Get(key)
+		if !ok {
+			return "", false
+		}
+		return v.AsString(), true
+	})
+}
+
+// producerOf names a producer by the attributes of its resource that get returns.
+func producerOf(get func(key string) (string, bool)) string {
 	var parts []string
 	for _, key := range []string{"service.name", "service.instance.id"} {
-		if v, ok := resource.Get(key); ok {
-			parts = append(parts, v.AsString())
+		if v, ok := get(key); ok {
+			parts = append(parts, v)
 		}
 	}
 	if parts == nil {
 		return "(no service.name)"
 	}
-	return strings.Join(parts, "/")
+	return printable(strings.Join(parts, "/"))
+}
+
+// printable replaces what would move the cursor of a terminal: names are a stranger's.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 func attributeText(attrs pcommon.Map) string {
@@ -283,5 +344,5 @@ func attributeText(attrs pcommon.Map) string {
 		parts = append(parts, k+"="+v.AsString())
 	}
 	slices.Sort(parts)
-	return strings.Join(parts, ",")
+	return printable(strings.Join(parts, ","))
 }

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/metric"
@@ -90,7 +91,7 @@ func (s *served) interrupt() error {
 	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
 		s.t.Fatal(err)
 	}
-	s.until(`^point outcomes: `)
+	s.until(`^outcomes: `)
 	for range s.lines {
 	}
 	return s.cmd.Wait()
@@ -192,5 +193,114 @@ func TestServeUnderstandsTheCurlExample(t *testing.T) {
 	s.until(`^curl +cups\{drink=tea\} +int counter +15 `)
 	if err := s.interrupt(); err != nil {
 		t.Errorf("after an interrupt: %v", err)
+	}
+}
+
+// post sends metrics as curl would.
+func post(t *testing.T, url, body string) {
+	t.Helper()
+	answer, err := http.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	text, _ := io.ReadAll(answer.Body)
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s", answer.Status, text)
+	}
+}
+
+// ofShop is a request with a point of each of these sums.
+func ofShop(sums ...string) string {
+	return `{"resourceMetrics": [{"resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "mine"}}]},
+		"scopeMetrics": [{"metrics": [` + strings.Join(sums, ",") + `]}]}]}`
+}
+
+func sumOf(name string, temporality int, monotonic bool, value int) string {
+	return fmt.Sprintf(`{"name": %q, "sum": {"aggregationTemporality": %d, "isMonotonic": %v, "dataPoints": [{
+		"attributes": [{"key": "page", "value": {"stringValue": "home"}}], "asInt": "%d", "timeUnixNano": "%d"}]}}`,
+		name, temporality, monotonic, value, time.Now().UnixNano())
+}
+
+// Totals are told apart from deltas, and their producer is told how to send these, once.
+func TestServeMarksWhatIsNoDelta(t *testing.T) {
+	s := startServed(t)
+	url := "http://" + s.until(`HTTP on (\S+)$`)[1] + "/v1/metrics"
+	s.until(`^Ctrl-C`)
+	post(t, url, ofShop(sumOf("visits", 2, true, 5), sumOf("queue", 2, false, 3), sumOf("orders", 1, true, 4)))
+	s.until(`mine sends totals \(visits\{page=home\}\), not deltas`)
+	s.until(`^ +OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta$`)
+	s.until(`^mine +orders\{page=home\} +int counter +4 `)
+	s.until(`^ +queue\{page=home\} \(passed\) +int up-down +3 `)
+	s.until(`^ +visits\{page=home\} \(passed\) +int counter +5 `)
+	s.until(`^outcomes: 1 first · 2 passed · 0 dropped$`)
+	s.until(`^  \(passed\): came as totals`)
+	post(t, url, ofShop(sumOf("visits", 2, true, 6)))
+	s.until(`^outcomes: 1 first · 3 passed · 0 dropped$`)
+	if err := s.interrupt(); err != nil {
+		t.Errorf("after an interrupt: %v", err)
+	}
+	if n := strings.Count(strings.Join(s.seen, "\n"), "not deltas: they pass"); n != 1 {
+		t.Errorf("the producer was told %d times", n)
+	}
+	s.fits()
+}
+
+// An up-down counter is a total by all that is usual: nobody is told to change that.
+func TestServeGivesNoAdviceForUpDownCounters(t *testing.T) {
+	s := startServed(t)
+	url := "http://" + s.until(`HTTP on (\S+)$`)[1] + "/v1/metrics"
+	post(t, url, ofShop(sumOf("queue", 2, false, 3)))
+	s.until(`^outcomes: 1 passed`)
+	if err := s.interrupt(); err != nil {
+		t.Errorf("after an interrupt: %v", err)
+	}
+	if strings.Contains(strings.Join(s.seen, "\n"), "sends totals") {
+		t.Error("there is advice")
+	}
+}
+
+// What is dropped is shown while it happens, though nothing comes out: how many, why, and one of them.
+func TestServeShowsDropsLive(t *testing.T) {
+	s := startServed(t)
+	url := "http://" + s.until(`HTTP on (\S+)$`)[1] + "/v1/metrics"
+	s.until(`^Ctrl-C`)
+	post(t, url, ofShop(sumOf("orders", 1, true, -4)))
+	s.until(`WARN: points are dropped: they are negative`)
+	s.until(`Such as mine$|orders\{page=home\}$`)
+	s.until(`^outcomes: 1 dropped_negative · 1 dropped$`)
+	s.until(`^  not added: 1 dropped_negative, such as mine orders\{page=home\}$`)
+	post(t, url, ofShop(sumOf("orders", 1, true, -4)))
+	s.until(`^  not added: 2 dropped_negative, such as mine orders\{page=home\}$`)
+	if err := s.interrupt(); err != nil {
+		t.Errorf("after an interrupt: %v", err)
+	}
+	s.fits()
+}
+
+// Names are a stranger's: they may be anything but what a terminal obeys.
+func TestServePrintsNothingThatMovesTheCursor(t *testing.T) {
+	s := startServed(t)
+	url := "http://" + s.until(`HTTP on (\S+)$`)[1] + "/v1/metrics"
+	evil := strings.Replace(ofShop(sumOf("NAME", 1, true, 4), sumOf("NAME", 1, true, -4)), "NAME", `a\u001b[2J\nb`, 2)
+	post(t, url, evil)
+	s.until(`^mine +a\?\[2J\?b\{page=home\} +int counter +4 `)
+	s.until(`^  not added: 1 dropped_negative, such as mine a\?\[2J\?b\{page=home\}$`)
+	if err := s.interrupt(); err != nil {
+		t.Errorf("after an interrupt: %v", err)
+	}
+	if strings.Contains(strings.Join(s.seen, "\n"), "\x1b") {
+		t.Error("an escape sequence was printed")
+	}
+}
+
+// fits looks at the width of all that was printed.
+func (s *served) fits() {
+	s.t.Helper()
+	for _, line := range s.seen {
+		if n := utf8.RuneCountInString(line); n > usualWidth {
+			s.t.Errorf("%d columns: %q", n, line)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"golang.org/x/term"
@@ -28,6 +29,10 @@ type board struct {
 	events []string          // what a person should know happened and nobody has shown yet
 	faults []string          // what should not have happened, the first maxFaults of it
 	began  time.Time
+
+	plain    map[string]*plainSeries // what came in, by identity
+	advised  map[string]bool         // producers that were told how to send deltas
+	troubles map[string]string       // a sample of what was not added, by outcome
 }
 
 // maxFaults bounds what a board remembers of a stranger's misbehaviour.
@@ -36,19 +41,36 @@ const maxFaults = 100
 type shown struct {
 	label
 	latest  sample
-	samples int // with a new time
-	again   int // the latest one repeated, same time and same value: harmless
-	moves   int // of the start
-	faults  int // of any sort
+	samples int  // with a new time
+	again   int  // the latest one repeated, same time and same value: harmless
+	moves   int  // of the start
+	faults  int  // of any sort
+	passed  bool // it came as totals
 }
 
-func newBoard() *board { return &board{series: map[string]*shown{}, began: time.Now()} }
+func newBoard() *board {
+	return &board{
+		series: map[string]*shown{}, began: time.Now(),
+		plain: map[string]*plainSeries{}, advised: map[string]bool{}, troubles: map[string]string{},
+	}
+}
 
 // note records an event; it is safe for concurrent use.
 func (b *board) note(format string, args ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.noteLocked(format, args...)
+}
+
+func (b *board) noteLocked(format string, args ...any) {
 	b.events = append(b.events, fmt.Sprintf("%5.2fs  ", time.Since(b.began).Seconds())+fmt.Sprintf(format, args...))
+}
+
+// trouble keeps a sample of what became of points that were not added.
+func (b *board) trouble(outcome, sample string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.troubles[outcome] = sample
 }
 
 // take looks at a batch and keeps nothing of it but copies; it is safe for concurrent use.
@@ -115,8 +137,10 @@ func (b *board) rows() []shown {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	rows := make([]shown, 0, len(b.series))
-	for _, s := range b.series {
-		rows = append(rows, *s)
+	for identity, s := range b.series {
+		row := *s
+		row.passed = b.plain[identity].passed()
+		rows = append(rows, row)
 	}
 	slices.SortFunc(rows, func(x, y shown) int {
 		return strings.Compare(x.producer+"\x00"+x.series(), y.producer+"\x00"+y.series())
@@ -124,15 +148,49 @@ func (b *board) rows() []shown {
 	return rows
 }
 
-// table renders the series as text.
-func (b *board) table() string {
+// What a table can do without, from what is missed least.
+const (
+	noCovers = 1 << iota
+	noShape
+	shortType
+	noType
+	mostSpare
+)
+
+// table renders the series as text, with as many columns as fit into width.
+func (b *board) table(width int) string {
 	rows := b.rows()
 	if len(rows) == 0 {
 		return "(nothing has arrived yet)\n"
 	}
+	var text string
+	for spare := 0; spare < mostSpare; spare = spare<<1 | 1 {
+		text = tableOf(rows, spare)
+		if widest(text) <= width {
+			return text
+		}
+	}
+	return text
+}
+
+func tableOf(rows []shown, spare int) string {
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PRODUCER\tSERIES\tTYPE\tTOTAL\t\tCOVERS\tSAMPLES\t")
+	write := func(producer, series, typeName, total, shape, covers, samples string) {
+		cells := []string{producer, series}
+		if spare&noType == 0 {
+			cells = append(cells, typeName)
+		}
+		cells = append(cells, total)
+		if spare&noShape == 0 {
+			cells = append(cells, shape)
+		}
+		if spare&noCovers == 0 {
+			cells = append(cells, covers)
+		}
+		fmt.Fprintln(w, strings.Join(append(cells, samples, ""), "\t"))
+	}
+	write("PRODUCER", "SERIES", "TYPE", "TOTAL", "", "COVERS", "SAMPLES")
 	last := ""
 	for _, r := range rows {
 		producer := clip(r.producer, 28)
@@ -154,10 +212,41 @@ func (b *board) table() string {
 		if others := r.faults - r.moves; others > 0 {
 			notes += fmt.Sprintf(", %d FAULTS", others)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d%s\t\n", producer, clip(r.series(), 44), r.latest.typeName(), r.latest.value(),
-			r.latest.shape(), covers, r.samples, notes)
+		typeName := r.latest.typeName()
+		if spare&shortType != 0 {
+			typeName = r.latest.shortTypeName()
+		}
+		series := clip(r.series(), 44)
+		if r.passed {
+			series += " (passed)"
+		}
+		write(producer, series, typeName, r.latest.value(), r.latest.shape(), covers, fmt.Sprint(r.samples)+notes)
 	}
 	_ = w.Flush() // into memory
+	return trimLines(out.String())
+}
+
+func widest(text string) int {
+	n := 0
+	for line := range strings.Lines(text) {
+		n = max(n, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")))
+	}
+	return n
+}
+
+// wrap breaks a text between words, where it would be wider than width, and indents what follows.
+func wrap(text string, indent, width int) string {
+	var out strings.Builder
+	column := 0
+	for i, word := range strings.SplitAfter(text, " ") {
+		n := utf8.RuneCountInString(strings.TrimSuffix(word, " "))
+		if i > 0 && column+n > width && column > indent {
+			out.WriteString("\n" + strings.Repeat(" ", indent))
+			column = indent
+		}
+		out.WriteString(word)
+		column += utf8.RuneCountInString(word)
+	}
 	return trimLines(out.String())
 }
 
@@ -215,16 +304,26 @@ func clip(s string, width int) string {
 	return s
 }
 
+// The size of a screen where none is known, and how far the text of events is indented.
+const (
+	usualWidth, usualHeight = 80, 24
+	eventIndent             = 8
+)
+
 // screen shows a board while it changes: redrawn in place in a terminal, as snapshots elsewhere.
 type screen struct {
-	board *board
-	out   io.Writer
-	stop  func() // returns when nothing more will be written; call it once
+	board  *board
+	out    io.Writer
+	footer func() string // lines below the table, or nil
+	stop   func()        // returns when nothing more will be written; call it once
 }
 
 // startScreen begins to show b on out. Where out is no terminal it prints a snapshot of what has changed every so often.
-func startScreen(b *board, out io.Writer, every time.Duration) *screen {
-	s := &screen{board: b, out: out}
+func startScreen(b *board, out io.Writer, every time.Duration, footer func() string) *screen {
+	s := &screen{board: b, out: out, footer: footer}
+	if footer == nil {
+		s.footer = func() string { return "" }
+	}
 	file, _ := out.(*os.File)
 	live := file != nil && term.IsTerminal(int(file.Fd()))
 	if live {
@@ -250,7 +349,7 @@ func startScreen(b *board, out io.Writer, every time.Duration) *screen {
 
 // snapshots prints events and tables one after the other.
 func (s *screen) snapshots(tick <-chan time.Time, quit <-chan struct{}) {
-	points := 0
+	points, below := 0, ""
 	for {
 		ended := false
 		select {
@@ -260,14 +359,16 @@ func (s *screen) snapshots(tick <-chan time.Time, quit <-chan struct{}) {
 		}
 		events, now := s.board.news()
 		for _, e := range events {
-			fmt.Fprintln(s.out, e)
+			fmt.Fprint(s.out, wrap(e, eventIndent, usualWidth))
 		}
 		if ended {
 			return
 		}
-		if now != points {
-			points = now
-			fmt.Fprintf(s.out, "\nafter %.1fs, %d samples:\n%s\n", time.Since(s.board.began).Seconds(), points, s.board.table())
+		// Where all points are dropped, nothing but the footer changes.
+		if footer := s.footer(); now != points || footer != below {
+			points, below = now, footer
+			fmt.Fprintf(s.out, "\nafter %.1fs, %d samples:\n%s%s\n",
+				time.Since(s.board.began).Seconds(), points, s.board.table(usualWidth), below)
 		}
 	}
 }
@@ -285,24 +386,32 @@ func (s *screen) redraw(terminal *os.File, tick <-chan time.Time, quit <-chan st
 		if lines > 0 {
 			fmt.Fprintf(s.out, "\r\x1b[%dA\x1b[J", lines) // up to where the table began, and clear from there
 		}
+		width, height, err := term.GetSize(int(terminal.Fd()))
+		if err != nil || width <= 0 || height <= 0 {
+			width, height = usualWidth, usualHeight
+		}
 		events, _ := s.board.news()
 		for _, e := range events {
-			fmt.Fprintln(s.out, e)
+			fmt.Fprint(s.out, wrap(e, eventIndent, width))
 		}
 		if ended {
 			return
 		}
-		width, height, err := term.GetSize(int(terminal.Fd()))
-		if err != nil {
-			width, height = 80, 24
-		}
-		rows := strings.Split(strings.TrimSuffix(s.board.table(), "\n"), "\n")
-		if limit := max(3, height-2); len(rows) > limit {
+		rows, below := linesOf(s.board.table(width)), linesOf(s.footer())
+		if limit := max(3, height-2-len(below)); len(rows) > limit {
 			rows = append(rows[:limit-1], fmt.Sprintf("... and %d more; the terminal is too low for all", len(rows)-limit+1))
 		}
+		rows = append(rows, below...)
 		for _, row := range rows {
 			fmt.Fprintln(s.out, clip(row, width))
 		}
 		lines = len(rows)
 	}
+}
+
+func linesOf(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }

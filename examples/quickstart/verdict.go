@@ -42,13 +42,33 @@ type comparison struct {
 	want, got sample
 	found     int // series with this label that came out; one is right
 	diff      string
+	plain     float64 // how much more than its producer a plain adder has, 0 for as much
 }
 
 func (c comparison) ok() bool { return c.found == 1 && c.diff == "" }
 
+// outcome says what came out.
+func (c comparison) outcome() string {
+	switch {
+	case c.found == 0:
+		return "nothing"
+	case !c.ok():
+		return c.got.brief() + " DIFFERS"
+	}
+	return c.got.brief() + " ="
+}
+
+// plainly says what a plain adder has.
+func (c comparison) plainly() string {
+	if c.plain == 0 {
+		return "="
+	}
+	return fmt.Sprintf("%s too %s", decimal(math.Abs(c.plain)), map[bool]string{true: "many", false: "few"}[c.plain > 0])
+}
+
 // compare sets every series of every producer beside what came out, and returns what came out besides.
 func (e evidence) compare() (all []comparison, strangers []string) {
-	out := map[label][]shown{}
+	out, plain := map[label][]shown{}, e.board.plainTotals()
 	for _, row := range e.board.rows() {
 		out[row.label] = append(out[row.label], row)
 	}
@@ -56,6 +76,7 @@ func (e evidence) compare() (all []comparison, strangers []string) {
 		labels := slices.SortedFunc(maps.Keys(p.tallies), func(a, b label) int { return cmp.Compare(a.series(), b.series()) })
 		for _, l := range labels {
 			c := comparison{label: l, want: p.expect(l), found: len(out[l])}
+			c.plain = plain[l].amount() - c.want.amount()
 			if c.found > 0 {
 				c.got = out[l][0].latest
 				c.diff = c.got.diff(c.want)
@@ -154,7 +175,7 @@ func (e evidence) checks() []check {
 	e.board.mu.Unlock()
 	o := e.accounts.outcomes
 
-	retry := check{text: fmt.Sprintf("a lost answer changed nothing: %d points arrived twice and were counted once", e.resent.points)}
+	retry := check{text: fmt.Sprintf("a lost answer: %d points arrived twice and were counted once", e.resent.points)}
 	switch {
 	case e.resentErr != nil:
 		retry.bad = []string{e.resentErr.Error()}
@@ -164,7 +185,8 @@ func (e evidence) checks() []check {
 		retry.bad = []string{"see " + e.unlucky.name() + " above"}
 	}
 
-	restart := check{text: fmt.Sprintf("a restart changed nothing: %d series kept their start, and the new deltas went on top of the old total", restarts)}
+	restart := check{text: fmt.Sprintf("a restart: %d series kept their start and total over a gap of %v", restarts,
+		(e.accounts.gap / time.Duration(max(1, o["gap"]))).Round(time.Millisecond))}
 	if restarts == 0 || o["gap"] < int64(restarts) {
 		restart.bad = append(restart.bad, fmt.Sprintf("the processor saw %d gaps, want at least %d", o["gap"], max(1, restarts)))
 	}
@@ -180,7 +202,7 @@ func (e evidence) checks() []check {
 	}
 	received := int64(sent + e.resent.points)
 	accounting := check{
-		text: fmt.Sprintf("nothing is missing: %d points sent + %d sent again = %d received = %d outcomes = %d came out",
+		text: fmt.Sprintf("nothing missing: %d sent + %d again = %d in = %d outcomes = %d out",
 			sent, e.resent.points, e.accounts.accepted, counted, came),
 		bad: failed,
 	}
@@ -198,7 +220,7 @@ func (e evidence) checks() []check {
 		bad = []string{"there is nothing to compare"}
 	}
 	return []check{
-		{fmt.Sprintf("%d of %d series: value, count, sum, every bucket, min, max, start and time equal the producer's own",
+		{fmt.Sprintf("%d of %d series equal, in value, sum, buckets, min, max, start and time",
 			equal, len(compared)), bad},
 		{fmt.Sprintf("in %d samples no start moved, no total fell, no time went back", came), faults},
 		retry,
@@ -216,7 +238,7 @@ func dropped(outcomes map[string]int64) (n int64) {
 	return n
 }
 
-// outcomeLine says what became of the points, in one line.
+// outcomeLine says what became of the points, in one line where they are those of the demonstration.
 func (a accounts) outcomeLine() string {
 	// The order of a stream's life; whatever else there is comes after, by name.
 	order := []string{"first", "aligned", "gap", "repeat", "passed"}
@@ -226,42 +248,65 @@ func (a accounts) outcomeLine() string {
 	})
 	var parts []string
 	for _, name := range names {
-		text := fmt.Sprintf("%d %s", a.outcomes[name], name)
-		if name == "gap" {
-			text += fmt.Sprintf(" (%v on average)", (a.gap / time.Duration(max(1, a.outcomes[name]))).Round(time.Millisecond))
-		}
-		parts = append(parts, text)
+		parts = append(parts, fmt.Sprintf("%d %s", a.outcomes[name], name))
 	}
 	parts = append(parts, fmt.Sprintf("%d dropped", dropped(a.outcomes)))
-	return "point outcomes: " + strings.Join(parts, " · ")
+	return "outcomes: " + strings.Join(parts, " · ")
+}
+
+// footer is outcomeLine and, of each kind of points that are not added, how many there are and one of them.
+func (a accounts) footer(b *board) string {
+	var text strings.Builder
+	text.WriteString(wrap(a.outcomeLine(), len("outcomes: "), usualWidth))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.plain {
+		if p.passed() {
+			text.WriteString("  (passed): came as totals, not as deltas, and went out as they came\n")
+			break
+		}
+	}
+	for _, outcome := range slices.Sorted(maps.Keys(a.outcomes)) {
+		if sample := b.troubles[outcome]; sample != "" {
+			fmt.Fprintf(&text, "%s\n", clip(fmt.Sprintf("  not added: %d %s, such as %s", a.outcomes[outcome], outcome, sample), usualWidth))
+		}
+	}
+	return text.String()
 }
 
 // print writes the comparison, the checks and the verdict, and reports whether everything is exact.
 func (e evidence) print(out io.Writer) bool {
 	compared, _ := e.compare()
-	fmt.Fprintln(out, "What the producers counted themselves, and what came out of the Collector:")
-	fmt.Fprintln(out)
+	all := len(compared)
+	fmt.Fprint(out, wrap("What the producers counted, what came out of the Collector, and what a plain adder has, "+
+		"which adds up every delta that arrives:", 0, usualWidth), "\n")
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PRODUCER\tSERIES\tTYPE\tPRODUCER'S OWN TOTAL\tCUMULATIVE VALUE OUT\t\t")
-	last := ""
-	for _, c := range compared {
-		producer := c.producer
-		if producer == last {
-			producer = ""
+	fmt.Fprintln(w, "PRODUCER\tSERIES\tCOUNTED\tCOLLECTOR\tPLAIN ADDER\t")
+	misled := 0 // series that a plain adder has wrong
+	for len(compared) > 0 {
+		producer, n := compared[0].producer, 0
+		plainly := true // nothing to see but that all is equal
+		for ; n < len(compared) && compared[n].producer == producer; n++ {
+			plainly = plainly && compared[n].ok() && compared[n].plain == 0
+			if compared[n].plain != 0 {
+				misled++
+			}
 		}
-		last = c.producer
-		got, mark := "nothing", "DIFFERS"
-		if c.found > 0 {
-			got = c.got.value()
+		if plainly {
+			fmt.Fprintf(w, "%s\tall %d\t\t=\t=\t\n", producer, n)
+		} else {
+			for i, c := range compared[:n] {
+				if i > 0 {
+					producer = ""
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t\n", producer, c.series(), c.want.brief(), c.outcome(), c.plainly())
+			}
 		}
-		if c.ok() {
-			mark = "="
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t\n", producer, c.series(), c.want.typeName(), c.want.value(), got, mark)
+		compared = compared[n:]
 	}
 	_ = w.Flush() // into memory
-	fmt.Fprintf(out, "%s\n%s\n\n", trimLines(table.String()), e.accounts.outcomeLine())
+	fmt.Fprintf(out, "%s\n%s\n", trimLines(table.String()), wrap(e.accounts.outcomeLine(), len("outcomes: "), usualWidth))
 
 	exact := true
 	for _, c := range e.checks() {
@@ -269,7 +314,7 @@ func (e evidence) print(out io.Writer) bool {
 		if len(c.bad) > 0 {
 			mark, exact = "FAIL", false
 		}
-		fmt.Fprintf(out, "  %s  %s\n", mark, c.text)
+		fmt.Fprint(out, wrap(fmt.Sprintf("  %s  %s", mark, c.text), len("  FAIL  "), usualWidth))
 		for i, bad := range c.bad {
 			if i == 10 {
 				fmt.Fprintf(out, "          ... and %d more\n", len(c.bad)-i)
@@ -279,7 +324,7 @@ func (e evidence) print(out io.Writer) bool {
 		}
 	}
 	if exact {
-		fmt.Fprintln(out, "\nVERDICT: exact")
+		fmt.Fprintf(out, "\nVERDICT: exact. The plain adder has %d of %d series wrong\n", misled, all)
 	} else {
 		fmt.Fprintln(out, "\nVERDICT: NOT EXACT")
 	}

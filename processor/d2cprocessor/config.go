@@ -14,6 +14,7 @@ import (
 
 	"github.com/deltaring/deltaring/d2c"
 	"github.com/deltaring/deltaring/internal/aggregate"
+	"github.com/deltaring/deltaring/internal/keys"
 	"github.com/deltaring/deltaring/internal/tenant"
 )
 
@@ -142,7 +143,7 @@ type AggregateConfig struct {
 // defaultMaxWriters is what no MaxWriters is: the items of a list have no defaults of their own.
 const defaultMaxWriters = 100_000
 
-// RepairConfig says which malformed points are repaired, and counted in d2c_repaired. Others are dropped and counted.
+// RepairConfig says which malformed points are repaired, and counted in d2c_points_repaired. Others are dropped and counted.
 type RepairConfig struct {
 	// InfiniteBound leaves out a last bound of +Inf. Default true.
 	InfiniteBound bool `mapstructure:"infinite_bound"`
@@ -159,6 +160,28 @@ type RepairConfig struct {
 
 	// prevent unkeyed literal initialization
 	_ struct{}
+}
+
+// meant are keys under which others look for what is here.
+var meant = map[string]string{
+	"delta_to_cumulative": "put what is below it directly below this processor",
+	"deltatocumulative":   "put what is below it directly below this processor",
+	"storage":             "did you mean state::storage?",
+	"state::redis":        "did you mean state::shared: redis_state?",
+	"state::redis_state":  "did you mean state::shared: redis_state?",
+	"state::file_storage": "did you mean state::storage: file_storage?",
+	"interval":            "did you mean reemit_interval, or interval of a rule in aggregate?",
+	"max_series":          "did you mean max_streams?",
+	"max_staleness":       "did you mean max_stale?",
+	"tenants":             "did you mean metadata_keys?",
+}
+
+// Unmarshal refuses unknown keys, and says which one was meant.
+func (c *Config) Unmarshal(conf *confmap.Conf) error {
+	if err := keys.Check(conf, c, meant); err != nil {
+		return err
+	}
+	return conf.Unmarshal(c)
 }
 
 func (c *RepairConfig) repairs() (all d2c.Repairs) {
@@ -212,8 +235,9 @@ const (
 )
 
 var (
-	_ component.Config  = (*Config)(nil)
-	_ confmap.Validator = (*Config)(nil)
+	_ component.Config    = (*Config)(nil)
+	_ confmap.Unmarshaler = (*Config)(nil)
+	_ confmap.Validator   = (*Config)(nil)
 )
 
 func createDefaultConfig() component.Config {

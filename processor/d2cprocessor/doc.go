@@ -31,8 +31,8 @@
 //	      max_outstanding: 1000000
 //
 // Delta sums, histograms of both kinds, and summaries that are named become cumulative; everything else passes untouched and
-// uncopied. What becomes of each point is the table in the comment of package d2c; documentation.md has the telemetry, and for
-// every outcome what to do about it.
+// uncopied. What becomes of each point is the table in the comment of package d2c; README.md has all keys, and for every outcome
+// what to do about it; documentation.md has the telemetry.
 //
 // An error of the next component is returned as it is, so that the sender retries. The retried deltas are not added again, and
 // the stream's latest sample goes out in their place: nothing is lost and nothing counts twice.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/deltaring/deltaring/d2c"
 	"github.com/deltaring/deltaring/internal/tenant"
+	"github.com/deltaring/deltaring/internal/told"
 )
 
 // d2cProcessor is safe for concurrent calls of process; start and shutdown are called by the Collector, one at a time.
@@ -106,6 +107,9 @@ func (p *d2cProcessor) process(ctx context.Context, md pmetric.Metrics) (pmetric
 		// Not permanent: whoever sent the batch is to try again. The batch has not changed.
 		p.telemetry.recordRefused(ctx, md.DataPointCount())
 		p.events.refused(err)
+		if d2c.StoreError(err) {
+			err = told.Sender(err, fmt.Sprintf("%s: the state of streams cannot be stored; send the data again", p.id))
+		}
 		return md, err
 	}
 	if result.Stored {

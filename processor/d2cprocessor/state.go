@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -97,7 +100,7 @@ type user struct {
 func claim(host component.Host, key string, id, processor component.ID) (ext component.Component, release func(), err error) {
 	ext, found := host.GetExtensions()[id]
 	if !found {
-		return nil, nil, fmt.Errorf("%s: extension %q is not there: list it under service::extensions", key, id)
+		return nil, nil, fmt.Errorf("%s: extension %q is not there: list it under service::extensions; %s", key, id, candidates(host, key))
 	}
 	u := user{ext, processor}
 	if !reflect.TypeOf(ext).Comparable() {
@@ -118,11 +121,53 @@ func claim(host component.Host, key string, id, processor component.ID) (ext com
 	}, nil
 }
 
+// The keys that name an extension, and what it must be.
+const (
+	storageKey = "state::storage"
+	sharedKey  = "state::shared"
+)
+
+func fits(key string, ext component.Component) (is bool) {
+	if key == sharedKey {
+		_, is = ext.(SharedState)
+	} else {
+		_, is = ext.(storage.Extension)
+	}
+	return is
+}
+
+// candidates says which extensions of the host the key could name.
+func candidates(host component.Host, key string) string {
+	var all []string
+	for id, ext := range host.GetExtensions() {
+		if fits(key, ext) {
+			all = append(all, strconv.Quote(id.String()))
+		}
+	}
+	if len(all) == 0 {
+		return "there is none for " + key
+	}
+	slices.Sort(all)
+	return "for " + key + " there is " + strings.Join(all, ", ")
+}
+
+// misplaced is the error for an extension that is there and is of another kind.
+func misplaced(host component.Host, key string, id component.ID, ext component.Component) error {
+	kind, other := "a storage extension", sharedKey
+	if key == sharedKey {
+		kind, other = "an extension for shared state", storageKey
+	}
+	if fits(other, ext) {
+		return fmt.Errorf("%s: extension %q is not %s: did you mean %s: %s?", key, id, kind, other, id)
+	}
+	return fmt.Errorf("%s: extension %q is not %s; %s", key, id, kind, candidates(host, key))
+}
+
 // openState makes the converter with its state where the configuration says, if that is not memory alone.
 func (p *d2cProcessor) openState(ctx context.Context, host component.Host) error {
-	open, key, id := p.openStorage, "state::storage", p.cfg.State.Storage
+	open, key, id := p.openStorage, storageKey, p.cfg.State.Storage
 	if p.cfg.State.Shared != nil {
-		open, key, id = p.openShared, "state::shared", p.cfg.State.Shared
+		open, key, id = p.openShared, sharedKey, p.cfg.State.Shared
 	}
 	if id == nil {
 		return nil
@@ -130,6 +175,10 @@ func (p *d2cProcessor) openState(ctx context.Context, host component.Host) error
 	ext, release, err := claim(host, key, *id, p.id)
 	if err != nil {
 		return err
+	}
+	if !fits(key, ext) {
+		release()
+		return misplaced(host, key, *id, ext)
 	}
 	if err := p.outlived(ext); err != nil {
 		release()
@@ -150,11 +199,7 @@ func (p *d2cProcessor) openState(ctx context.Context, host component.Host) error
 
 // openShared shares the state of the streams with other workers.
 func (p *d2cProcessor) openShared(ctx context.Context, ext component.Component) (func(context.Context) error, error) {
-	shared, ok := ext.(SharedState)
-	if !ok {
-		return nil, errors.New("is not an extension for shared state")
-	}
-	st, err := shared.SharedStore(ctx, p.id)
+	st, err := ext.(SharedState).SharedStore(ctx, p.id)
 	if err != nil {
 		return nil, err
 	}
@@ -197,11 +242,7 @@ func (p *d2cProcessor) outage(err error) {
 
 // openStorage keeps the state in a storage extension, and logs what was found there.
 func (p *d2cProcessor) openStorage(ctx context.Context, ext component.Component) (func(context.Context) error, error) {
-	extension, ok := ext.(storage.Extension)
-	if !ok {
-		return nil, errors.New("is not a storage extension")
-	}
-	c, err := extension.GetClient(ctx, component.KindProcessor, p.id, "")
+	c, err := ext.(storage.Extension).GetClient(ctx, component.KindProcessor, p.id, "")
 	if err != nil {
 		if err.Error() == "timeout" { // all that file_storage says of a file that is locked
 			err = fmt.Errorf("%w: does another process have the state of %q open?", err, p.id)

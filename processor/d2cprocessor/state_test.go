@@ -235,8 +235,8 @@ func TestStorageThatCannotBeUsedIsAnErrorAtStart(t *testing.T) {
 		host     func(*shelf) component.Host
 		mentions []string
 	}{
-		"not there":  {id: id("absent"), mentions: []string{"state::storage", "absent", "service::extensions"}},
-		"wrong type": {id: id("other"), mentions: []string{"state::storage", "other"}},
+		"not there":  {id: id("absent"), mentions: []string{"state::storage", "absent", "service::extensions", `for state::storage there is "shelf"`}},
+		"wrong type": {id: id("other"), mentions: []string{"state::storage", "other", `for state::storage there is "shelf"`}},
 		"locked":     {id: id("shelf"), fails: errors.New("timeout"), mentions: []string{"state::storage", "shelf", "another process", `"d2c"`}},
 		"fails":      {id: id("shelf"), fails: errors.New("read-only"), mentions: []string{"state::storage", "shelf", "read-only"}},
 	} {
@@ -608,14 +608,49 @@ func TestSharedStateThatFailsIsCaughtUpWith(t *testing.T) {
 	})
 }
 
-func TestSharedStateNeedsTheRightExtension(t *testing.T) {
-	cfg := inPool()
-	*cfg.State.Shared = component.MustNewID("shelf")
-	p, err := NewFactory().CreateMetrics(t.Context(), nop(), cfg, consumertest.NewNop())
-	require.NoError(t, err)
-	err = p.Start(t.Context(), newWorker(nil))
-	require.ErrorContains(t, err, "state::shared")
-	require.ErrorContains(t, err, "shelf")
+// Each of the two keys names the extensions that there are for it, and knows what was meant for the other.
+func TestTheRightExtensionIsNamed(t *testing.T) {
+	id := func(s string) *component.ID { id := component.MustNewID(s); return &id }
+	worker := newWorker(map[component.ID]*poolStore{})
+	for name, tc := range map[string]struct {
+		state    StateConfig
+		host     component.Host
+		mentions []string
+	}{
+		"not there":    {StateConfig{Shared: id("absent")}, worker, []string{"state::shared: ", `"absent" is not there`, `for state::shared there is "pool"`}},
+		"none":         {StateConfig{Shared: id("absent")}, &shelfHost{shelf: newShelf()}, []string{"there is none for state::shared"}},
+		"of storage":   {StateConfig{Shared: id("shelf")}, worker, []string{"state::shared: ", "did you mean state::storage: shelf?"}},
+		"of sharing":   {StateConfig{Storage: id("pool")}, worker, []string{"state::storage: ", "did you mean state::shared: pool?"}},
+		"of something": {StateConfig{Shared: id("other")}, &shelfHost{shelf: newShelf()}, []string{`"other" is not an extension for shared state; there is none`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := defaults()
+			cfg.State = tc.state
+			p, err := NewFactory().CreateMetrics(t.Context(), nop(), cfg, consumertest.NewNop())
+			require.NoError(t, err)
+			err = p.Start(t.Context(), tc.host)
+			for _, mention := range tc.mentions {
+				require.ErrorContains(t, err, mention)
+			}
+			require.NoError(t, p.Shutdown(t.Context()))
+		})
+	}
+}
+
+// Producers are told what failed, and not where it is or what it said. The status is that of the error.
+func TestProducersAreNotToldOfTheStore(t *testing.T) {
+	stores := map[component.ID]*poolStore{}
+	set := nop()
+	core, logs := observer.New(zapcore.ErrorLevel)
+	set.Logger = zap.New(core)
+	_, p := start(t, set, inPool(), newWorker(stores))
+	secret := errors.New("dial tcp 10.1.2.3:6379: connection refused")
+	stores[set.ID].fail(secret)
+	err := p.ConsumeMetrics(t.Context(), batch(delta{"a", 0, 10, 5}))
+	require.EqualError(t, err, "d2c: the state of streams cannot be stored; send the data again")
+	require.ErrorIs(t, err, secret)
+	assert.False(t, consumererror.IsPermanent(err))
+	assert.Contains(t, fmt.Sprint(logs.All()[0].ContextMap()), "10.1.2.3")
 	require.NoError(t, p.Shutdown(t.Context()))
 }
 

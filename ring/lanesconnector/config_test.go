@@ -42,6 +42,8 @@ func TestBadConfigsNameTheKey(t *testing.T) {
 		{"lanes: -1", "lanes: must be 1 to 1024, got -1"},
 		{"lanes: 1000000000", "lanes: must be 1 to 1024, got 1000000000"},
 		{"lanes: many", "lanes"},
+		{"lane: 4", "lane: there is no such key; did you mean lanes"},
+		{"storage: file_storage", "storage: .*did you mean sending_queue::storage"},
 		{"routing_key: name", `routing_key: .*"name"`},
 		{"routing_key: attributes", "routing_key: .*at least one attribute"},
 		{"routing_attributes: [a]", "routing_key, routing_attributes: .*takes no attributes"},
@@ -115,7 +117,7 @@ aggregate:
 	_, err = f.CreateMetricsToMetrics(t.Context(), set, cfg, next)
 	assert.NoError(t, err)
 	_, err = f.CreateTracesToTraces(t.Context(), set, cfg, next)
-	assert.ErrorContains(t, err, `routing_key: streamid: routing key "aggregate" does not go with traces`)
+	assert.ErrorContains(t, err, `routing_key: routing key "aggregate" does not go with traces`)
 	_, err = f.CreateLogsToLogs(t.Context(), set, cfg, next)
-	assert.ErrorContains(t, err, `routing_key: streamid: routing key "aggregate" does not go with logs`)
+	assert.ErrorContains(t, err, `routing_key: routing key "aggregate" does not go with logs`)
 }

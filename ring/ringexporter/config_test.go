@@ -158,6 +158,18 @@ func TestBadConfigsNameTheKey(t *testing.T) {
 		{"metadata_keys: [grpc-timeout], " + anyResolver, `metadata_keys::0: "grpc-timeout": gRPC has that for itself`},
 		{"metadata_keys: [x-tenant], protocol: {otlp: {headers: {X-Tenant: a}}}, " + anyResolver, "protocol::otlp::headers::X-Tenant: .*metadata_keys"},
 		{"seed: -1, " + anyResolver, "seed"},
+		{"routing: service, " + anyResolver, "routing: there is no such key; did you mean routing_key"},
+		{"routing_key: streamid, " + anyResolver, `^routing_key: unknown routing key "streamid", did you mean "streamID"`},
+		{"routing_key: trace_id, " + anyResolver, `^routing_key: unknown routing key "trace_id", did you mean "traceID"`},
+		{"loadbalancing/a: {}, " + anyResolver, "loadbalancing/a: .*directly below this exporter"},
+		{"resolver: {kubernetes: {service: w}}", "resolver::kubernetes: .*did you mean resolver::k8s"},
+		{"resolver: {aws_cloudmap: {}}", "resolver::aws_cloudmap: .*did you mean resolver::aws_cloud_map"},
+		{"resolver: {consul: {}}", "resolver::consul: .*there are aws_cloud_map, dns, k8s, static"},
+		{"resolver: {k8s: {service: w, port: 4317}}", "resolver::k8s::port: .*did you mean resolver::k8s::ports"},
+		{"resolver: {hostnames: [a]}", "resolver::hostnames: .*did you mean resolver::static::hostnames"},
+		{"endpoint: a, " + anyResolver, "endpoint: .*resolver::static::hostnames"},
+		{"srv: true, " + anyResolver, "srv: .*did you mean resolver::dns::srv"},
+		{"metadata_key: [a], " + anyResolver, "metadata_key: .*did you mean metadata_keys"},
 		{"groups: 64, " + anyResolver, `^groups: only goes with routing_key: streamID or aggregate.*got routing_key: ""`},
 		{"groups: 64, routing_key: resource, " + anyResolver, "^groups: only goes with routing_key: streamID or aggregate"},
 		{"groups: 8, routing_key: streamID, " + anyResolver, "^groups: must be a power of two from 16 to 256, .*got 8"},
@@ -166,7 +178,6 @@ func TestBadConfigsNameTheKey(t *testing.T) {
 		{"groups: -64, routing_key: streamID, " + anyResolver, "^groups: must be a power of two from 16 to 256, .*got -64"},
 		{"groups: 16, routing_key: streamID, resolver: {static: {hostnames: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q]}}",
 			"^groups: 16 are too few for 17 members"},
-		{"routing: service, " + anyResolver, "routing"},
 	} {
 		t.Run(tc.yaml, func(t *testing.T) {
 			yaml := tc.yaml
@@ -215,9 +226,9 @@ aggregate:
 	_, err = f.CreateMetrics(t.Context(), set, cfg)
 	assert.NoError(t, err)
 	_, err = f.CreateTraces(t.Context(), set, cfg)
-	assert.ErrorContains(t, err, `routing_key: streamid: routing key "aggregate" does not go with traces`)
+	assert.ErrorContains(t, err, `routing_key: routing key "aggregate" does not go with traces`)
 	_, err = f.CreateLogs(t.Context(), set, cfg)
-	assert.ErrorContains(t, err, `routing_key: streamid: routing key "aggregate" does not go with logs`)
+	assert.ErrorContains(t, err, `routing_key: routing key "aggregate" does not go with logs`)
 }
 
 func TestDefaultConfigIsComplete(t *testing.T) {

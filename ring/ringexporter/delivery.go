@@ -20,6 +20,8 @@ import (
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/deltaring/deltaring/internal/told"
 )
 
 // build returns the exporter: exporterhelper's queue, if there is to be one, and its retries, in front of attempt. They
@@ -44,7 +46,22 @@ func (e *ringExporter[B]) build(ctx context.Context) (running[B], error) {
 	if err != nil {
 		return running[B]{}, err
 	}
-	return running[B]{stoppable{outer.Component, func(ctx context.Context) error { return e.stop(ctx, outer) }}, outer.consume}, nil
+	return running[B]{stoppable{outer.Component, func(ctx context.Context) error { return e.stop(ctx, outer) }}, func(ctx context.Context, data B) error {
+		return toSender(outer.consume(ctx, data))
+	}}, nil
+}
+
+// toSender is an error of members without their names, addresses and words, which the log has: a receiver tells it whoever sent the data.
+func toSender(err error) error {
+	switch {
+	case err == nil, errors.As(err, new(unsendable)):
+		return err
+	case errors.Is(err, errNoMembers):
+		return told.Sender(err, "ring: no workers are known yet; send the data again")
+	case consumererror.IsPermanent(err):
+		return told.Sender(err, "ring: a worker refused data for good")
+	}
+	return told.Sender(err, "ring: workers did not take all of the data; send it again")
 }
 
 // stoppable is a component that is shut down differently.

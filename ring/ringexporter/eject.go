@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
@@ -82,6 +83,8 @@ type ejector[B batch] struct {
 	list   []endpoint // as the resolver has them
 	out    []*ejection
 	recent map[string]comeback // of members that are in the list, by name
+
+	ejected atomic.Int64 // length of out, for telemetry: see keepOut
 }
 
 // ejection is a member that is out.
@@ -129,7 +132,8 @@ func (x *ejector[B]) resolved(ctx context.Context, list []endpoint) error {
 			x.end(was)
 		}
 	}
-	x.list, x.out = list, out
+	x.list = list
+	x.keepOut(out)
 	for name := range x.recent {
 		if _, ok := at[name]; !ok {
 			delete(x.recent, name)
@@ -215,7 +219,7 @@ func (x *ejector[B]) eject(ctx context.Context, m *member[B]) {
 		log.Error("a member could not be ejected", zap.Error(err))
 		return
 	}
-	x.out = out
+	x.keepOut(out)
 	delete(x.recent, m.Name)
 	err := m.lastError()
 	log.Warn("a member is ejected: its streams go to others until it answers", zap.Int("failures", failures),
@@ -292,7 +296,7 @@ func (x *ejector[B]) restore(ctx context.Context, gone *ejection) bool {
 		x.e.set.Logger.Error("an ejected member could not be taken back", zap.String("member", gone.Name), zap.Error(err))
 		return false
 	}
-	x.out = out
+	x.keepOut(out)
 	x.recent[gone.Name] = comeback{time.Now(), gone.returns}
 	x.e.set.Logger.Info("an ejected member is back", zap.String("member", gone.Name), zap.Duration("was_out", time.Since(gone.since)))
 	if m := x.e.current.Load().byName(gone.Name); m != nil {
@@ -302,9 +306,9 @@ func (x *ejector[B]) restore(ctx context.Context, gone *ejection) bool {
 	return true
 }
 
-// ejected returns how many members are out.
-func (x *ejector[B]) ejected() int {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return len(x.out)
+// keepOut makes these the members that are out. Their number is apart from them, without the mutex: whoever reads metrics has locked the
+// meter, and members that are started meanwhile, under the mutex, need it.
+func (x *ejector[B]) keepOut(out []*ejection) {
+	x.out = out
+	x.ejected.Store(int64(len(out)))
 }

@@ -323,6 +323,22 @@ func TestShutdownWhileEjected(t *testing.T) {
 	})
 }
 
+// Metrics can be read while the members change: members that are started need the meter, which is locked while it is read, so one that
+// waited for the change would hold it up for good.
+func TestMetricsDuringChange(t *testing.T) {
+	g := startGateway(t, staticConfig(t, startWorkers(t, "a", "b")))
+	read := make(chan int64, 1)
+	g.ring.ejector.mu.Lock() // as it is while the members change
+	defer g.ring.ejector.mu.Unlock()
+	go func() { read <- sum(t, g, "otelcol_ring_members") }()
+	select {
+	case n := <-read:
+		assert.EqualValues(t, 2, n)
+	case <-time.After(patience):
+		t.Error("metrics wait for the change")
+	}
+}
+
 // TestEjectionOverTheNetwork has a real server die and come back at its address.
 func TestEjectionOverTheNetwork(t *testing.T) {
 	for _, kind := range []string{"queues", "no queues", "one queue"} {

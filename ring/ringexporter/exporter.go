@@ -91,7 +91,7 @@ func (e *ringExporter[B]) start(ctx context.Context, host component.Host) error 
 	e.shared.health = newHealth(host)
 	e.warnOfDisorder()
 	e.warnOfIgnored()
-	if err := e.tel.observe(e.ring, e.epoch, e.ejector.ejected); err != nil {
+	if err := e.tel.observe(e.ring, e.epoch, e.ejector.ejected.Load); err != nil {
 		return err
 	}
 	var r resolve.Resolver

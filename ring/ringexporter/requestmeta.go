@@ -59,6 +59,9 @@ func routingOf(cfg *Config, key streamid.Key, keys tenant.Keys) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
+// unsendable is what is wrong with what the sender has sent, and what it is told.
+type unsendable struct{ error }
+
 // sendable returns an error if gRPC does not send such values, or HTTP/2 does not bring them as they are. They are not encoded:
 // the member would see another tenant than the gateway, and who reads values as they were sent would know neither.
 func sendable(of []streamid.TenantKey) error {
@@ -68,8 +71,8 @@ func sendable(of []streamid.TenantKey) error {
 		}
 		for _, v := range key.Values {
 			if strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r > '~' }) || strings.Trim(v, " ") != v {
-				return fmt.Errorf("metadata_keys: the request has a value of %q that gRPC cannot send: only visible ASCII, and spaces "+
-					"within; keys that end in -bin have any", key.Name)
+				return unsendable{fmt.Errorf("metadata_keys: the request has a value of %q that gRPC cannot send: only visible ASCII, and spaces "+
+					"within; keys that end in -bin have any", key.Name)}
 			}
 		}
 	}

@@ -8,13 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/confmap"
 	"go.uber.org/zap"
 
+	"github.com/deltaring/deltaring/internal/keys"
 	"github.com/deltaring/deltaring/ring/resolve"
 	"github.com/deltaring/deltaring/ring/resolve/cloudmap"
 	"github.com/deltaring/deltaring/ring/resolve/k8s"
@@ -118,13 +118,32 @@ func defaultResolverConfig() ResolverConfig {
 	}
 }
 
-// Unmarshal refuses a block of load_balancing that was put into this one, and takes a port as a number, too, as that exporter
-// documents it.
+// meant are keys under which others look for what is here.
+var meant = map[string]string{
+	"load_balancing":          "the name of contrib's exporter is no key here: put what is below it directly below this exporter",
+	"loadbalancing":           "the name of contrib's exporter is no key here: put what is below it directly below this exporter",
+	"endpoint":                "a ring has members: did you mean resolver::static::hostnames?",
+	"endpoints":               "did you mean resolver::static::hostnames?",
+	"otlp":                    "did you mean protocol::otlp?",
+	"tls":                     "did you mean protocol::otlp::tls?",
+	"protocol::grpc":          "did you mean protocol::otlp?",
+	"resolver::kubernetes":    "did you mean resolver::k8s?",
+	"resolver::k8s_service":   "did you mean resolver::k8s?",
+	"resolver::endpoints":     "did you mean resolver::static::hostnames?",
+	"resolver::aws":           "did you mean resolver::aws_cloud_map?",
+	"resolver::cloud_map":     "did you mean resolver::aws_cloud_map?",
+	"resolver::cloudmap":      "did you mean resolver::aws_cloud_map?",
+	"resolver::srv":           "did you mean resolver::dns, with srv: true?",
+	"resolver::k8s::port":     "did you mean resolver::k8s::ports, a list?",
+	"resolver::k8s::hostname": "did you mean resolver::k8s::service?",
+	"resolver::dns::ports":    "did you mean resolver::dns::port? It has one",
+	"resolver::dns::service":  "did you mean resolver::dns::hostname?",
+}
+
+// Unmarshal refuses unknown keys, and says which one was meant. It takes a port as a number, too, as load_balancing documents it.
 func (c *Config) Unmarshal(conf *confmap.Conf) error {
-	for key := range conf.ToStringMap() {
-		if name, _, _ := strings.Cut(key, "/"); name == "load_balancing" || name == "loadbalancing" {
-			return fmt.Errorf("%s: the name of contrib's exporter is no key here: put what is below it directly below this exporter", key)
-		}
+	if err := keys.Check(conf, c, meant); err != nil {
+		return err
 	}
 	const port = "resolver::dns::port"
 	if n, ok := conf.Get(port).(int); ok {

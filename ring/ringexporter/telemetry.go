@@ -54,9 +54,10 @@ func (t *telemetry) outcome(outcome string, more ...attribute.KeyValue) metric.M
 }
 
 // observe reports the ring that current returns, which may be nil, its epoch, and how many members are ejected, until shutdown.
-func (t *telemetry) observe(current func() *ring.Ring, epoch func(*ring.Ring) uint64, ejected func() int) error {
+// None of these may wait for a change of the members: the meter is locked meanwhile, and members that are started need it.
+func (t *telemetry) observe(current func() *ring.Ring, epoch func(*ring.Ring) uint64, ejected func() int64) error {
 	err := t.builder.RegisterRingEjectedCallback(func(_ context.Context, o metric.Int64Observer) error {
-		o.Observe(int64(ejected()), t.instance)
+		o.Observe(ejected(), t.instance)
 		return nil
 	})
 	if err != nil {

@@ -99,7 +99,7 @@ func (b *Batch) foldWriter(to *target, it *points.Item, w *points.Writer) {
 	switch {
 	case it.Marker:
 		b.Withhold(it)
-		b.Note(it, fold.WriterEnded)
+		b.Note(it, fold.WriterNoRecordedValue)
 		return
 	case s == nil || w.Slot == nil:
 		b.Note(it, w.Denied)
@@ -265,7 +265,7 @@ func (b *Batch) judge(to *target, v fold.Total, it *points.Item, a *aggregation)
 	case a.aligned:
 		return fold.DroppedTooLate
 	case before && to.remembers && !a.unknown && to.streams.Remembers(a.Slot, b.Print(it), to.unix, to.window):
-		return fold.Repeated
+		return fold.Repeat
 	case before && !to.many && !a.unknown:
 		if o := u.Classify(p, v.Print(p), to.writer); o.Answered() {
 			return o
@@ -276,12 +276,12 @@ func (b *Batch) judge(to *target, v fold.Total, it *points.Item, a *aggregation)
 	case to.many && !a.unknown:
 		if u.Before(p) {
 			if to.remembers && to.streams.Remembers(a.Slot, b.Print(it), to.unix, to.window) {
-				return fold.Repeated
+				return fold.Repeat
 			}
 			return fold.DroppedTooLate
 		}
 		if to.remembers && !it.Arrived() && to.streams.Remember(a.Slot, b.Print(it), to.unix, to.window) {
-			return fold.Repeated
+			return fold.Repeat
 		}
 		u.Last = max(u.Last, p.Time)
 		u.Emitted = u.Last

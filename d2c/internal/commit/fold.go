@@ -180,7 +180,7 @@ func (b *Batch) foldOne(to *target, it *points.Item) {
 	var o fold.Outcome
 	switch {
 	case it.Marker:
-		if o = t.Mark(it.Interval.Time); o == fold.Forwarded {
+		if o = t.Mark(it.Interval.Time); o == fold.NoRecordedValue {
 			b.give(it)
 		}
 	case it.Kind == table.KindSum:
@@ -201,7 +201,7 @@ func (b *Batch) foldOne(to *target, it *points.Item) {
 		s.Seen = to.now
 	}
 	meta := s.Meta &^ (table.FlagFresh | table.FlagTouched)
-	if added || o == fold.Forwarded || b.wasMarked && o.Answered() {
+	if added || o == fold.NoRecordedValue || b.wasMarked && o.Answered() {
 		meta |= table.FlagChanged
 		if b.several {
 			b.claimed = s
@@ -236,7 +236,7 @@ func (b *Batch) foldOdd(it *points.Item) (o fold.Outcome, done bool) {
 		return fold.DroppedTooLate, true
 	case it.Marker && (s == nil || fresh):
 		b.forwarded, t.Forwarded = s, it.Interval.Time
-		return fold.Forwarded, true // as it is: the stream has not begun, though a later point of this batch may open it
+		return fold.NoRecordedValue, true // as it is: the stream has not begun, though a later point of this batch may open it
 	}
 	return 0, false
 }
@@ -378,7 +378,7 @@ func (b *Batch) foldHistogram(to *target, s *table.Slot, it *points.Item, fresh 
 		if it.Summary() {
 			// The latest sample has the quantiles of the delta that was added last. It must not be given out with others, and of
 			// many writers nobody knows which was the last.
-			rest = o.Answered() && (o != fold.Repeated || to.rules.Writers != fold.WritersOne)
+			rest = o.Answered() && (o != fold.Repeat || to.rules.Writers != fold.WritersOne)
 		}
 		b.PutHistogram(it, &h.Histogram, rest)
 	}

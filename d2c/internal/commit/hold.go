@@ -89,7 +89,7 @@ func (tx *Tx) judge(b *Batch, it *points.Item, rec *table.Record) fold.Outcome {
 	}
 	for _, r := range rec.Memory {
 		if r.Print == b.Print(it) {
-			return fold.Repeated
+			return fold.Repeat
 		}
 	}
 	return fold.Kept

@@ -73,7 +73,7 @@ func FoldCumulative(t *Timeline, p Interval, fresh, fell, same bool, known int64
 	case fresh:
 		o, s = AddedFirst, ShareWhole
 	case p.Time <= t.Last && same && p.Time == t.Last:
-		return Repeated, ShareNothing
+		return Repeat, ShareNothing
 	case p.Time <= t.Last:
 		return Covered, ShareNothing // in the one that came before it
 	case fell && p.Start != 0 && p.Start < t.Start:

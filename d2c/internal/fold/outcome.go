@@ -35,10 +35,10 @@ const (
 	// RestartedLost began the stream anew because shared state had lost it, or had gone back to an older record.
 	RestartedLost
 
-	// Repeated is the delta that was counted last, once more; the stream's latest sample was emitted in its place.
-	Repeated
-	// Forwarded is a "no recorded value" marker, passed on as cumulative.
-	Forwarded
+	// Repeat is the delta that was counted last, once more; the stream's latest sample was emitted in its place.
+	Repeat
+	// NoRecordedValue is a "no recorded value" marker, passed on as cumulative.
+	NoRecordedValue
 
 	// DroppedOverlap overlapped under OverlapDrop.
 	DroppedOverlap
@@ -78,8 +78,8 @@ const (
 	// Baseline is the first cumulative point of a producer that may have been counted before: nothing of it was added, and what
 	// follows is added as far as it is more.
 	Baseline
-	// WriterEnded is a "no recorded value" marker of one writer of an aggregate. It is removed: the others go on.
-	WriterEnded
+	// WriterNoRecordedValue is a "no recorded value" marker of one writer of an aggregate. It is removed: the others go on.
+	WriterNoRecordedValue
 	// DroppedWriters would have been one more writer of its aggregate than there may be.
 	DroppedWriters
 
@@ -88,37 +88,37 @@ const (
 )
 
 var outcomeNames = [NumOutcomes]string{
-	Passed:            "passed",
-	AddedFirst:        "first",
-	AddedAligned:      "aligned",
-	AddedNoStart:      "no_start",
-	AddedGap:          "gap",
-	AddedOverlap:      "overlap",
-	AddedLate:         "late",
-	AddedBeforeFirst:  "before_first",
-	RestartedGap:      "restart_gap",
-	RestartedLayout:   "restart_layout",
-	RestartedOverflow: "restart_overflow",
-	RestartedLost:     "restart_lost",
-	Repeated:          "repeat",
-	Forwarded:         "no_recorded_value",
-	DroppedOverlap:    "dropped_overlap",
-	DroppedOlderStart: "dropped_older_start",
-	DroppedTooLate:    "dropped_too_late",
-	DroppedLimit:      "dropped_limit",
-	DroppedTime:       "dropped_time",
-	DroppedNoValue:    "dropped_no_value",
-	DroppedNotFinite:  "dropped_not_finite",
-	DroppedNegative:   "dropped_negative",
-	DroppedBuckets:    "dropped_buckets",
-	DroppedScale:      "dropped_scale",
-	Kept:              "kept",
-	Covered:           "covered",
-	AddedUnordered:    "unordered",
-	AddedReset:        "reset",
-	Baseline:          "baseline",
-	WriterEnded:       "writer_no_recorded_value",
-	DroppedWriters:    "dropped_writers",
+	Passed:                "passed",
+	AddedFirst:            "first",
+	AddedAligned:          "aligned",
+	AddedNoStart:          "no_start",
+	AddedGap:              "gap",
+	AddedOverlap:          "overlap",
+	AddedLate:             "late",
+	AddedBeforeFirst:      "before_first",
+	RestartedGap:          "restart_gap",
+	RestartedLayout:       "restart_layout",
+	RestartedOverflow:     "restart_overflow",
+	RestartedLost:         "restart_lost",
+	Repeat:                "repeat",
+	NoRecordedValue:       "no_recorded_value",
+	DroppedOverlap:        "dropped_overlap",
+	DroppedOlderStart:     "dropped_older_start",
+	DroppedTooLate:        "dropped_too_late",
+	DroppedLimit:          "dropped_limit",
+	DroppedTime:           "dropped_time",
+	DroppedNoValue:        "dropped_no_value",
+	DroppedNotFinite:      "dropped_not_finite",
+	DroppedNegative:       "dropped_negative",
+	DroppedBuckets:        "dropped_buckets",
+	DroppedScale:          "dropped_scale",
+	Kept:                  "kept",
+	Covered:               "covered",
+	AddedUnordered:        "unordered",
+	AddedReset:            "reset",
+	Baseline:              "baseline",
+	WriterNoRecordedValue: "writer_no_recorded_value",
+	DroppedWriters:        "dropped_writers",
 }
 
 // String returns a short name fit for a metric attribute, for instance "aligned" or "dropped_too_late".
@@ -154,7 +154,7 @@ var classes = [NumOutcomes]outcomeClass{
 	RestartedLost:     added | restarted,
 	AddedUnordered:    added,
 	AddedReset:        added,
-	Repeated:          answered,
+	Repeat:            answered,
 	Covered:           answered,
 	DroppedOverlap:    dropped,
 	DroppedOlderStart: dropped,

@@ -185,7 +185,7 @@ func (t *Timeline) Classify(p Interval, print uint64, rules *Rules) Outcome {
 	case p.Start != 0 && p.Time < t.Last && t.Gaps.contains(p):
 		return AddedLate // whatever its fingerprint: what was added is not missing
 	case ShortPrint(print) == t.Print:
-		return Repeated
+		return Repeat
 	case p.Time == t.Last:
 		return Covered
 	case p.Time <= t.Start:
@@ -348,7 +348,7 @@ func (t *Timeline) Mark(at int64) Outcome {
 	}
 	t.emit(at)
 	t.Marked = true
-	return Forwarded
+	return NoRecordedValue
 }
 
 // Total is the value of one stream together with the delta that is about to be added to it.
@@ -439,5 +439,5 @@ func FoldUnordered(t *Timeline, v Total, p Interval, rules *Rules) Outcome {
 func (t *Timeline) Answer(v Total) Outcome {
 	t.repeat()
 	v.Complete()
-	return Repeated
+	return Repeat
 }

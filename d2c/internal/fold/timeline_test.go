@@ -122,11 +122,11 @@ func TestMissingWhateverItsFingerprint(t *testing.T) {
 		print uint64
 		want  Outcome
 	}{
-		{Interval{30, 40}, 2, Repeated},
+		{Interval{30, 40}, 2, Repeat},
 		{Interval{22, 24}, 2, AddedLate},
 		{Interval{22, 24}, 1, AddedLate},
 		{Interval{20, 30}, 2, AddedLate},
-		{Interval{12, 14}, 2, Repeated}, // which nothing tells from one
+		{Interval{12, 14}, 2, Repeat}, // which nothing tells from one
 		{Interval{12, 14}, 1, Covered},
 	} {
 		if got := tl.Classify(x.p, x.print, rules); got != x.want {

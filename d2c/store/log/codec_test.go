@@ -267,10 +267,9 @@ func FuzzLog(f *testing.F) {
 				}
 				continue
 			}
-			want := describe(l)
 			again := &replica{groups: 4}
 			l.aside = slices.DeleteFunc(l.aside, func(a Aside) bool { return a.At.Add(asideTTL).Unix() <= 1_700_000_000 })
-			want = describe(l)
+			want := describe(l)
 			if err := again.follow(&Tail{From: l.end, Snapshot: appendChecksum(l.state(1_700_000_000, 0), 0, l.end.ID)}); err != nil || describe(again) != want {
 				t.Fatalf("written again and read as\n%s\nerror %v, want\n%s", describe(again), err, want)
 			}

@@ -34,7 +34,7 @@
 //
 // Once the entries since the last snapshot have more bytes than that, and a MiB at least, the owner puts a new one in their place: so
 // a log takes about twice what its records do, and what is written for snapshots is no more than what is written for entries. That happens
-// beside the commits, which wait for no more than a copy in memory, about 2 ms for 16 000 streams. What fails is tried again, at last each minute.
+// beside the commits, which wait for no more than a copy in memory. What fails is tried again, at last each minute.
 //
 // A Store keeps the records of the logs that it swaps in, and drops those of a log without swaps for Options.Idle: another owns it by
 // then. A stream takes its record and about 42 bytes. What nobody has written for Options.TTL is left out of the next snapshot; one is made

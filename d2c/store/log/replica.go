@@ -133,7 +133,8 @@ func (l *replica) load(t *Tail) error {
 	}
 	// Most of it is records of about the same length, so how many there are follows from the first.
 	first := r
-	if first.next() && first.next() {
+	first.next() // the life
+	if first.next() {
 		l.records.grow(min(len(first.rest)/(len(first.record)+16)+1, maxRecords))
 	}
 	for r.next() {

@@ -225,10 +225,10 @@ func (s *Store) Close(ctx context.Context) error {
 	s.maker.stop()
 	ended := make(chan struct{})
 	go func() {
-		defer close(ended)
 		s.maker.wait()
-		s.mu.Lock() // a call that was under way has ended
-		s.mu.Unlock()
+		s.mu.Lock() // once a call that was under way has ended
+		defer s.mu.Unlock()
+		close(ended)
 	}()
 	select {
 	case <-ended:

@@ -26,7 +26,7 @@
 // # Logs
 //
 // A [Log] is a log.Driver: with a log.Store on it, the state of a group of streams is a log to which its owner appends an entry per commit.
-// That costs a tenth of what records cost, where each group has one owner. A log is a list, of which the elements are pairs of a
+// That costs a third of what records cost, worker and server together, where each group has one owner. A log is a list, of which the elements are pairs of a
 // position, 16 bytes, and the snapshot or an entry; its key is
 //
 //	<prefix>:{<slot group>}:_log:<name>:1:<number of the log>

@@ -29,10 +29,16 @@ type process struct {
 	cmd    *exec.Cmd
 	exited chan struct{} // closed after the process has been waited for
 	log    string        // file
+	remove string        // a directory of its own, if that is not one of ours
 }
 
 // start runs a command, writes what it says to a file, and waits until ready returns nil.
 func start(ctx context.Context, name, log string, env []string, ready func() error, binary string, args ...string) (*process, error) {
+	return startAs(ctx, nil, name, log, env, ready, binary, args...)
+}
+
+// startAs is start as another user, unless that is nil.
+func startAs(ctx context.Context, who *syscall.Credential, name, log string, env []string, ready func() error, binary string, args ...string) (*process, error) {
 	out, err := os.Create(log)
 	if err != nil {
 		return nil, err
@@ -41,7 +47,7 @@ func start(ctx context.Context, name, log string, env []string, ready func() err
 	p := &process{name: name, cmd: exec.Command(binary, args...), exited: make(chan struct{}), log: log}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: who}
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -84,6 +90,9 @@ func tail(text []byte, n int) []byte { return text[max(0, len(text)-n):] }
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.exited
+	if p.remove != "" {
+		_ = os.RemoveAll(p.remove)
+	}
 }
 
 // stop asks the process to end, and waits for it.

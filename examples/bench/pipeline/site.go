@@ -146,7 +146,8 @@ func (s *site) start(ctx context.Context, b binaries, dir, compression string, l
 
 // check asks the Collector whether it takes a configuration, with something in the place of what is known only later.
 func (s *site) check(ctx context.Context, binary, file string) error {
-	env := []string{"SINK=127.0.0.1:4317", "COMPRESSION=none", "STATE=" + os.TempDir(), "WORKERS=[127.0.0.1:4317]", "REDIS=127.0.0.1:6379",
+	env := []string{"SINK=127.0.0.1:4317", "COMPRESSION=none", "STATE=" + os.TempDir(), "WORKERS=[127.0.0.1:4317]", "REDIS=127.0.0.1:6379", "POSTGRES=127.0.0.1:5432",
+		"S3=http://127.0.0.1:7070", "S3_ACCESS_KEY=a", "S3_SECRET_KEY=b",
 		"OTLP_ENDPOINT=127.0.0.1:4317", "HEALTH_ENDPOINT=127.0.0.1:13133", "PROFILE_ENDPOINT=127.0.0.1:1777", "TELEMETRY_PORT=8888"}
 	return validate(ctx, binary, file, env)
 }

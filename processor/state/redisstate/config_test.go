@@ -63,6 +63,9 @@ func TestConfig(t *testing.T) {
 		{"wait_replicas", map[string]any{"endpoint": "127.0.0.1:1", "wait_replicas": -1}, "wait_replicas: "},
 		{"wait_timeout", map[string]any{"endpoint": "127.0.0.1:1", "wait_replicas": 1, "wait_timeout": "5s"}, "wait_timeout: must be shorter than timeout"},
 		{"no wait_timeout", map[string]any{"endpoint": "127.0.0.1:1", "wait_replicas": 1, "wait_timeout": "0s"}, "wait_timeout: must be positive"},
+		{"unknown key", map[string]any{"endpoint": "127.0.0.1:1", "replicas": 1}, "replicas: there is no such key"},
+		{"an address", map[string]any{"addr": "127.0.0.1:1"}, "addr: there is no such key; did you mean endpoint?"},
+		{"a key from below", map[string]any{"endpoint": "127.0.0.1:1", "master_name": "m"}, "did you mean sentinel::master_name?"},
 		{"by log", map[string]any{"endpoint": "127.0.0.1:1", "layout": "log", "groups": 128, "commit_interval": "5ms"}, ""},
 		{"by record", map[string]any{"endpoint": "127.0.0.1:1", "layout": "records"}, ""},
 		{"unknown layout", map[string]any{"endpoint": "127.0.0.1:1", "layout": "logs"}, `layout: unknown "logs", want records or log`},
@@ -77,7 +80,6 @@ func TestConfig(t *testing.T) {
 		{"commit_interval in milliseconds forgotten", map[string]any{"endpoint": "127.0.0.1:1", "layout": "log", "commit_interval": 5}, "commit_interval: must be a millisecond at least"},
 		{"long commit_interval", map[string]any{"endpoint": "127.0.0.1:1", "layout": "log", "commit_interval": "5s"}, "commit_interval: must be shorter than timeout"},
 		{"short record_ttl of a log", map[string]any{"endpoint": "127.0.0.1:1", "layout": "log", "record_ttl": "10ms"}, "record_ttl: must be a second at least with layout: log"},
-		{"unknown key", map[string]any{"endpoint": "127.0.0.1:1", "replicas": 1}, "replicas"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := createDefaultConfig()
