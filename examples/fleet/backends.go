@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,22 +95,7 @@ func (b backend) binary() (string, error) {
 		}
 		return path, nil
 	}
-	makefile, err := os.ReadFile(filepath.Join(repository, "Makefile"))
-	if err != nil {
-		return "", err
-	}
-	named := regexp.MustCompile(`(?m)^` + b.tool + `\s*:=\s*(\S+)$`).FindSubmatch(makefile)
-	if named == nil {
-		return "", fmt.Errorf("the Makefile has no %s", b.tool)
-	}
-	path, err := filepath.Abs(filepath.Join(repository, string(named[1])))
-	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("run \"make tools\" at the top of the repository; it takes minutes, once: %w", err)
-	}
-	return path, nil
+	return tool(b.tool)
 }
 
 // release names the server and its version.

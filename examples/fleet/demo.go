@@ -103,7 +103,7 @@ func runDemo(ctx context.Context, out io.Writer, opt options, only string) error
 		return err
 	}
 	e := chosen[0]
-	if len(chosen) > 1 || e.redis || e.gateways == 0 {
+	if len(chosen) > 1 || e.store || e.gateways == 0 {
 		return fmt.Errorf("-event: %q cannot be shown: -demo takes one event, with gateways, that both fleets can have", only)
 	}
 	p, err := newPage(opt.http)
@@ -349,7 +349,7 @@ func (o *onlooker) look(counter string) (seen sideState, fell seriesKey, err err
 	if seen.Workers, err = o.shares(workers, members); err != nil {
 		return seen, fell, err
 	}
-	if o.side.redis > 0 {
+	if o.side.store != nil {
 		if seen.Ours, err = o.ring(workers); err != nil {
 			return seen, fell, err
 		}

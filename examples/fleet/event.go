@@ -15,7 +15,7 @@ type event struct {
 	title    string
 	gateways int
 	workers  int
-	redis    bool // happens to Redis, which contrib's fleet does not have
+	store    bool // happens to the store, which contrib's fleet does not have
 	run      func(ctx context.Context, f *fleet) error
 }
 
@@ -83,24 +83,24 @@ var events = []event{
 		}
 		return f.workers[workerName(1)].signal(syscall.SIGCONT)
 	}},
-	{name: "redis-restart", title: "restart Redis with its data", gateways: 2, workers: 3, redis: true, run: func(ctx context.Context, f *fleet) error {
-		if err := f.redis.stop(); err != nil {
+	{name: "store-restart", title: "restart the store with its data", gateways: 2, workers: 3, store: true, run: func(ctx context.Context, f *fleet) error {
+		if err := f.store.stop(); err != nil {
 			return err
 		}
-		return f.redis.launch(ctx)
+		return f.store.launch(ctx)
 	}},
-	{name: "redis-wipe", title: "wipe Redis", gateways: 2, workers: 3, redis: true, run: func(_ context.Context, f *fleet) error {
-		return f.redis.wipe()
+	{name: "store-wipe", title: "wipe the store", gateways: 2, workers: 3, store: true, run: func(ctx context.Context, f *fleet) error {
+		return f.store.wipe(ctx)
 	}},
-	{name: "redis-cut", title: "cut Redis off for 10 s", gateways: 2, workers: 3, redis: true, run: func(ctx context.Context, f *fleet) error {
+	{name: "store-cut", title: "cut the store off for 10 s", gateways: 2, workers: 3, store: true, run: func(ctx context.Context, f *fleet) error {
 		// It takes what comes in and answers nothing, as when packets are lost on the way back.
-		if err := f.redis.signal(syscall.SIGSTOP); err != nil {
+		if err := f.store.signal(syscall.SIGSTOP); err != nil {
 			return err
 		}
 		if err := pause(ctx, 10*time.Second); err != nil {
 			return err
 		}
-		return f.redis.signal(syscall.SIGCONT)
+		return f.store.signal(syscall.SIGCONT)
 	}},
 	{name: "no-gateways", title: "no gateways; 2 to 4 workers, kill -9 one", workers: 2, run: func(ctx context.Context, f *fleet) error {
 		if err := f.startWorkers(ctx, workerName(2), workerName(3)); err != nil {

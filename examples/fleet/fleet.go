@@ -21,21 +21,30 @@ import (
 // side is one way to build a fleet.
 type side struct {
 	name            string
-	gateway, worker []string // configuration files
-	redis           int      // servers with which workers share their state
-	static          bool     // gateways read their members from a file instead of DNS
+	gateway, worker []string   // configuration files
+	store           *storeKind // with which workers share their state, nil if they do not
+	servers         int        // of the store
+	flawless        bool       // the verdict must be
+	static          bool       // gateways read their members from a file instead of DNS
 	build           build
 }
 
 var (
-	ours = side{name: "deltaring", build: buildOurs, gateway: []string{"gateway.yaml"}, worker: []string{"worker.yaml", "redis.yaml"}, redis: 1}
-	peer = side{name: "contrib", build: buildPeer, gateway: []string{"peer-gateway.yaml"}, worker: []string{"peer-worker.yaml"}, static: true}
+	// sharing is ours before it is said in which store.
+	sharing = side{name: "deltaring", build: buildOurs, gateway: []string{"gateway.yaml"}, worker: []string{"worker.yaml"}, flawless: true}
+	ours    = sharing.on(onRedis)
+	peer    = side{name: "contrib", build: buildPeer, gateway: []string{"peer-gateway.yaml"}, worker: []string{"peer-worker.yaml"}, static: true}
 	// ejecting is ours whose gateways need nobody to tell them that a worker does not answer.
-	ejecting = side{name: "deltaring, `eject`", build: buildOurs, gateway: []string{"gateway.yaml", "eject.yaml"},
-		worker: []string{"worker.yaml", "redis.yaml"}, redis: 1}
+	ejecting = sharing.ejects().on(onRedis)
 	// alone is ours without shared state, for which the verdict must not be in favour.
 	alone = side{name: "deltaring, not shared", build: buildOurs, gateway: []string{"gateway.yaml"}, worker: []string{"worker.yaml"}}
 )
+
+func (s side) ejects() side {
+	s.name += ", `eject`"
+	s.gateway = append(slices.Clone(s.gateway), "eject.yaml")
+	return s
+}
 
 // build is a Collector that the builder makes.
 type build struct{ builder, manifest, binary string }
@@ -72,7 +81,7 @@ type fleet struct {
 	names    *nameServer
 	prom     *prometheus
 	recorder *recorder
-	redis    *redis
+	store    store
 	gateways []*collector
 	workers  map[string]*collector
 	targets  targets
@@ -120,8 +129,8 @@ func (f *fleet) start(ctx context.Context, gateways, workers int) (err error) {
 	if f.recorder, err = newRecorder(f.prom.writeURL()); err != nil {
 		return err
 	}
-	if f.side.redis > 0 {
-		if f.redis, err = startRedis(ctx, f.dir, f.side.redis); err != nil {
+	if f.side.store != nil {
+		if f.store, err = f.side.store.start(ctx, f.dir, f.servers); err != nil {
 			return err
 		}
 	}
@@ -138,6 +147,9 @@ func (f *fleet) start(ctx context.Context, gateways, workers int) (err error) {
 		files, env := f.gateway, []string{"DNS_SERVER=" + f.names.address, "WORKERS_SRV=" + workersSRV}
 		if f.static {
 			files = append(files[:len(files):len(files)], f.membersFile())
+		}
+		if f.store != nil {
+			env = append(env, f.store.environment()...)
 		}
 		g, err := f.newCollector(fmt.Sprintf("gateway-%d", i), files, env)
 		if err != nil {
@@ -159,8 +171,8 @@ func (f *fleet) start(ctx context.Context, gateways, workers int) (err error) {
 func (f *fleet) startWorkers(ctx context.Context, names ...string) error {
 	for _, name := range names {
 		env := []string{"REMOTE_WRITE_URL=" + f.recorder.url}
-		if f.redis != nil {
-			env = append(env, f.redis.environment()...)
+		if f.store != nil {
+			env = append(env, f.store.environment()...)
 		}
 		w, err := f.newCollector(name, f.worker, env)
 		if err != nil {
@@ -232,8 +244,8 @@ func (f *fleet) stop() {
 			c.kill()
 		}
 	}
-	if f.redis != nil {
-		f.redis.kill()
+	if f.store != nil {
+		f.store.kill()
 	}
 	if f.recorder != nil {
 		f.recorder.stop()

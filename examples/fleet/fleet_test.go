@@ -36,7 +36,7 @@ func happen(t *testing.T, name string, s side) *verdict {
 // TestEvents has the events happen that are the most different from one another; all others, and more of each, happen with
 // go run.
 func TestEvents(t *testing.T) {
-	for _, name := range []string{"scale-out", "roll-workers", "kill", "redis-wipe", "no-gateways"} {
+	for _, name := range []string{"scale-out", "roll-workers", "kill", "store-wipe", "no-gateways"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if v := happen(t, name, ours); !v.flawless() {
@@ -47,11 +47,22 @@ func TestEvents(t *testing.T) {
 	t.Run("cluster", func(t *testing.T) {
 		t.Parallel()
 		cluster := ours
-		cluster.redis = 3
+		cluster.servers = 3
 		if v := happen(t, "scale-in", cluster); !v.flawless() {
 			t.Error("not all of this is 0")
 		}
 	})
+	for _, tc := range []struct {
+		event string
+		store storeKind
+	}{{"store-wipe", onRedisLog}, {"kill", onS3}, {"scale-out", onPostgres}} {
+		t.Run(tc.event+", "+tc.store.name, func(t *testing.T) {
+			t.Parallel()
+			if v := happen(t, tc.event, sharing.on(tc.store)); !v.flawless() {
+				t.Error("not all of this is 0")
+			}
+		})
+	}
 	t.Run("hang", func(t *testing.T) {
 		t.Parallel()
 		if v := happen(t, "hang", ejecting); !v.flawless() {
@@ -69,6 +80,20 @@ func TestEvents(t *testing.T) {
 			t.Error("flawless")
 		}
 	})
+}
+
+func TestChooseStores(t *testing.T) {
+	if all, err := (options{stores: "redis,redis-log,s3,postgres"}).chosenStores(); err != nil || len(all) != len(storeKinds) {
+		t.Errorf("%v, %v", all, err)
+	}
+	if all, err := (options{stores: "redis-log,redis", cluster: true}).chosenStores(); err != nil || len(all) != 2 || all[0].name != "redis-log" {
+		t.Errorf("%v, %v", all, err)
+	}
+	for _, bad := range []options{{}, {stores: "etcd"}, {stores: "s3,"}, {stores: "redis,s3", cluster: true}} {
+		if chosen, err := bad.chosenStores(); err == nil {
+			t.Errorf("%+v: %v", bad, chosen)
+		}
+	}
 }
 
 func TestChooseEvents(t *testing.T) {

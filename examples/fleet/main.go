@@ -1,7 +1,7 @@
 // Copyright The deltaring Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Fleet runs gateways, workers, Redis and Prometheus as real processes, has things happen to them under load, and tells
+// Fleet runs gateways, workers, a store and Prometheus as real processes, has things happen to them under load, and tells
 // what became of every counter.
 package main
 
@@ -26,6 +26,7 @@ func main() {
 	flag.BoolVar(&opt.peer, "peer", false, "also run contrib's load_balancing and delta_to_cumulative through each event")
 	flag.BoolVar(&opt.alone, "alone", false, "also run workers of ours that do not share their state")
 	flag.BoolVar(&opt.eject, "eject", false, "also run gateways of ours that eject workers which do not answer")
+	flag.StringVar(&opt.stores, "store", onRedis.name, "where workers of ours share their state, comma-separated for one after the other: "+strings.Join(storeNames(), ", "))
 	flag.BoolVar(&opt.cluster, "cluster", false, "a Redis Cluster of three nodes instead of one server")
 	flag.StringVar(&opt.png, "png", "", "draw what happens to a counter in each event into this directory")
 	flag.BoolVar(&opt.short, "short", false, "fewer streams for a shorter time")
@@ -62,7 +63,7 @@ type options struct {
 	eject                       bool
 	parallel, certify           bool
 	aggregate                   bool
-	png, logs, only             string
+	png, logs, only, stores     string
 	demo                        bool
 	http                        string
 
@@ -102,6 +103,10 @@ func run(ctx context.Context, out io.Writer, opt options, only string) error {
 	if err != nil {
 		return err
 	}
+	stores, err := opt.chosenStores()
+	if err != nil {
+		return err
+	}
 	if opt.png != "" {
 		if err := os.MkdirAll(opt.png, 0o755); err != nil {
 			return err
@@ -112,7 +117,7 @@ func run(ctx context.Context, out io.Writer, opt options, only string) error {
 	built := collectors{}
 	for _, e := range chosen {
 		var verdicts []row
-		for _, s := range opt.sides(e) {
+		for _, s := range opt.sides(e, stores) {
 			binary, err := built.of(ctx, s)
 			if err != nil {
 				return err
@@ -124,7 +129,7 @@ func run(ctx context.Context, out io.Writer, opt options, only string) error {
 			r := row{e, s, v}
 			fmt.Fprintln(os.Stderr, r.line())
 			verdicts = append(verdicts, r)
-			flawed = flawed || (s.name == ours.name || s.name == ejecting.name) && !v.flawless()
+			flawed = flawed || s.flawless && !v.flawless()
 		}
 		if opt.png != "" {
 			if err := writeChart(filepath.Join(opt.png, e.name+".png"), verdicts); err != nil {
@@ -140,18 +145,31 @@ func run(ctx context.Context, out io.Writer, opt options, only string) error {
 	return nil
 }
 
-func (o options) sides(e event) []side {
-	all := []side{ours}
-	if o.cluster {
-		all[0].redis = 3
+func (o options) chosenStores() ([]storeKind, error) {
+	chosen, err := chooseStores(o.stores)
+	for _, k := range chosen {
+		if o.cluster && !k.cluster {
+			return nil, fmt.Errorf("-cluster: there is none with -store %s", k.name)
+		}
 	}
-	if o.eject {
-		all = append(all, ejecting)
+	return chosen, err
+}
+
+func (o options) sides(e event, stores []storeKind) []side {
+	var all []side
+	for _, k := range stores {
+		all = append(all, sharing.on(k))
+		if o.cluster {
+			all[len(all)-1].servers = 3
+		}
+		if o.eject {
+			all = append(all, sharing.ejects().on(k))
+		}
 	}
-	if o.alone && !e.redis {
+	if o.alone && !e.store {
 		all = append(all, alone)
 	}
-	if o.peer && !e.redis {
+	if o.peer && !e.store {
 		all = append(all, peer)
 	}
 	return all

@@ -104,7 +104,7 @@ func TestTheDemoCanBeInterruptedWhileItCompiles(t *testing.T) {
 }
 
 func TestWhatCannotBeShown(t *testing.T) {
-	for _, event := range []string{"no-gateways", "redis-wipe", "kill,pause", "nothing"} {
+	for _, event := range []string{"no-gateways", "store-wipe", "kill,pause", "nothing"} {
 		if err := runDemo(t.Context(), io.Discard, options{demo: true, http: "127.0.0.1:0"}, event); err == nil || !strings.Contains(err.Error(), "-event: ") {
 			t.Errorf("%s: %v", event, err)
 		}

@@ -31,6 +31,11 @@ type process struct {
 
 // start runs a command, appends what it writes to a file, and waits until ready returns nil.
 func start(ctx context.Context, log string, env []string, ready func() error, name string, args ...string) (*process, error) {
+	return startAs(ctx, nil, log, env, ready, name, args...)
+}
+
+// startAs is start as somebody else, unless who is nil.
+func startAs(ctx context.Context, who *syscall.Credential, log string, env []string, ready func() error, name string, args ...string) (*process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -39,7 +44,7 @@ func start(ctx context.Context, log string, env []string, ready func() error, na
 	p := &process{cmd: exec.Command(name, args...), exited: make(chan struct{}), log: log}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: who}
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -70,8 +75,11 @@ func (p *process) signal(s syscall.Signal) error {
 }
 
 // stop asks the process to end and waits for it.
-func (p *process) stop() error {
-	if err := p.signal(syscall.SIGTERM); err != nil {
+func (p *process) stop() error { return p.end(syscall.SIGTERM) }
+
+// end is stop with another signal.
+func (p *process) end(s syscall.Signal) error {
+	if err := p.signal(s); err != nil {
 		return err
 	}
 	select {

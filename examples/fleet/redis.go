@@ -82,7 +82,16 @@ func (r *redis) cluster(ctx context.Context) error {
 	})
 }
 
-// environment is what redis.yaml needs.
+// startRedisStore starts Redis for a fleet.
+func startRedisStore(ctx context.Context, dir string, servers int) (store, error) {
+	r, err := startRedis(ctx, dir, servers)
+	if r == nil {
+		return nil, err
+	}
+	return r, err
+}
+
+// environment is what redis.yaml and redis-log.yaml need.
 func (r *redis) environment() []string {
 	mode, addresses := "standalone", []string{}
 	if len(r.nodes) > 1 {
@@ -91,7 +100,7 @@ func (r *redis) environment() []string {
 	for _, n := range r.nodes {
 		addresses = append(addresses, loopback(n.port))
 	}
-	return []string{"REDIS_MODE=" + mode, "REDIS_ENDPOINTS=[" + strings.Join(addresses, ", ") + "]"}
+	return []string{"STATE_GROUPS=64", "REDIS_MODE=" + mode, "REDIS_ENDPOINTS=[" + strings.Join(addresses, ", ") + "]"}
 }
 
 // launch starts all nodes, with the data that are there.
@@ -113,7 +122,7 @@ func (r *redis) signal(s syscall.Signal) error {
 	return r.each(func(n *redisNode) error { return n.signal(s) })
 }
 
-func (r *redis) wipe() error {
+func (r *redis) wipe(context.Context) error {
 	return r.each(func(n *redisNode) error { return n.do("FLUSHALL", "+OK") })
 }
 

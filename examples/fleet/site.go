@@ -170,11 +170,15 @@ func (s *site) startBackend(ctx context.Context, b backend, flags []string) (err
 }
 
 // startStore starts what workers share their state in. It counts from a second after its first worker has started.
-func (s *site) startStore(ctx context.Context) (err error) {
-	if s.redis, err = startRedis(ctx, s.dir, 1); err != nil {
+func (s *site) startStore(ctx context.Context) error {
+	r, err := startRedis(ctx, s.dir, 1)
+	if r != nil {
+		s.store = r
+	}
+	if err != nil {
 		return err
 	}
-	s.env = append(s.env, "REDIS_ENDPOINT="+loopback(s.redis.nodes[0].port), "REDIS_INSECURE=true")
+	s.env = append(s.env, "REDIS_ENDPOINT="+loopback(r.nodes[0].port), "REDIS_INSECURE=true")
 	return nil
 }
 

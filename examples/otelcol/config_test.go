@@ -27,6 +27,11 @@ func validate(t *testing.T, args ...string) (string, error) {
 var under = map[string][]string{
 	"gateway-shared.yaml": {"--config", "gateway.yaml"},
 	"gateway-k8s.yaml":    {"--config", "gateway.yaml"},
+	"gateway-log.yaml":    {"--config", "gateway.yaml", "--config", "gateway-shared.yaml"},
+	"gateway-s3.yaml":     {"--config", "gateway.yaml", "--config", "gateway-shared.yaml"},
+	"shared-log.yaml":     {"--config", "shared.yaml"},
+	"postgres.yaml":       {"--config", "shared.yaml"},
+	"s3.yaml":             {"--config", "shared.yaml"},
 	"amp.yaml":            {"--config", "prometheus.yaml"},
 	"remote-write.yaml":   {"--config", "shared.yaml"},
 	"mimir.yaml":          {"--config", "prometheus.yaml"},
@@ -58,8 +63,8 @@ func TestConfigsAreAccepted(t *testing.T) {
 	if len(configs) < 2 {
 		t.Fatalf("found only %q", configs)
 	}
-	for name, value := range map[string]string{ // for amp.yaml, which looks for them elsewhere if they are not there
-		"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret",
+	for name, value := range map[string]string{ // for amp.yaml, which looks for them elsewhere if they are not there, and s3.yaml
+		"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "S3_BUCKET": "telemetry-state",
 	} {
 		t.Setenv(name, value)
 	}
@@ -106,8 +111,14 @@ func TestTiers(t *testing.T) {
 		{"gateway.yaml", "worker.yaml"},
 		{"gateway.yaml gateway-shared.yaml", "shared.yaml"},
 		{"gateway.yaml gateway-k8s.yaml gateway-shared.yaml", "shared.yaml"},
+		{"gateway.yaml gateway-shared.yaml gateway-log.yaml", "shared.yaml shared-log.yaml"},
+		{"gateway.yaml gateway-shared.yaml gateway-log.yaml", "shared.yaml postgres.yaml"},
+		{"gateway.yaml gateway-shared.yaml gateway-s3.yaml", "shared.yaml s3.yaml"},
 		{"../fleet/gateway.yaml", "../fleet/worker.yaml"},
 		{"../fleet/gateway.yaml", "../fleet/worker.yaml ../fleet/redis.yaml"},
+		{"../fleet/gateway.yaml ../fleet/gateway-groups.yaml", "../fleet/worker.yaml ../fleet/redis.yaml ../fleet/redis-log.yaml"},
+		{"../fleet/gateway.yaml ../fleet/gateway-groups.yaml", "../fleet/worker.yaml ../fleet/s3.yaml"},
+		{"../fleet/gateway.yaml ../fleet/gateway-groups.yaml", "../fleet/worker.yaml ../fleet/postgres.yaml"},
 	} {
 		t.Run(filepath.Base(tiers[0])+" "+filepath.Base(tiers[len(tiers)-1]), func(t *testing.T) {
 			configs := map[string]settings{}
@@ -147,8 +158,11 @@ func checkTiers(t *testing.T, configs map[string]settings) {
 		return len(c.components("exporters", "ring")) > 0
 	})
 	workers := 0
+	// Groups that differ, or that only one of the tiers knows of, are written by several workers: right, but slow.
+	routed, kept := map[any]bool{}, map[any]bool{}
 	for name, config := range configs {
 		for id, ring := range config.components("exporters", "ring") {
+			routed[ring.at("groups")] = true
 			queue := ring.at("protocol", "otlp", "sending_queue", "enabled") != false
 			if timeout := ring.at("handover_timeout"); queue && (timeout == nil || timeout == "0s") {
 				t.Errorf("%s: handover_timeout of %s is %v, and it has queues", name, id, timeout)
@@ -156,7 +170,17 @@ func checkTiers(t *testing.T, configs map[string]settings) {
 		}
 		for id, d2c := range config.components("processors", "d2c") {
 			workers++
-			shared := d2c.at("state", "shared") != nil
+			store, shared := d2c.at("state", "shared").(string)
+			if shared {
+				extension, _ := config.at("extensions", store).(map[string]any)
+				if extension == nil {
+					t.Errorf("%s: %s has its state in %s, and there is none", name, id, store)
+				}
+				if used, _ := config.at("service", "extensions").([]any); !slices.Contains(used, any(store)) {
+					t.Errorf("%s: %s is not among the extensions of the service", name, store)
+				}
+				kept[extension["groups"]] = true
+			}
 			want := "continue"
 			if gateways && !shared {
 				want = "restart_if_moved"
@@ -175,6 +199,9 @@ func checkTiers(t *testing.T, configs map[string]settings) {
 				}
 			}
 		}
+	}
+	if gateways && len(kept) > 0 && !maps.Equal(routed, kept) {
+		t.Errorf("groups of gateways are %v, those of the store %v", routed, kept)
 	}
 	if workers == 0 {
 		t.Error("there are no workers")

@@ -85,20 +85,38 @@ func TestOneTier(t *testing.T) {
 }
 
 // TestTwoTiersShared runs gateway.yaml with gateway-shared.yaml in front of three shared.yaml, and kills one of them: its
-// streams go on elsewhere, under their starts.
+// streams go on elsewhere, under their starts. So they do when the gateway is killed, and the store.
 func TestTwoTiersShared(t *testing.T) {
 	t.Parallel()
-	redis := startRedis(t)
+	for _, tc := range []struct {
+		name            string
+		worker, gateway []string // configurations over these
+		start           func(t *testing.T) store
+	}{
+		{"records", nil, nil, func(t *testing.T) store { return startRedis(t) }},
+		{"log", []string{"shared-log.yaml"}, []string{"gateway-log.yaml"}, func(t *testing.T) store { return startRedis(t) }},
+		{"postgres", []string{"postgres.yaml"}, []string{"gateway-log.yaml"}, startPostgres},
+		{"s3", []string{"s3.yaml"}, []string{"gateway-s3.yaml"}, startS3},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			runTwoTiersShared(t, tc.start(t), tc.worker, tc.gateway)
+		})
+	}
+}
+
+func runTwoTiersShared(t *testing.T, store store, worker, gatewayToo []string) {
+	t.Helper()
 	w := newWitness("")
 	names := newNameServer(t)
 	workers, nodes := map[string]*collector{}, map[string]*node{}
 	for _, name := range []string{"worker-0", "worker-1", "worker-2"} {
-		nodes[name] = newWorker(t, w, redis)
+		nodes[name] = newWorker(t, w, store, worker...)
 		nodes[name].start(t)
 		workers[name] = &nodes[name].collector
 	}
 	names.set(workers)
-	gateway := newNode(t, w, "", "--config", "gateway.yaml", "--config", "gateway-shared.yaml")
+	gateway := newNode(t, w, "", configs("gateway.yaml", append([]string{"gateway-shared.yaml"}, gatewayToo...)...)...)
 	gateway.wrap = []string{"env", "WORKERS_SRV=" + workersService, "DNS_SERVER=" + names.address, "DNS_INTERVAL=100ms", "DNS_DEBOUNCE=0s"}
 	gateway.start(t)
 	awaitTelemetry(t, &gateway.collector, 3, "otelcol_ring_members")
@@ -117,6 +135,9 @@ func TestTwoTiersShared(t *testing.T) {
 	}
 	gateway.start(t)
 	f.awaitRounds(t)
+	store.kill()
+	store.restart(t)
+	f.awaitRounds(t)
 	f.stop(t)
 	f.finish(t)
 	t.Log(f.summary())
@@ -126,12 +147,21 @@ func TestTwoTiersShared(t *testing.T) {
 	}
 }
 
-// newWorker returns a node with shared.yaml, of the fleet that has its state on that Redis.
-func newWorker(t *testing.T, w *witness, redis *redis) *node {
+// newWorker returns a node with shared.yaml, and more merged over it, of the fleet that has its state in that store.
+func newWorker(t *testing.T, w *witness, store store, more ...string) *node {
 	t.Helper()
-	n := newNode(t, w, "", "--config", "shared.yaml")
-	n.wrap = append([]string{"env"}, redis.environment()...)
+	n := newNode(t, w, "", configs("shared.yaml", more...)...)
+	n.wrap = append([]string{"env"}, store.environment()...)
 	return n
+}
+
+// configs are the arguments for configurations that are merged over the first.
+func configs(first string, more ...string) []string {
+	args := []string{"--config", first}
+	for _, file := range more {
+		args = append(args, "--config", file)
+	}
+	return args
 }
 
 // startSharedFleet has three senders at work that take the nodes by turns.

@@ -16,9 +16,10 @@ import (
 // meant has keys that others have for the same thing, with what to write: {"resolver::kubernetes": "resolver::k8s"}. Keys of the
 // Collector's own types are left to the Collector.
 func Check(conf *confmap.Conf, cfg any, meant map[string]string) error {
-	known := names{all: map[string]bool{}, below: map[string][]string{}}
+	known := names{all: map[string]bool{}, below: map[string][]string{}, optional: map[string]bool{}}
 	for _, k := range Of(cfg) {
 		known.all[k.Path] = true
+		known.optional[k.Path+"::"] = optional(k.Value.Type())
 		if k.Own {
 			above, name := split(k.Path)
 			known.below[above] = append(known.below[above], name)
@@ -37,8 +38,9 @@ func split(path string) (above, name string) {
 }
 
 type names struct {
-	all   map[string]bool
-	below map[string][]string // of structs of this repository
+	all      map[string]bool
+	below    map[string][]string // of structs of this repository
+	optional map[string]bool     // what is below may be turned off, by a key that no struct has: enabled
 }
 
 // check goes through what is below a key. The index of an item is N in above, as in known keys.
@@ -46,6 +48,9 @@ func (n *names) check(above string, conf map[string]any, meant map[string]string
 	siblings, ours := n.below[above]
 	for _, key := range slices.Sorted(maps.Keys(conf)) {
 		path := above + key
+		if key == "enabled" && n.optional[above] {
+			continue
+		}
 		if ours && !slices.Contains(siblings, key) {
 			return fmt.Errorf("%s: there is no such key; %s", path, n.instead(above, key, siblings, meant))
 		}

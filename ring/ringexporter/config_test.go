@@ -104,6 +104,7 @@ func TestBadConfigsNameTheKey(t *testing.T) {
 		{"routing_key: aggregate, aggregate: [{metrics: [a], without: {resource: [pod]}}], " + anyResolver, "aggregate.*without"},
 		{"{}", "resolver: set one of"},
 		{"resolver: {static: {hostnames: [a]}, dns: {hostname: b}}", "resolver: set only one of"},
+		{dns("hostname: w, enabled: false"), "^resolver: set one of"}, // as one turns off what a configuration below has
 		{"resolver: {consul: {service: workers}}", "resolver.*\n*.*consul"},
 		{static("hostnames: []"), "resolver::static: .*no members"},
 		{static("hostnames: [a, 'a:4317']"), `resolver::static: .*"a:4317"`},
