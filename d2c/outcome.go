@@ -34,7 +34,7 @@ const (
 	// AddedBeforeFirst ended at or before the start of a stream that is still new; the start moved back.
 	AddedBeforeFirst = fold.AddedBeforeFirst
 
-	// RestartedGap began the stream anew because of GapRestart.
+	// RestartedGap began the stream anew at a gap, because of GapRestart or GapRestartIfMoved.
 	RestartedGap = fold.RestartedGap
 	// RestartedLayout began the stream anew because the histogram's bounds changed.
 	RestartedLayout = fold.RestartedLayout
@@ -64,7 +64,7 @@ const (
 	DroppedNotFinite = fold.DroppedNotFinite
 	// DroppedNegative is a negative delta of a monotonic sum.
 	DroppedNegative = fold.DroppedNegative
-	// DroppedBuckets has a number of bucket counts that does not fit its bounds or is 2^24 or more, bounds that are not
+	// DroppedBuckets has a number of bucket counts that does not fit its bounds or is above Config.MaxBuckets, bounds that are not
 	// strictly increasing, or exponential bucket counts whose sum passes a uint64.
 	DroppedBuckets = fold.DroppedBuckets
 	// DroppedScale has an exponential scale outside -10..20, a populated bucket in which no float64 lies, or a negative
