@@ -403,6 +403,9 @@ func testOrder(t *testing.T, seed uint64, eject *EjectConfig) (ejections int64) 
 		queue := cfg.Protocol.OTLP.QueueConfig.Get()
 		queue.QueueSize = 1 + r.Int64N(20)
 		queue.BlockOnOverflow = r.IntN(2) == 0
+		if seed > 1 || eject != nil {
+			cfg.Groups = 64 // rings that are quickly made: there are many
+		}
 		if eject != nil {
 			cfg.Eject = configoptional.Some(*eject)
 			cfg.Protocol.OTLP.TimeoutConfig.Timeout = 2 * time.Second
