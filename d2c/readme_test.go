@@ -36,7 +36,7 @@ func consume(ctx context.Context, md pmetric.Metrics, send func(context.Context,
 	if n := result.Dropped(); n > 0 {
 		slog.Warn("points dropped", "points", n)
 	}
-	return send(ctx, md) // after an error here, hand the batch in again: a delta counts once
+	return send(ctx, md) // after an error: send md again, or convert the same deltas again; each counts once
 	// README: to here
 }
 

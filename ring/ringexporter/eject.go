@@ -132,6 +132,10 @@ func (x *ejector[B]) resolved(ctx context.Context, list []endpoint) error {
 			x.end(was)
 		}
 	}
+	if x.cfg != nil && x.limit(list) == 0 {
+		x.e.set.Logger.Warn("eject has no effect: with so few members none may be out; raise eject::max_share",
+			zap.Int("members", len(list)), zap.Float64("max_share", x.cfg.MaxShare))
+	}
 	x.list = list
 	x.keepOut(out)
 	for name := range x.recent {
@@ -202,7 +206,7 @@ func (x *ejector[B]) eject(ctx context.Context, m *member[B]) {
 		if !m.spared.Swap(true) {
 			why := "because more are in trouble than may be out: the trouble may not be theirs; see eject::max_share"
 			if limit == 0 {
-				why = "because of so few members none may be out: raise eject::max_share"
+				why = "with so few members none may be out; raise eject::max_share"
 			}
 			log.Warn("a member that does not answer is not ejected, "+why, zap.Int("in_trouble", trouble), zap.Int("may_be_out", limit))
 			m.count.ejection(ctx, m.count.ejectionWithheld)

@@ -163,7 +163,8 @@ func TestShareOfTwo(t *testing.T) {
 		b.hangs("a")
 		b.during(t, time.Minute)
 		assert.Len(t, b.names(), 2)
-		assert.Equal(t, 1, b.logs.FilterMessageSnippet("raise eject::max_share").Len())
+		assert.Equal(t, 1, b.logs.FilterMessageSnippet("eject has no effect").Len())
+		assert.Equal(t, 1, b.logs.FilterMessageSnippet("is not ejected, with so few members").Len())
 		require.NoError(t, b.stop())
 	})
 	half := func(cfg *Config) {

@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/config/configoptional"
@@ -168,7 +170,9 @@ func (c *ResolverConfig) validate() error {
 	case len(set) == 0:
 		return errors.New("resolver: set one of " + resolverKeys)
 	case len(set) > 1:
-		return errors.New("resolver: set only one of " + resolverKeys)
+		slices.Sort(set)
+		return fmt.Errorf("resolver: set only one of %s, got %s; enabled: false in its block, as in dns: {enabled: false}, switches off one that "+
+			"another file has", resolverKeys, strings.Join(set, " and "))
 	case c.Static.HasValue():
 		_, err := c.Static.Get().members()
 		return err

@@ -204,7 +204,7 @@ func (l *replica) begin(r *reader) error {
 		return fmt.Errorf("%w: a second life", ErrDamaged)
 	}
 	if r.groups != l.groups {
-		return fmt.Errorf("%w: set Groups to %d, got %d", errGroups, r.groups, l.groups)
+		return fmt.Errorf("%w: set groups to %d, got %d, or take another prefix or name", errGroups, r.groups, l.groups)
 	}
 	l.life = r.life
 	return nil

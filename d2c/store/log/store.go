@@ -108,7 +108,7 @@ var (
 	errContended  = errors.New("log: others keep appending to the logs of these streams; each log should have one owner")
 	errEmptied    = errors.New("what was there is lost")
 	errNoSnapshot = errors.New("they are not there, and no snapshot is in their place")
-	errGroups     = errors.New("its streams are in another number of groups")
+	errGroups     = errors.New("the logs have another number of groups")
 	errFull       = fmt.Errorf("the log has %d streams, which is the most: use more groups", maxRecords)
 )
 

@@ -237,7 +237,7 @@ func TestGroupsAreTheSameForAll(t *testing.T) {
 	cfg := logConfig(server.Addr)
 	cfg.Groups = 16
 	_, err := (&asker{Shared: logStore(t, cfg)}).try(store.Swap{})
-	if err == nil || !strings.Contains(err.Error(), "set Groups to 64") || redis.ReasonOf(err) != redis.Other {
+	if err == nil || !strings.Contains(err.Error(), "set groups to 64") || redis.ReasonOf(err) != redis.Other {
 		t.Errorf("error %v", err)
 	}
 }
