@@ -36,7 +36,7 @@ func (p *d2cProcessor) outlived(ext component.Component) error {
 func (p *d2cProcessor) warnOfCombinations() {
 	if p.cfg.MaxStale > 0 && p.cfg.MaxStale < p.cfg.LateWindow {
 		p.logger.Warn("max_stale is shorter than late_window: a delta that is sent again after its stream was forgotten counts again; "+
-			"set max_stale to late_window at least", zap.Duration("max_stale", p.cfg.MaxStale), zap.Duration("late_window", p.cfg.LateWindow))
+			"set max_stale to late_window at least", zap.Stringer("max_stale", p.cfg.MaxStale), zap.Stringer("late_window", p.cfg.LateWindow))
 	}
 	if p.cfg.Gap == d2c.GapRestart && p.cfg.State.Shared != nil {
 		p.logger.Warn("gap: restart is of no use with state::shared, which knows what other workers have counted, " +

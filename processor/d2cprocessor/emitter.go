@@ -66,7 +66,7 @@ func (e *emitter) shutdown(ctx context.Context) error {
 	for _, interval := range e.intervals {
 		if err := e.emit(ctx, interval); err != nil {
 			e.p.logger.Error("totals could not be given out at shutdown: what was counted since they last were is missing from what comes next",
-				zap.Duration("interval", interval), zap.Error(err))
+				zap.Stringer("interval", interval), zap.Error(err))
 		}
 	}
 	return nil

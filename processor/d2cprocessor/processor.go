@@ -158,14 +158,14 @@ func (p *d2cProcessor) start(ctx context.Context, host component.Host) error {
 		zap.String("state", where),
 		zap.Stringer("gap", p.cfg.Gap),
 		zap.Stringer("overlap", p.cfg.Overlap),
-		zap.Duration("late_window", p.cfg.LateWindow),
+		zap.Stringer("late_window", p.cfg.LateWindow),
 		zap.Int("max_streams", p.cfg.MaxStreams),
-		zap.Duration("max_stale", p.cfg.MaxStale),
+		zap.Stringer("max_stale", p.cfg.MaxStale),
 		zap.Strings("metadata_keys", p.tenants),
 	)
 	for i := range p.cfg.Aggregate {
 		r := &p.cfg.Aggregate[i]
-		p.logger.Info("adding up streams", zap.Int("rule", i), zap.Strings("metrics", r.Metrics), zap.Bool("keep_input", r.KeepInput), zap.Duration("interval", r.Interval))
+		p.logger.Info("adding up streams", zap.Int("rule", i), zap.Strings("metrics", r.Metrics), zap.Bool("keep_input", r.KeepInput), zap.Stringer("interval", r.Interval))
 	}
 	return nil
 }

@@ -273,7 +273,7 @@ func (p *d2cProcessor) openStorage(ctx context.Context, ext component.Component)
 		zap.Int("expired", found.Expired),
 		zap.Int64("bytes", found.Bytes),
 		zap.Int("journal_entries", found.Entries),
-		zap.Duration("took", time.Since(started)),
+		zap.Stringer("took", time.Since(started)),
 	)
 	if found.Torn {
 		p.logger.Warn("the last journal entry was cut short and is dropped: its batch had not been acknowledged")

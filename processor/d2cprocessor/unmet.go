@@ -22,7 +22,7 @@ func (u *unmet) start(p *d2cProcessor) {
 		if patterns := p.conv.UnmetPatterns(); len(patterns) > 0 && !told {
 			told = true
 			p.logger.Warn("patterns in aggregate::metrics have matched no metric so far; names are as the producer sends them, with dots",
-				zap.Strings("patterns", patterns), zap.Duration("after", unmetAfter))
+				zap.Strings("patterns", patterns), zap.Stringer("after", unmetAfter))
 		}
 	})
 }

@@ -227,7 +227,7 @@ func (x *ejector[B]) eject(ctx context.Context, m *member[B]) {
 	delete(x.recent, m.Name)
 	err := m.lastError()
 	log.Warn("a member is ejected: its streams go to others until it answers", zap.Int("failures", failures),
-		zap.Duration("for", time.Since(since)), zap.Duration("return_after", x.returnAfter(gone.returns)), zap.Error(err))
+		zap.Stringer("for", time.Since(since)), zap.Stringer("return_after", x.returnAfter(gone.returns)), zap.Error(err))
 	x.e.shared.health.report(about(gone), fmt.Errorf("member %q: ejected since %s: %w", m.Name, gone.since.UTC().Format(time.RFC3339), err))
 	m.count.ejection(ctx, m.count.ejectionBegun)
 	ctx, gone.stop = context.WithCancel(ctx)
@@ -274,7 +274,7 @@ func (x *ejector[B]) probe(ctx context.Context, gone *ejection) {
 			continue
 		case answers.IsZero():
 			answers = time.Now()
-			log.Info("the ejected member answers", zap.Duration("back_in", x.returnAfter(gone.returns)))
+			log.Info("the ejected member answers", zap.Stringer("back_in", x.returnAfter(gone.returns)))
 		}
 		if time.Since(answers) >= x.returnAfter(gone.returns) && x.restore(ctx, gone) {
 			return
@@ -302,7 +302,7 @@ func (x *ejector[B]) restore(ctx context.Context, gone *ejection) bool {
 	}
 	x.keepOut(out)
 	x.recent[gone.Name] = comeback{time.Now(), gone.returns}
-	x.e.set.Logger.Info("an ejected member is back", zap.String("member", gone.Name), zap.Duration("was_out", time.Since(gone.since)))
+	x.e.set.Logger.Info("an ejected member is back", zap.String("member", gone.Name), zap.Stringer("was_out", time.Since(gone.since)))
 	if m := x.e.current.Load().byName(gone.Name); m != nil {
 		m.count.ejection(ctx, m.count.ejectionEnded)
 	}

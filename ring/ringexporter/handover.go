@@ -121,7 +121,7 @@ func (e *ringExporter[B]) handOver(old, next *view[B], plan *ring.Plan) {
 		case <-next.past:
 		case <-timer.C:
 			e.set.Logger.Warn("members that gained streams wait no longer for what others still hold of these, which may come out of order; "+
-				"see handover_timeout", zap.Duration("waited", e.handover))
+				"see handover_timeout", zap.Stringer("waited", e.handover))
 		case <-e.shared.aborted.Done():
 		}
 	})
