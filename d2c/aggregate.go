@@ -16,17 +16,20 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// AggregateRule makes one stream of many, an exact total of all that its writers count: see Aggregation in the package comment.
+// AggregateRule makes one stream out of many: an exact total of what all its writers count. See Aggregation in the package
+// comment.
 type AggregateRule struct {
-	// Metrics are patterns of names: * is anything and ? any one byte. Gauges and summaries pass, whatever their names.
+	// Metrics are patterns of names, in which * matches anything and ? any one byte. Gauges and summaries pass, whatever
+	// their names.
 	Metrics []string
-	// Resource, Scope and Attributes select what stays of the attributes of resources, scopes and points. Streams that differ in
-	// nothing else are the writers of one total.
+	// Resource, Scope and Attributes select which attributes of resources, scopes and points remain. Streams that differ
+	// only in the removed ones are the writers of one total.
 	Resource, Scope, Attributes streamid.Selection
-	// KeepInput has the metrics stay as well, as if there were no rule; their points are counted twice then, as what they are
-	// and as those of a writer.
+	// KeepInput also gives out the matched metrics as if there were no rule. Their points are then counted twice, once for
+	// their own stream and once as those of a writer.
 	KeepInput bool
-	// Interval has samples given out by EmitTotals, and not with batches. Zero is with each batch, a second the least.
+	// Interval makes EmitTotals emit the samples of totals, instead of each batch. Zero emits them with each batch;
+	// otherwise at least a second.
 	Interval time.Duration
 	// MaxWriters bounds the writers of a total; points of further ones are dropped and counted. Zero means no bound.
 	MaxWriters int

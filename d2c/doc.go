@@ -154,55 +154,57 @@
 //
 // # Zeros and re-emission
 //
-// A backend that knows a series by its samples alone does not see what the first of them says: increase() and rate() are about what
-// comes after it. With [Config.EmitZero] each life of a monotonic sum or a histogram, after first as after a restart, begins
-// with one more sample of value zero, under the life's start and just before the first sample: at the start, if that is in a later
-// millisecond than what was given out before (or may have been, before this process began or of streams that have expired), in an
-// earlier one than the first sample, and no more than five minutes before it, as backends refuse what is old (Prometheus after an
-// hour) and all that comes with it; else one millisecond before the first sample, if that is free in the same way and not before the start; else there is none. A start that is
-// unknown is put where the zero is. A zero comes once: a delta that comes again brings none, because the first sample may be at
-// the backend, and nothing older is to follow it. Zeros are off by default, and not for backends
-// that make zeros themselves from start timestamps: Prometheus with created-timestamp-zero-ingestion, Mimir.
+// A backend that knows a series only by its samples cannot see what the first sample counts: increase() and rate() cover
+// only what comes after it. With [Config.EmitZero] each life of a monotonic sum or a histogram, whether opened by first or
+// by a restart, begins with one extra sample of value zero, under the life's start and before the first sample. Its time is
+// the start, if the start is in a later millisecond than anything given out before (or possibly given out, before this
+// process began or for expired streams), in an earlier millisecond than the first sample, and at most five minutes before
+// it. The limit exists because backends refuse old samples (Prometheus after an hour) together with everything sent with
+// them. Otherwise the zero comes one millisecond before the first sample, if that millisecond is free in the same sense and
+// not before the start. Otherwise there is no zero. An unknown start is set to the time of the zero. A zero comes once: a
+// repeated delta brings none, because the backend may already have the first sample, and nothing older may follow it. Zeros
+// are off by default. Leave them off for backends that create zeros from start timestamps: Prometheus with
+// created-timestamp-zero-ingestion, and Mimir.
 //
-// Nor has rate() any points of a counter that is counted seldom. With [Config.ReemitInterval], [Converter.Reemit] gives out the
-// latest sample of quiet streams again: same start and total, at the time of now. So emitted moves on, in all modes before the sample is
-// given out, and what comes next of the stream is later. It does not keep a stream from expiring; [Converter.MarkStale] gives out
-// a "no recorded value" point of those that are about to.
+// rate() also lacks points for a counter that rarely changes. With [Config.ReemitInterval], [Converter.Reemit] emits the
+// latest sample of quiet streams again, with the same start and total, at the current time. In every mode emitted advances
+// before the sample is given out, so the stream's next sample is later. Re-emission does not keep a stream from expiring.
+// [Converter.MarkStale] emits a "no recorded value" point for streams that are about to expire.
 //
 // # Durable state
 //
-// [New] keeps the state in memory. [OpenDurable] keeps it in a store.Storage too: a batch is folded onto copies of its streams, what has
-// changed is stored, and only then do the copies take the place of the streams and does Convert return. So whatever was
-// given out is in storage, and a process that begins with what another left, killed or not, goes on where that one ended:
-// same starts, same totals, and a batch that comes again is recognised.
+// [New] keeps the state in memory. [OpenDurable] also keeps it in a store.Storage: a batch is applied to copies of its
+// streams, the changes are stored, and only then do the copies replace the streams and Convert returns. Everything given out
+// is therefore in storage, and a new process continues where the previous one ended, even if that was killed: same starts,
+// same totals, and repeated batches are recognised.
 //
-// Where something in storage cannot be read, streams it may have concerned are forgotten. They begin anew as first does,
-// with start := max(start, floor), where floor is not before the latest time given out: a point with p.time <= floor is too
-// late, and so is one that would be before first with p.start < floor (if unknown, p.time <= floor).
+// If something in storage cannot be read, the streams it may concern are forgotten. Their next points open them as first
+// does, with start := max(start, floor), where floor is not before the latest time given out. A point with p.time <= floor
+// is too late, and so is a before-first point with p.start < floor (if the start is unknown, p.time <= floor).
 //
 // # Shared state
 //
-// [OpenShared] keeps the state in a store.Shared that any number of Converters have in common; their tables are caches. A batch
-// is folded onto copies of what the cache has, and each copy takes the place of the stored record only if that is the one
-// which the cache has. Where it is not, another Converter has changed the stream: the same points are folded onto what is
-// stored, and so on. What the cache makes a repeat, too late or a marker is confirmed in the same way before it is given out
-// or dropped: a stale cache does not speak.
+// [OpenShared] keeps the state in a store.Shared that any number of Converters use together; their own tables are caches. A
+// batch is applied to copies of the cached streams, and a copy replaces the stored record only if that record is the cached
+// one. If it is not, another Converter has changed the stream, and the same points are applied to the stored record, and so
+// on. If the cache makes a point a repeat, too late or a marker, that is confirmed with the store in the same way before the
+// point is given out or dropped, so a stale cache never decides.
 //
-// A store may lose what it holds. As a whole (it is wiped, a new server takes its place): then its life ends, and the first who
-// finds it without one begins the next, with the time of that moment as its floor. A stream that has no record in the new
-// life begins anew, as above: with start := max(start, floor), and what ends up to floor is too late. So nothing that was
-// counted counts again, whoever gets the retry.
+// A store may lose everything (it is wiped, or a new server takes its place). Then its life ends, and the first Converter
+// that finds it without a life begins the next, with the current time as its floor. A stream without a record in the new
+// life opens as above, with start := max(start, floor), and points that end at or before floor are too late. Nothing is
+// counted twice, whoever gets the retry.
 //
-// Or the record of one stream is gone, or goes back: a Converter notices if it knows the stream. There is no record, one with an
-// earlier emitted, or one with the same start and a total that is lower though it must not fall. Then, too, the stream
-// begins anew at the first point with p.time > emitted, with start := max(p.start, emitted, start+1ns) (restart_lost); points
-// up to emitted are too late. emitted and start are the later ones of what the cache and the record have. A Converter that
-// does not know the stream cannot tell: a store must not evict.
+// A store may also lose a single record, or go back to an older one. A Converter that knows the stream notices: there is no
+// record, or one with an earlier emitted, or one with the same start and a lower total that must not fall. Then the stream
+// restarts at the first point with p.time > emitted, with start := max(p.start, emitted, start+1ns) (restart_lost); points
+// up to emitted are too late. The values of emitted and start are the later of the cached and the stored ones. A Converter
+// that does not know the stream cannot tell, so a store must not evict records.
 //
-// There is one exception. Where gateways route each stream to one Converter and say so (see [WithRoute]), the route has not
-// changed since the Converter last counted the stream, and a point has p.start = last, nobody else can have changed it since: the
-// cache's copy is stored, and the stream goes on. A gateway that has begun to use its ring later than that, by its own word, is
-// a change: the ring may have been another one in between, and have come back.
+// There is one exception: gateways route each stream to one Converter and say so (see [WithRoute]), the route has not
+// changed since the Converter last counted the stream, and a point has p.start = last. Then nobody else can have changed the
+// stream in between, so the cached copy is stored and the stream continues. A gateway that reports having begun to use its
+// ring later than that counts as a change, because another ring may have been in use in between.
 //
 // The rules follow the OpenTelemetry metrics data model (Temporality; Resets and Gaps; Overlap; Stream Manipulations).
 package d2c
