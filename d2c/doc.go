@@ -128,8 +128,9 @@
 //   - Points may also be cumulative. The increase over the writer's latest point is added. A point that begins at or after
 //     the time of that one, or is lower in some part, comes from a producer that has restarted, and is added whole (reset).
 //     The first point is added whole if its start is known and nobody can have counted it before. Otherwise nothing of it is
-//     added (baseline): that is the case if it began before both this process and the total, because another process may
-//     have counted it, under other rules or with state that is gone. Min and max of cumulative histograms are left out.
+//     added (baseline). That is the case if the point began before this process and the total began after the process did,
+//     because another process may have counted it, under other rules or with state that is gone. Min and max of cumulative
+//     histograms are left out.
 //   - A writer that is quiet for MaxStale is forgotten; what it counted stays in the total. An unknown writer's points from
 //     before the latest time of the total's forgotten writers are too late, because they may have been counted already. With
 //     shared state, that limit is MaxStale before now, except for points at least six hours older than that, which are
@@ -139,8 +140,8 @@
 //   - GapRestart does not apply to totals, because only writers have gaps. With GapRestartIfMoved a total restarts at its
 //     first point after it may have been elsewhere, aligned or not.
 //   - A total and its writers are stored as one unit. If a shared store has lost a total, the total restarts like any
-//     stream; for a writer that the store lost, the Converter's own copy decides. Config.Aggregate cannot be combined with
-//     SharedConfig.MaxOutstanding.
+//     stream; what the store lost of a writer is replaced by what this Converter knows. Config.Aggregate cannot be combined
+//     with SharedConfig.MaxOutstanding.
 //   - The rule is part of the identity. If its attributes change, new totals begin, under starts of their own and without
 //     the values of the old ones. If only its Metrics change, totals continue.
 //

@@ -71,6 +71,4 @@
 //     evict them, but allkeys-* policies do.
 //
 // A Converter that still has the stream in memory notices that the record is older than its own. Any other Converter cannot.
-//
-//
 package redis

@@ -284,8 +284,8 @@ func (l *Log) retried(ctx context.Context, calls int) {
 	}
 }
 
-// Probe does what Append, Read and Compact do, with a key of its own wherever there are logs: so it fails where they would. It leaves logs
-// alone, and may run while other goroutines use the Log.
+// Probe does what Append, Read and Compact do, with a key of its own in each place where logs are kept, so it fails where
+// they would fail. It leaves logs alone, and may run while other goroutines use the Log.
 func (l *Log) Probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.server.timeout)
 	defer cancel()
