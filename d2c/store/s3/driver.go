@@ -28,13 +28,13 @@ type Options struct {
 	Bucket string
 	// Name identifies the owner of the logs. Drivers with the same Bucket, Prefix and Name share them. At most 64 bytes.
 	Name string
-	// Prefix is what all keys begin with, and a slash follows. Parts of letters, digits, dots, hyphens and underscores, with slashes
-	// between them, at most 256 bytes. Default d2c.
+	// Prefix begins all keys, followed by a slash. Parts of letters, digits, dots, hyphens and underscores, separated by
+	// slashes, at most 256 bytes. Default d2c.
 	Prefix string
 	// AttemptTimeout bounds each attempt of a request. Default 5s.
 	AttemptTimeout time.Duration
-	// MaxAttempts bounds how often a request is sent that is not answered, or cannot be served yet: with 50 ms between them, 100 ms,
-	// and so on up to 2 s. Default 4.
+	// MaxAttempts bounds how often a request is sent that is not answered or cannot be served yet, with pauses of 50 ms, 100
+	// ms and so on up to 2 s. Default 4.
 	MaxAttempts int
 	// MaxRequests bounds the number of concurrent requests. Default 32.
 	MaxRequests int
@@ -51,8 +51,8 @@ type Options struct {
 
 // Observer receives what a Driver does.
 type Observer interface {
-	// Requested is told of each request, how many bytes of data it had or brought, how long it took, and of its error. That a condition
-	// did not hold, or that there was no object, is no error.
+	// Requested is called after each request with the bytes of data it sent or received, the time it took, and its error. A
+	// condition that does not hold is no error.
 	Requested(ctx context.Context, op Operation, size int, took time.Duration, err error)
 }
 
