@@ -66,21 +66,21 @@
 //
 // # How it works
 //
-// Every member ranks all slots, by a permutation that depends on its name only. The rank r, of P slots, costs a member
-// of weight w: -log2(1 - (r + 1/2)/P) / w. A slot prefers the member that it costs least. If every slot got that one,
-// this would be rendezvous hashing (Thaler and Ravishankar 1998) with exact weights: nothing moves but what must, but
-// loads spread like random numbers. So there is a cap on every load, its fair share q rounded up or q (1 + eps) rounded
-// down, whichever is more, and a full member keeps the slots it ranks first. That is the stable assignment of Gale and
-// Shapley (1962): no slot and no member would both rather have each other than what they have. Since both sides judge
-// by the same cost it is the only one, and the same as if all pairs of slot and member were joined from the cheapest to
-// the most expensive as far as both are still to be had. Hence the independence from order and history. Caps on
-// consistent hashing are due to Mirrokni, Thorup and Zadimoghaddam (2018).
+// Every member ranks all slots, by a permutation that depends only on its name. The rank r, of P slots, costs a member of
+// weight w: -log2(1 - (r + 1/2)/P) / w. A slot prefers the member with the lowest cost. If every slot got that member, this
+// would be rendezvous hashing (Thaler and Ravishankar 1998) with exact weights: only what must move would move, but loads
+// would vary like random numbers. So every load has a cap, the larger of the fair share q rounded up and q (1 + eps) rounded
+// down, and a full member keeps the slots it ranks first. That is the stable assignment of Gale and Shapley (1962): no slot
+// and member would both prefer each other to what they have. Because both sides judge by the same cost, there is only one
+// such assignment. It is the one obtained by going through all pairs of slot and member from the cheapest to the most
+// expensive, and joining each pair whose slot is free and whose member is not full. It is therefore independent of order and
+// history. Caps on consistent hashing are due to Mirrokni, Thorup and Zadimoghaddam (2018).
 //
-// All of it is integer arithmetic, and frozen: version 1 of the table, with golden hashes in testdata. In detail: the
-// seed of a member is the XXH3-64 of its name; its permutation from ranks to slots is a Feistel network of four rounds
-// whose keys are the first four outputs of SplitMix64 from that seed; equal costs are decided by a further hash of seed
-// and slot, then by name. A permutation instead of independent hashes lets a member name its slots in order, which is
-// why building takes about 15 steps per slot and not one per slot and member.
+// All of this is integer arithmetic, and frozen: version 1 of the table, with golden hashes in testdata. In detail: the seed
+// of a member is the XXH3-64 of its name; its permutation from ranks to slots is a Feistel network of four rounds whose keys
+// are the first four outputs of SplitMix64 from that seed; equal costs are decided by a further hash of seed and slot, then
+// by name. With a permutation instead of independent hashes a member can name its slots in order, so building takes about 15
+// steps per slot rather than one per slot and member.
 //
 // # Why not perfect
 //
