@@ -131,7 +131,7 @@ type routeKey struct{}
 
 // WithRoute returns a context that tells Convert by which route the batch came. As long as all batches have the same Epoch
 // and Member, each stream has one worker. A shared store that loses its records then gets back what that worker knows of the
-// streams it has counted at least two seconds after it first heard of the latest Since. The clocks of gateways and workers
+// streams it has counted more than two seconds after the latest Since it has heard of. The clocks of gateways and workers
 // must not differ by more than that.
 func WithRoute(ctx context.Context, r Route) context.Context {
 	return context.WithValue(ctx, routeKey{}, r)
