@@ -16,17 +16,20 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// AggregateRule makes one stream of many, an exact total of all that its writers count: see Aggregation in the package comment.
+// AggregateRule makes one stream out of many: an exact total of what all its writers count. See Aggregation in the package
+// comment.
 type AggregateRule struct {
-	// Metrics are patterns of names: * is anything and ? any one byte. Gauges and summaries pass, whatever their names.
+	// Metrics are patterns of names, in which * matches anything and ? any one byte. Gauges and summaries pass, whatever
+	// their names.
 	Metrics []string
-	// Resource, Scope and Attributes select what stays of the attributes of resources, scopes and points. Streams that differ in
-	// nothing else are the writers of one total.
+	// Resource, Scope and Attributes select which attributes of resources, scopes and points remain. Streams that differ
+	// only in the removed ones are the writers of one total.
 	Resource, Scope, Attributes streamid.Selection
-	// KeepInput has the metrics stay as well, as if there were no rule; their points are counted twice then, as what they are
-	// and as those of a writer.
+	// KeepInput also gives out the matched metrics as if there were no rule. Their points are then counted twice, once for
+	// their own stream and once as those of a writer.
 	KeepInput bool
-	// Interval has samples given out by EmitTotals, and not with batches. Zero is with each batch, a second the least.
+	// Interval makes EmitTotals emit the samples of totals, instead of each batch. Zero emits them with each batch;
+	// otherwise at least a second.
 	Interval time.Duration
 	// MaxWriters bounds the writers of a total; points of further ones are dropped and counted. Zero means no bound.
 	MaxWriters int
@@ -121,16 +124,17 @@ func (c *Converter) UnmetPatterns() (patterns []string) {
 	return patterns
 }
 
-// EmitTotals gives out the latest sample of each total whose rule has the interval, at the time of now: of those that are quiet as well,
-// until they expire. It calls give with batches of at most a thousand samples, one after the other, whose context has the
-// tenant. It stops at an error of give, of the store or of ctx, and returns how many samples give has taken. What it has not is in
-// the next sample, an interval later. It is for the caller to call it each interval, and once when no batch follows, and never twice at the same time; of
-// these totals Convert gives out nothing, so that no order is to be kept with it.
+// EmitTotals emits the latest sample, at the current time, of each total whose rule has the given interval, including quiet
+// totals until they expire. It calls give with batches of at most a thousand samples, one after the other, each with a
+// context that carries the tenant. It stops at an error of give, of the store or of ctx, and returns how many samples give
+// accepted; the rest is included in the next sample, an interval later. Call it once per interval, and once more when no
+// batch follows, but never twice at the same time. Convert emits nothing for these totals, so there is no order to keep
+// between the two.
 //
-// Who a total is, is known from its latest point, and not stored: after a restart it waits for its next point. With shared state
-// each worker that has counted a total gives it out, at times that rise. With GapRestartIfMoved a total that was not
-// counted since the ring changed is given out once more if it has what was not given out, at the time of its latest point and not of
-// now, and left alone then: it may have another life elsewhere.
+// The attributes of a total come from its latest point and are not stored, so after a restart a total waits for its next
+// point. With shared state each worker that has counted a total emits it, at rising times. With GapRestartIfMoved a total
+// that was not counted since the ring changed is emitted once more if some of it was not given out yet, at the time of its
+// latest point instead of the current time, and then left alone, because it may have another life elsewhere.
 func (c *Converter) EmitTotals(ctx context.Context, interval time.Duration, give func(ctx context.Context, md pmetric.Metrics) error) (n int, err error) {
 	if c.aggregates == nil || interval <= 0 {
 		return 0, nil

@@ -17,91 +17,93 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// GapPolicy says what happens when a delta starts after the stream's last accepted time. Its text is the word that a
-// configuration file uses.
+// GapPolicy says what happens when a delta starts after the stream's last accepted time. Its text form is the word used in a
+// configuration file.
 type GapPolicy = fold.GapPolicy
 
 const (
-	// GapContinue adds the delta, counts the gap and remembers it so that a late delta can fill it.
-	// Right where one process sees all of a stream.
+	// GapContinue adds the delta, counts the gap and remembers it so that a late delta can fill it. Use it if one process
+	// sees all of a stream.
 	GapContinue = fold.GapContinue
-	// GapRestart begins the stream anew at the delta, the data model's strict reading.
-	// Right where a stream may have been elsewhere meanwhile and no state is shared.
+	// GapRestart restarts the stream at the delta, as the data model strictly requires. Use it if another process may have
+	// had the stream in between and no state is shared.
 	GapRestart = fold.GapRestart
-	// GapRestartIfMoved begins the stream anew where it may have been elsewhere meanwhile, by the routes that gateways tell, and
-	// goes on otherwise. Right behind gateways where no state is shared: a producer sends nothing for quiet intervals, so that most
-	// gaps are no losses.
+	// GapRestartIfMoved restarts the stream if, according to the routes that gateways report, another worker may have had it
+	// in between, and otherwise continues it. Use it behind gateways if no state is shared: producers send nothing for quiet
+	// intervals, so most gaps are not losses.
 	GapRestartIfMoved = fold.GapRestartIfMoved
 )
 
-// OverlapPolicy says what happens when a delta starts before the stream's last accepted time and ends after it. Its text is the
-// word that a configuration file uses.
+// OverlapPolicy says what happens when a delta starts before the stream's last accepted time and ends after it. Its text
+// form is the word used in a configuration file.
 type OverlapPolicy = fold.OverlapPolicy
 
 const (
 	// OverlapAdd adds the delta whole.
 	OverlapAdd = fold.OverlapAdd
-	// OverlapDrop drops and counts it.
+	// OverlapDrop drops the delta and counts the drop.
 	OverlapDrop = fold.OverlapDrop
 	// OverlapInterpolate adds the share of a sum that lies in time not yet covered, as if the delta had grown
 	// evenly over its interval. Integers round towards zero. Histograms cannot be divided and are added whole.
 	OverlapInterpolate = fold.OverlapInterpolate
 )
 
-// Writers says how many producers a stream has. Its text is the word that a configuration file uses.
+// Writers says how many producers a stream has. Its text form is the word used in a configuration file.
 type Writers = fold.Writers
 
 const (
-	// WritersOne is what the data model asks for: intervals say what was counted.
+	// WritersOne is what the data model requires: a delta's interval shows whether it was counted.
 	WritersOne = fold.WritersOne
-	// WritersMany have one identity: count connectors, pre-forked workers, functions, statsd. Intervals order nothing, and every
-	// delta is new that is not identical to one of the late window: see Many writers in the package comment.
+	// WritersMany is for producers that share an identity: count connectors, pre-forked workers, functions, statsd.
+	// Intervals do not order deltas, and every delta is new unless an identical one came within the late window: see Many
+	// writers in the package comment.
 	WritersMany = fold.WritersMany
 )
 
-// Identical says what a delta is that is identical, by interval and contents, to one that was counted; of WritersMany only. Its
-// text is the word that a configuration file uses.
+// Identical says how to treat a delta with the same interval and contents as one already counted. It applies to WritersMany
+// only. Its text form is the word used in a configuration file.
 type Identical = fold.Identical
 
 const (
-	// IdenticalRepeat takes it for the same delta, sent again.
+	// IdenticalRepeat treats it as the same delta, sent again.
 	IdenticalRepeat = fold.IdenticalRepeat
-	// IdenticalAdd takes it for another. Right where producers do not retry.
+	// IdenticalAdd treats it as a different delta. Use it if producers do not retry.
 	IdenticalAdd = fold.IdenticalAdd
 )
 
-// MissingTime says what becomes of points without a time. Its text is the word that a configuration file uses.
+// MissingTime says what happens to points without a time. Its text form is the word used in a configuration file.
 type MissingTime = fold.MissingTime
 
 const (
 	// MissingTimeDrop drops and counts them.
 	MissingTimeDrop = fold.MissingTimeDrop
-	// MissingTimeArrival gives them the time of their arrival, and no start: each is added, also one that was sent again.
+	// MissingTimeArrival gives them their arrival time and no start. Every such point is added, including one that is sent
+	// again.
 	MissingTimeArrival = fold.MissingTimeArrival
 )
 
-// Repairs are the kinds of deltas that are malformed and yet say what they mean.
+// Repairs is a set of kinds of malformed deltas whose meaning is clear.
 type Repairs = fold.Repairs
 
 const (
-	// RepairInfiniteBound leaves out a last bound of +Inf: it says what is so without it.
+	// RepairInfiniteBound removes a last bound of +Inf, which is implied anyway.
 	RepairInfiniteBound = fold.RepairInfiniteBound
-	// RepairOverflowBucket takes what count has more than the buckets for that of the last bucket, where that is missing.
+	// RepairOverflowBucket restores a missing last bucket: it gets the difference between count and the other buckets.
 	RepairOverflowBucket = fold.RepairOverflowBucket
-	// RepairTrailingBuckets takes last buckets that are missing for empty, where count is that of the others.
+	// RepairTrailingBuckets restores missing last buckets as empty if count equals the sum of the others.
 	RepairTrailingBuckets = fold.RepairTrailingBuckets
-	// RepairMissingCount takes the sum of the buckets for a count that is not there.
+	// RepairMissingCount sets a missing count to the sum of the buckets.
 	RepairMissingCount = fold.RepairMissingCount
-	// RepairRoundedBounds takes bounds for those of the stream that differ by rounding: 1e-12 of their value.
+	// RepairRoundedBounds treats bounds as those of the stream if they differ only by rounding: 1e-12 of their value.
 	RepairRoundedBounds = fold.RepairRoundedBounds
-	// RepairStartAfterTime takes a start after its time for unknown.
+	// RepairStartAfterTime treats a start after its time as unknown.
 	RepairStartAfterTime = fold.RepairStartAfterTime
-	// RepairAll is all of them.
+	// RepairAll is all of these repairs.
 	RepairAll = fold.RepairAll
 )
 
-// Config configures a Converter. The zero value is usable: no limits, no expiry, no late window;
-// DefaultConfig returns what most want.
+// Config configures a Converter. The zero value is usable: no limits, no expiry, no late window. DefaultConfig suits most
+// users.
 type Config struct {
 	// Gap is the policy for deltas that start after the stream's last accepted time.
 	Gap GapPolicy
@@ -109,49 +111,53 @@ type Config struct {
 	Overlap OverlapPolicy
 	// Writers says how many producers a stream has.
 	Writers Writers
-	// Identical says what a delta is that is identical to one that was counted, of WritersMany.
+	// Identical says how to treat a delta identical to one already counted. It applies to WritersMany only.
 	Identical Identical
-	// MissingTime says what becomes of points without a time.
+	// MissingTime says what happens to points without a time.
 	MissingTime MissingTime
-	// Repair has the kinds of malformed deltas that are repaired. Others are dropped and counted.
+	// Repair selects the kinds of malformed deltas to repair. Others are dropped and counted.
 	Repair Repairs
-	// EmitZero gives out one more sample of monotonic sums and of histograms where a life begins, of value zero: at its start, or
-	// just before its first sample. A backend that tells lives apart by samples alone sees the first delta so. See Zeros and re-emission in
-	// the package comment. It is not for backends that make zeros themselves from start timestamps.
+	// EmitZero begins each life of a monotonic sum or a histogram with an extra sample of value zero, at the life's start or
+	// just before its first sample, so that a backend that tells lives apart only by samples counts the first delta. See
+	// Zeros and re-emission in the package comment. Do not use it with backends that create zeros from start timestamps.
 	EmitZero bool
-	// ReemitInterval lets Reemit give out streams again of which nothing has come for that long. It costs memory for who the streams are:
-	// at most 160 bytes for a stream with five attributes of 12 bytes. Zero is off, a second the least.
+	// ReemitInterval lets Reemit emit the latest sample of a stream again once the stream has been quiet for this long.
+	// Keeping the attributes of streams costs memory: at most 160 bytes for a stream with five attributes of 12 bytes. Zero
+	// turns it off; otherwise at least a second.
 	ReemitInterval time.Duration
-	// LateWindow is how far behind a stream's last accepted time a missing delta is still recognised as missing and
-	// added. Zero remembers no gaps: every delta that ends before the last accepted time is dropped.
+	// LateWindow is how far behind a stream's last accepted time a missing delta is still recognised as missing and added.
+	// With zero no gaps are remembered, and every delta that ends before the last accepted time is dropped.
 	LateWindow time.Duration
-	// MaxStreams bounds the number of live streams. Points of further streams are dropped and counted (which ones of a
-	// batch is not specified); live streams are never evicted. Zero means no bound.
+	// MaxStreams bounds the number of live streams. Points of further streams are dropped and counted (it is unspecified
+	// which of a batch); live streams are never evicted. Zero means no bound.
 	MaxStreams int
-	// MaxStale is how long a stream may go without a point that was added or recognised as a repeat before Expire forgets
-	// it; resolution one second. Zero keeps streams for ever.
+	// MaxStale is how long a stream may go without a point that is added or recognised as a repeat before Expire forgets it,
+	// with a resolution of one second. Zero keeps streams for ever.
 	MaxStale time.Duration
-	// MaxBuckets bounds the buckets of an explicit-bounds histogram; a point with more is dropped and counted. Zero means 4096.
-	// (Exponential histograms keep 160 per sign, whatever comes in.)
+	// MaxBuckets bounds the buckets of an explicit-bounds histogram; a point with more is dropped and counted. Zero means
+	// 4096. Exponential histograms keep at most 160 per sign regardless.
 	MaxBuckets int
-	// Summaries are the names of metrics whose summaries carry deltas, as some libraries send them: a summary has no field that
-	// says so. Count and sum are added up by the same rules as those of a histogram, and the quantiles of what is added stay as they
-	// came. In a name * is anything and ? any one byte. All other summaries are Passed.
+	// Summaries names the metrics whose summaries carry deltas, as some libraries send them; a summary has no field for
+	// that. Count and sum are added up by the rules for histograms, and an added point keeps the quantiles it came with. In
+	// a name, * matches anything and ? any one byte. All other summaries are Passed.
 	Summaries []string
-	// Aggregate says of which metrics one stream is made out of many, and how. The first rule that matches counts.
+	// Aggregate lists the rules by which many streams become one. The first rule that matches a metric applies.
 	Aggregate []AggregateRule
-	// Duplicates says what labels the backend tells streams apart by, to find those that it takes for one series: see Duplicates.
-	// What is found is counted, and told by OnNotice. It costs 10 bytes a stream, for the latest million streams.
+	// Duplicates says which labels the backend uses to tell streams apart, so that streams it would take for one series can
+	// be detected: see Duplicates. They are counted, and reported to OnNotice. Detection costs 10 bytes a stream, for the
+	// latest million streams.
 	Duplicates Duplicates
-	// OnNotice, if not nil, is told what stands out in a batch: points that were dropped or covered, and what its producers may not
-	// know. It is called by Convert, for each kind once a batch at most, or once a metric; it should return soon.
+	// OnNotice, if not nil, is called with what stands out in a batch: points that were dropped or covered, and problems
+	// that producers may not know about. Convert calls it at most once per kind and batch, or once per metric; it should
+	// return quickly.
 	OnNotice func(Notice)
-	// Seed keys the stream identities, for those who ingest attributes chosen by strangers: who knows it can make two streams that
-	// are taken for one. Choose it at random and keep it: with another seed all streams are other ones. Durable state of another
-	// seed is refused (ErrOwner); in shared state each seed has its own records, so all Converters need the same.
+	// Seed keys the stream identities, in case strangers choose the attributes: whoever knows the seed can construct two
+	// streams with the same identity. Choose it at random and keep it, because another seed changes the identity of every
+	// stream. Durable state of another seed is refused (ErrOwner). In shared state each seed has its own records, so all
+	// Converters need the same one.
 	Seed uint64
-	// Now is the clock: behind MaxStale, and for the floors of what was lost. Nil means time.Now. It is read once for each Convert
-	// in memory and each Expire, and a few times for each commit.
+	// Now is the clock, used for MaxStale and for the floors of lost state. Nil means time.Now. It is read once for each
+	// Convert in memory and each Expire, and a few times for each commit.
 	Now func() time.Time
 }
 
@@ -160,13 +166,13 @@ const defaultMaxBuckets = 4096
 // MaxBuckets is the largest Config.MaxBuckets.
 const MaxBuckets = table.MaxHistogramBuckets
 
-// DefaultConfig returns: one writer, continue over gaps, add overlaps, repair what may be, a late window of 5 minutes, at most
-// ten million streams, expiry after one hour.
+// DefaultConfig returns the default configuration: one writer, continue over gaps, add overlaps, all repairs, a late window
+// of 5 minutes, at most ten million streams, expiry after one hour.
 func DefaultConfig() Config {
 	return Config{Repair: RepairAll, LateWindow: 5 * time.Minute, MaxStreams: 10_000_000, MaxBuckets: defaultMaxBuckets, MaxStale: time.Hour}
 }
 
-// Validate reports the first field that is out of range, by name.
+// Validate returns an error that names the first field that is out of range.
 func (c Config) Validate() error {
 	switch {
 	case !fold.KnownGap(c.Gap):

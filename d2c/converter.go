@@ -15,9 +15,9 @@ import (
 	"github.com/deltaring/deltaring/d2c/internal/shared"
 )
 
-// Converter holds the state of all streams. It is safe for concurrent use. In memory, batches wait for each other only while one
-// of 64 shards of the streams is at work on both. With state that is durable or shared, batches that come while a commit is
-// under way make the next one together.
+// Converter holds the state of all streams. It is safe for concurrent use. In memory, two batches wait for each other only
+// while they use the same one of 64 shards. With durable or shared state, batches that arrive during a commit are committed
+// together in the next one.
 type Converter struct {
 	pipeline commit.Pipeline
 	journal  *journal.Journal // nil unless state is durable
@@ -28,8 +28,8 @@ type Converter struct {
 	aggregates *aggregates // nil without Config.Aggregate
 }
 
-// New returns a Converter without streams whose state is in memory alone, or an error that names the field of cfg that is out
-// of range.
+// New returns a Converter that has no streams yet and keeps its state in memory only. An error names the field of cfg that
+// is out of range.
 func New(cfg Config) (*Converter, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -44,22 +44,22 @@ func New(cfg Config) (*Converter, error) {
 	return c, nil
 }
 
-// Convert turns the delta metrics of md into cumulative ones, in place, and says what became of every point. Points that
-// are dropped are removed, and so are the metrics, scopes and resources that this leaves empty; all else is untouched.
+// Convert turns the delta metrics of md into cumulative ones, in place, and reports the outcome of every point. Dropped
+// points are removed, and so are metrics, scopes and resources left empty; everything else is unchanged.
 //
-// With state in memory the only error is ErrReadOnly. With durable or shared state nil means that whatever the result counts
-// as added is stored. After an error md has not changed, nothing was given out, and the same md may be handed in again: see the
-// errors of Convert in this package. All others are ctx's error, or one of the store: StoreError tells. A store may report
-// an error and keep what it was given nevertheless, and so may a commit that goes on after ctx has ended. Then a retry finds the
-// batch counted, and takes it for the repeat that it is.
+// With state in memory the only error is ErrReadOnly. With durable or shared state, a nil error means that everything the
+// result counts as added is stored. After an error md is unchanged, nothing was given out, and the caller may pass the same
+// md again: see the errors of Convert in this package. All other errors come from ctx or from the store; StoreError tells
+// which. A store may keep data although it reported an error, and a commit may continue after ctx has ended. A retry is then
+// recognised as a repeat of a batch already counted.
 //
-// Convert returns when ctx ends, however long the store hangs. The store is called with a context of the Converter's own,
-// because a commit serves several callers.
+// Convert returns when ctx ends, even if the store hangs. The store is called with the Converter's own context, because one
+// commit serves several callers.
 //
-// A batch that comes again, after a failed delivery say, is recognised point by point: what was added is not added again,
-// and the latest sample of each stream is emitted once more.
+// A batch that comes again, for instance after a failed delivery, is recognised point by point: nothing is added twice, and
+// the latest sample of each stream is emitted once more.
 //
-// In steady state nothing is allocated in memory. Hashing its attributes is the largest part of what a point of a sum costs.
+// In steady state in memory, Convert does not allocate. Hashing the attributes is the largest cost of a sum point.
 func (c *Converter) Convert(ctx context.Context, md pmetric.Metrics) (Result, error) {
 	if md.IsReadOnly() {
 		return Result{}, ErrReadOnly
@@ -72,31 +72,33 @@ func (c *Converter) Convert(ctx context.Context, md pmetric.Metrics) (Result, er
 	return resultOf(&r), nil
 }
 
-// Expire forgets streams that have been idle for longer than Config.MaxStale and returns how many. A point that comes for one of
-// them later opens it anew. It visits every stream, locks one shard at a time and waits for no store; nothing calls it but
-// you.
+// Expire forgets streams that have been idle for longer than Config.MaxStale and returns how many. A later point of such a
+// stream opens it again. Expire visits every stream, locks one shard at a time and does not wait for a store. The Converter
+// does not call it: you must.
 func (c *Converter) Expire() int { return c.pipeline.Expire() }
 
-// Stats are figures of a Converter.
+// Stats describes a Converter at one moment.
 type Stats struct {
-	// Streams is the number of live streams, totals included. With shared state it is what this Converter has in its cache.
+	// Streams is the number of live streams, totals included. With shared state it counts the streams in this Converter's
+	// cache.
 	Streams int
-	// Writers is the number of writers that totals have, which are not among the streams: see Config.Aggregate.
+	// Writers is the number of writers of totals, which are not included in Streams: see Config.Aggregate.
 	Writers int
-	// MemoryBytes is the memory allocated for the state of all streams, exact but for the bookkeeping of shared histogram
-	// bounds, which is estimated.
+	// MemoryBytes is the memory allocated for the state of all streams. It is exact except for the bookkeeping of shared
+	// histogram bounds, which is estimated.
 	MemoryBytes int64
-	// JournalBytes and CheckpointBytes are what durable state takes in storage: the journal that is still needed, and the
-	// checkpoints.
+	// JournalBytes and CheckpointBytes are the sizes of durable state in storage: the part of the journal still needed, and
+	// the checkpoints.
 	JournalBytes, CheckpointBytes int64
-	// Outstanding is the number of points that were given out, or kept, while the shared store fails, and that it does not have.
+	// Outstanding is the number of points that were given out or kept during a failure of the shared store and are not
+	// stored yet.
 	Outstanding int
-	// Missed is the number of points that were given out, or kept, while the shared store failed, and could not be added when it was
-	// back: other workers had changed their streams, or the store had lost them.
+	// Missed is the number of points that were given out or kept during a failure of the shared store and could not be added
+	// afterwards, because other workers had changed their streams or the store had lost them.
 	Missed uint64
 }
 
-// Stats returns the figures of this moment. It locks one shard at a time and waits for no store.
+// Stats returns the current figures. It locks one shard at a time and does not wait for a store.
 func (c *Converter) Stats() Stats {
 	s := Stats{Streams: c.Len(), Writers: int(c.pipeline.Writers.Load()), MemoryBytes: c.pipeline.Table.Memory()}
 	if d := c.pipeline.Duplicates; d != nil {
@@ -114,8 +116,8 @@ func (c *Converter) Stats() Stats {
 // Len returns the number of live streams: Stats().Streams, at no cost.
 func (c *Converter) Len() int { return int(max(c.pipeline.Live.Load()-c.pipeline.Writers.Load(), 0)) }
 
-// Streams iterates over the live streams in no particular order. Each shard is locked while it is copied, not while the
-// loop body runs, so the whole is no snapshot.
+// Streams iterates over the live streams in no particular order. Each shard is locked only while it is copied, not while the
+// loop body runs, so the result is not a consistent snapshot.
 func (c *Converter) Streams() iter.Seq[Stream] {
 	return func(yield func(Stream) bool) {
 		var streams []Stream
@@ -130,8 +132,8 @@ func (c *Converter) Streams() iter.Seq[Stream] {
 	}
 }
 
-// Reconcile brings what is outstanding to the shared store, if anything is: see SharedConfig.MaxOutstanding. It returns the
-// store's error if that still fails. The Converter does it by itself each second.
+// Reconcile writes outstanding points to the shared store: see SharedConfig.MaxOutstanding. It returns the store's error if
+// the store still fails, and does nothing if nothing is outstanding. The Converter also does this itself each second.
 func (c *Converter) Reconcile(ctx context.Context) error {
 	if c.outage == nil {
 		return nil
@@ -139,9 +141,9 @@ func (c *Converter) Reconcile(ctx context.Context) error {
 	return c.outage.Reconcile(ctx)
 }
 
-// Close ends what OpenDurable or OpenShared began: later calls of Convert return ErrClosed. It waits for a commit or checkpoint
-// that is under way, or returns ctx's error if that ends first. There is nothing to flush but what is outstanding, see
-// Reconcile. A Converter in memory needs no Close.
+// Close releases what OpenDurable or OpenShared started; later calls of Convert return ErrClosed. It waits for a commit or
+// checkpoint in progress, or returns ctx's error if ctx ends first. Only outstanding points need flushing: see Reconcile. A
+// Converter in memory needs no Close.
 func (c *Converter) Close(ctx context.Context) error {
 	if c.journal == nil && c.shared == nil {
 		return nil

@@ -13,38 +13,38 @@ import (
 	"github.com/deltaring/deltaring/d2c/store"
 )
 
-// DurableConfig says where the state of a Converter is kept so that it outlives the process.
+// DurableConfig says where a Converter keeps its state so that it outlives the process.
 type DurableConfig struct {
 	// Storage holds the state of this Converter and nothing else. Only one Converter at a time may use it.
 	Storage store.Storage
-	// Owner is the name under which the state is kept. Storage that has the state of another owner is refused.
+	// Owner is the name under which the state is kept. Storage that holds the state of another owner is refused.
 	Owner string
 	// JournalSize is the minimum journal length in bytes before checkpoints run. Above it, checkpoints run once the journal
 	// exceeds 1.5 times the size of all checkpoints. Zero means 1 MiB.
 	JournalSize int64
-	// Progress, if not nil, is called by OpenDurable now and then with what has been restored so far.
+	// Progress, if not nil, is called by OpenDurable from time to time with what it has restored so far.
 	Progress func(Recovery)
-	// OnCheckpoints, if not nil, is called when checkpoints begin to fail, and with nil when they work again. Meanwhile the
-	// journal grows; when it is far too long batches are refused.
+	// OnCheckpoints, if not nil, is called with the error when checkpoints start to fail, and with nil when they work again.
+	// Meanwhile the journal grows; once it is far too long, batches are refused.
 	OnCheckpoints func(error)
 }
 
-// Recovery says what OpenDurable has found: Streams restored, journal Entries replayed and Bytes read, whether the last
-// entry was Torn (its commit had not ended, so nobody was told of it), what was Damaged, and how many streams were Forgotten
-// because of that, or had Expired.
+// Recovery says what OpenDurable found: the Streams restored, the journal Entries replayed and Bytes read, whether the last
+// entry was Torn (its commit had not finished, so no caller was told that it had), what was Damaged, how many streams were
+// Forgotten because of damage, and how many had Expired.
 type Recovery = journal.Recovery
 
-// Damage is a value that could not be read: its Key, the key under which it is kept Aside from now on, and Err.
+// Damage describes a value that could not be read: its Key, the key Aside under which it is now kept, and Err.
 type Damage = journal.Damage
 
-// OpenDurable returns a Converter whose state is kept in storage: it begins with what is there, and Convert returns when
-// whatever it has added is there too. A batch costs one Put, shared with all batches that come while the one before is under
-// way; checkpoints are written by a goroutine that runs until Close.
+// OpenDurable returns a Converter that keeps its state in storage: it starts with the state found there, and Convert returns
+// once everything it added is stored. A batch costs one Put, shared with all batches that arrive during the previous one. A
+// goroutine writes checkpoints until Close.
 //
-// A restart or a crash loses nothing of that, and what was given out stays true: streams go on under their start, from a
-// value that is not below any given out. What is damaged is told in Recovery, and kept. ErrOwner and ErrVersion say that
-// the state is someone else's or from a newer version of this package; then storage is left as it is. Any other error comes
-// from cfg, ctx or Storage.
+// A restart or a crash loses nothing that was stored, and samples already given out remain valid: streams continue under
+// their start, with values no lower than those given out. Damaged values are reported in Recovery, and kept. ErrOwner and
+// ErrVersion mean that the state belongs to another owner or was written by a newer version of this package; storage is then
+// left unchanged. Any other error comes from cfg, dc, ctx or Storage.
 func OpenDurable(ctx context.Context, cfg Config, dc DurableConfig) (*Converter, Recovery, error) {
 	c, err := New(cfg)
 	if err != nil {

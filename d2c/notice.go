@@ -8,10 +8,11 @@ import (
 	"github.com/deltaring/deltaring/d2c/internal/commit"
 )
 
-// Notice is something about a batch that its sender may not know, of some NoticeKind: how many Points it is about, and a sample
-// of these. Of NoticeOutcome, Outcome says what became of them. Resource, Scope, Metric and Attributes are those of the sample,
-// which may only be read, and only until OnNotice returns; Start and Time are its interval as it came, and Stream is its stream
-// after the batch, with a zero ID if the point is malformed, and a zero Last if there is no such stream.
+// Notice reports something about a batch that its sender may not know. Kind says what, Points how many points it concerns,
+// and the other fields describe one of them. For NoticeOutcome, Outcome says what happened to the points. Resource, Scope,
+// Metric and Attributes are those of the sample; they are read-only, and valid only until OnNotice returns. Start and Time
+// are its interval as received. Stream is its stream after the batch, with a zero ID if the point is malformed, and a zero
+// Last if there is no such stream.
 type Notice = commit.Notice
 
 // NoticeKind says what a Notice is about.
@@ -20,33 +21,34 @@ type NoticeKind = commit.NoticeKind
 const (
 	// NoticeOutcome is about points that were dropped, Kept or Covered: one for each such outcome.
 	NoticeOutcome = commit.NoticeOutcome
-	// NoticeUnspecified is about a metric that does not say whether its points are deltas: they have Passed. It has no attributes,
-	// times and stream.
+	// NoticeUnspecified is about a metric with unspecified temporality, whose points have Passed. It has no attributes,
+	// times or stream.
 	NoticeUnspecified = commit.NoticeUnspecified
-	// NoticeDuplicate is about streams of a metric that were opened though the backend takes each for one with another: see
-	// Config.Duplicates.
+	// NoticeDuplicate is about streams of a metric that were opened although the backend takes each for the same series as
+	// another: see Config.Duplicates.
 	NoticeDuplicate = commit.NoticeDuplicate
-	// NoticeFixedStart is about sums of which OverlapInterpolate has added a part, because they began where their stream did. One
-	// such point is an overlap like others. A producer whose start never moves sends nothing else, and loses most of what it counts.
+	// NoticeFixedStart is about sums of which OverlapInterpolate added only a part, because they began where their stream
+	// did. One such point is an ordinary overlap. A producer whose start never moves sends nothing else, and loses most of
+	// what it counts.
 	NoticeFixedStart = commit.NoticeFixedStart
 )
 
-// Duplicates says what a backend makes labels of, besides the attributes of points. A backend like Prometheus knows labels only.
-// It writes names with underscores and values as text, and has no empty values, so that 200 and "200", http.route and http_route, ""
-// and nothing are the same to it. Streams that differ by no more are one series there, in which their samples take turns, and no
-// one counts what is lost.
+// Duplicates says which labels a backend makes, besides those for the attributes of points. A backend like Prometheus knows
+// only labels. It writes names with underscores and values as text, and has no empty values, so 200 and "200", http.route
+// and http_route, and "" and nothing are the same to it. Streams that differ only in such ways are one series there, in
+// which their samples alternate and part of the counts is lost unnoticed.
 //
-// Looked at are streams when they are opened, in memory by the Converter that opens them, and compared with the latest million
-// that were. So the streams that durable or shared state brings along are not among them, and a stream counts too that
-// is opened after the other one has ended. Its text is the word that a configuration file uses.
+// A Converter checks the streams that it opens, and compares each with the latest million it has opened. Streams restored
+// from durable or shared state are therefore not included, and a stream that is opened after the other one has ended also
+// counts. The text form is the word used in a configuration file.
 type Duplicates = alike.Labels
 
 const (
-	// DuplicatesNone asks for nothing.
+	// DuplicatesNone turns the check off.
 	DuplicatesNone = alike.None
-	// DuplicatesService is for backends that make labels of the service's namespace, name and instance, and of nothing else of a
-	// resource or scope: Prometheus by OTLP, unless told otherwise, and what remote write sends by default.
+	// DuplicatesService is for backends that make labels from the service's namespace, name and instance, and from nothing
+	// else in a resource or scope: Prometheus over OTLP, unless configured otherwise, and remote write by default.
 	DuplicatesService = alike.Service
-	// DuplicatesResource is for backends that make labels of all of a resource and its scope.
+	// DuplicatesResource is for backends that make labels from the whole resource and the scope.
 	DuplicatesResource = alike.Resource
 )

@@ -8,15 +8,16 @@ import (
 	"github.com/deltaring/deltaring/d2c/internal/table"
 )
 
-// Outcome says what became of one data point. Every point of a batch has exactly one. String returns a short name fit for a
-// metric attribute, for instance "aligned" or "dropped_too_late". Added reports whether the point's value is now part of a
-// total, restarts included; Restarted whether it began its stream anew under a new start timestamp; Dropped whether it was
-// removed because it could not be added.
+// Outcome says what happened to one data point. Every point of a batch has exactly one. String returns a short name that
+// fits a metric attribute, for instance "aligned" or "dropped_too_late". Added reports whether the point's value is now part
+// of a total, restarts included; Restarted whether the point restarted its stream under a new start timestamp; Dropped
+// whether the point was removed because it could not be added.
 type Outcome = fold.Outcome
 
 // The outcomes. See the classification table in the package comment.
 const (
-	// Passed points belong to gauges, to summaries that Config.Summaries does not name, and to metrics that are not delta; they are not touched.
+	// Passed points belong to gauges, to summaries not named in Config.Summaries, and to metrics that are not delta. They
+	// are left unchanged.
 	Passed = fold.Passed
 
 	// AddedFirst opened a stream.
@@ -25,7 +26,7 @@ const (
 	AddedAligned = fold.AddedAligned
 	// AddedNoStart has no usable start (zero, or equal to its time) and ended after the stream.
 	AddedNoStart = fold.AddedNoStart
-	// AddedGap started after the stream had ended; Result.GapOpened tells the time between.
+	// AddedGap started after the stream had ended; Result.GapOpened includes the time between.
 	AddedGap = fold.AddedGap
 	// AddedOverlap started before the stream had ended.
 	AddedOverlap = fold.AddedOverlap
@@ -34,16 +35,16 @@ const (
 	// AddedBeforeFirst ended at or before the start of a stream that is still new; the start moved back.
 	AddedBeforeFirst = fold.AddedBeforeFirst
 
-	// RestartedGap began the stream anew at a gap, because of GapRestart or GapRestartIfMoved.
+	// RestartedGap restarted the stream at a gap, because of GapRestart or GapRestartIfMoved.
 	RestartedGap = fold.RestartedGap
-	// RestartedLayout began the stream anew because the histogram's bounds changed.
+	// RestartedLayout restarted the stream because the histogram's bounds changed.
 	RestartedLayout = fold.RestartedLayout
-	// RestartedOverflow began the stream anew because the total would not fit its type.
+	// RestartedOverflow restarted the stream because the total would not fit its type.
 	RestartedOverflow = fold.RestartedOverflow
-	// RestartedLost began the stream anew because shared state had lost it, or had gone back to an older record.
+	// RestartedLost restarted the stream because shared state had lost it or returned an older record.
 	RestartedLost = fold.RestartedLost
 
-	// Repeat is the delta that was counted last, once more; the stream's latest sample was emitted in its place.
+	// Repeat is the delta counted last, sent again; the stream's latest sample was emitted in its place.
 	Repeat = fold.Repeat
 	// NoRecordedValue is a "no recorded value" marker, passed on as cumulative.
 	NoRecordedValue = fold.NoRecordedValue
@@ -52,7 +53,7 @@ const (
 	DroppedOverlap = fold.DroppedOverlap
 	// DroppedOlderStart started before the stream did and ended after the stream's last accepted time.
 	DroppedOlderStart = fold.DroppedOlderStart
-	// DroppedTooLate ended before the stream's last accepted time and cannot be shown to be missing from it.
+	// DroppedTooLate ended before the stream's last accepted time, and nothing shows that it is missing from the total.
 	DroppedTooLate = fold.DroppedTooLate
 	// DroppedLimit would have opened a stream beyond Config.MaxStreams.
 	DroppedLimit = fold.DroppedLimit
@@ -64,35 +65,37 @@ const (
 	DroppedNotFinite = fold.DroppedNotFinite
 	// DroppedNegative is a negative delta of a monotonic sum.
 	DroppedNegative = fold.DroppedNegative
-	// DroppedBuckets has a number of bucket counts that does not fit its bounds or is above Config.MaxBuckets, bounds that are not
-	// strictly increasing, or exponential bucket counts whose sum passes a uint64.
+	// DroppedBuckets has a number of bucket counts that does not fit its bounds or exceeds Config.MaxBuckets, bounds that
+	// are not strictly increasing, or exponential bucket counts whose sum exceeds a uint64.
 	DroppedBuckets = fold.DroppedBuckets
-	// DroppedScale has an exponential scale outside -10..20, a populated bucket in which no float64 lies, or a negative
-	// zero threshold.
+	// DroppedScale has an exponential scale outside -10..20, a populated bucket that contains no float64, or a negative zero
+	// threshold.
 	DroppedScale = fold.DroppedScale
 
-	// Kept is not given out: the shared store fails, and the point may have been counted before it did. It is added when the
-	// store is back, if it can be: see SharedConfig.MaxOutstanding.
+	// Kept is not given out, because the shared store fails and the point may have been counted before it failed. It is
+	// added, if possible, when the store is back: see SharedConfig.MaxOutstanding.
 	Kept = fold.Kept
 
-	// Covered was not added, because deltas that were cover its time, and nothing shows that it is one of them: two producers
-	// share an identity, or a retry is older than what is remembered. The stream's latest sample was emitted in its place.
+	// Covered was not added, because counted deltas already cover its time and nothing shows that it is one of them: two
+	// producers share an identity, or a retry is older than what is remembered. The stream's latest sample was emitted in
+	// its place.
 	Covered = fold.Covered
-	// AddedUnordered was added whatever its interval: see WritersMany.
+	// AddedUnordered was added regardless of its interval: see WritersMany.
 	AddedUnordered = fold.AddedUnordered
 
-	// AddedReset is the first cumulative point after its producer began anew: all of it was added. Of Config.Aggregate only, as
-	// are the next three.
+	// AddedReset is the first cumulative point after its producer restarted: all of it was added. It occurs only with
+	// Config.Aggregate, as do the next three.
 	AddedReset = fold.AddedReset
-	// Baseline is the first cumulative point of a producer that may have been counted before: nothing of it was added, and what
-	// follows is added as far as it is more.
+	// Baseline is the first cumulative point of a producer that may have been counted before: nothing of it was added, and
+	// later points add their increase over it.
 	Baseline = fold.Baseline
-	// WriterNoRecordedValue is a "no recorded value" marker of one writer of an aggregate. It is removed: the others go on.
+	// WriterNoRecordedValue is a "no recorded value" marker of one writer of an aggregate. It is removed, because the other
+	// writers continue.
 	WriterNoRecordedValue = fold.WriterNoRecordedValue
-	// DroppedWriters would have been one more writer of its aggregate than AggregateRule.MaxWriters.
+	// DroppedWriters came from a writer beyond AggregateRule.MaxWriters.
 	DroppedWriters = fold.DroppedWriters
 
-	// NumOutcomes is the number of outcomes. Later ones get the next numbers, whatever their class.
+	// NumOutcomes is the number of outcomes. Outcomes added later get the next numbers, whatever their class.
 	NumOutcomes = fold.NumOutcomes
 )
 
@@ -106,7 +109,7 @@ const (
 	KindExponentialHistogram = table.KindExponentialHistogram
 )
 
-// Stream describes one stream at the moment it was looked at: its ID and Kind; Start, the cumulative start timestamp, Last, the
-// end of the latest accepted interval, and Emitted, the latest time given out (Last, or later after late points); of a sum
-// the total as Int, or as Double if IsDouble; of a histogram its Count and Sum.
+// Stream describes one stream at the moment it was read: its ID and Kind; Start, the cumulative start timestamp; Last, the
+// end of the latest accepted interval; Emitted, the latest time given out (Last, or later after late points); for a sum the
+// total as Int, or as Double if IsDouble; for a histogram its Count and Sum.
 type Stream = table.Stream

@@ -12,32 +12,34 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// Reemit gives out again what has been quiet for Config.ReemitInterval: of each stream that nothing was counted of, and nothing
-// given out, for so long, the latest sample, at the time of now. It calls give with batches of at most a thousand samples, one
-// after the other, whose context has the tenant, and stops at an error of give, of the store or of ctx. It returns how many samples give has
-// taken; what it has not comes again an interval later.
+// Reemit emits the latest sample, at the current time, of each stream that has been quiet for Config.ReemitInterval: nothing
+// of it was counted or given out for so long. It calls give with batches of at most a thousand samples, one after the other,
+// each with a context that carries the tenant, and stops at an error of give, of the store or of ctx. It returns how many
+// samples give accepted; the others follow an interval later.
 //
-// A sample is given out when its time is stored, as those of Convert are; so what Convert gives out next of the stream is later.
-// It is for the caller to keep the order: what Convert has given out of a stream must be where give brings samples to before they
-// are, and the other way round. So Reemit calls hold before each batch, and release once give has returned: in between no call of Convert
-// may be under way. Where what earlier ones have given out is still on its way, hold returns when the oldest of these calls
-// began, and streams that were counted since are left out; else a time of zero. hold may be nil.
+// A sample is given out once its time is stored, as in Convert, so the stream's next sample from Convert is later. The
+// caller must keep the order: samples from Convert must reach the destination of give before later samples of the same
+// stream from Reemit do, and the other way round. For this, Reemit calls hold before each batch, and release once give has
+// returned; no call of Convert may be in progress in between. If the results of earlier calls are still on their way, hold
+// returns the time at which the oldest of these calls began, and streams counted since then are left out. Otherwise it
+// returns a zero time. hold may be nil.
 //
-// Who a stream is, is known from its latest delta, and not stored: after a restart a stream waits for its next delta. With shared
-// state each worker gives out what it has counted; of those that have counted a stream the first gives it out, the
-// others learn so from the store and leave it to whoever counts it next. While the store fails no stream is given out again.
-// A stream whose latest sample is a "no recorded value" point is not. With GapRestartIfMoved a stream that was not counted since
-// the ring changed, as far as the batches of any gateway tell, waits for its next delta: it may have moved, and another worker gives it out. A worker to which gateways send nothing any more does
-// not hear of that, and should end.
+// The attributes of a stream come from its latest delta and are not stored, so after a restart a stream waits for its next
+// delta. With shared state each worker emits the streams it has counted. If several workers have counted a stream, the first
+// one emits it; the others learn that from the store and leave the stream to whoever counts it next. While the store fails,
+// no stream is emitted again. Neither is a stream whose latest sample is a "no recorded value" point. With GapRestartIfMoved
+// a stream that was not counted since the ring changed, according to the batches of any gateway, waits for its next delta,
+// because it may have moved to another worker that emits it. A worker to which gateways no longer send anything does not
+// learn of such a change, and should be stopped.
 func (c *Converter) Reemit(
 	ctx context.Context, hold func() (since time.Time, release func()), give func(ctx context.Context, md pmetric.Metrics) error,
 ) (n int, err error) {
 	return c.pipeline.Reemit(ctx, c.reemit, holding(hold), byTenant(ctx, give))
 }
 
-// MarkStale gives out a "no recorded value" point of each stream that Expire is about to forget, at the time of now: what is not
-// measured any more ends there, for a backend that would show its last value for minutes. It is like Reemit in all else, and of no effect
-// without Config.ReemitInterval. Of a stream that another worker has changed meanwhile nothing is given out.
+// MarkStale emits a "no recorded value" point, at the current time, for each stream that Expire is about to forget, so that
+// a backend ends the series there instead of showing its last value for minutes. Otherwise it works like Reemit, and it does
+// nothing without Config.ReemitInterval. Streams that another worker has changed meanwhile are left out.
 func (c *Converter) MarkStale(
 	ctx context.Context, hold func() (since time.Time, release func()), give func(ctx context.Context, md pmetric.Metrics) error,
 ) (n int, err error) {

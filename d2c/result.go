@@ -11,24 +11,24 @@ import (
 	"github.com/deltaring/deltaring/d2c/internal/points"
 )
 
-// Result says what one Convert did. The zero value is an empty result.
+// Result reports what one call of Convert did. The zero value is an empty result.
 type Result struct {
-	// GapOpened is the time newly known to be covered by no accepted delta, summed over streams.
+	// GapOpened is the time newly found to be covered by no accepted delta, summed over streams.
 	GapOpened time.Duration
-	// GapFilled is how much of such time was covered after all by late or overlapping deltas.
+	// GapFilled is the part of such time that late or overlapping deltas have since covered.
 	GapFilled time.Duration
-	// Unspecified is the number of points of metrics that do not say whether these are deltas. They are among those that Passed.
+	// Unspecified is the number of points of metrics with unspecified temporality. They are included in Passed.
 	Unspecified uint64
-	// Duplicates is the number of streams that were opened though the backend takes each for one with another: see
+	// Duplicates is the number of streams opened that the backend takes for the same series as another stream: see
 	// Config.Duplicates.
 	Duplicates uint64
-	// Stored is set if the store has confirmed what became of the batch's deltas. It is not set in memory, nor where the batch
-	// had no deltas: such a batch says nothing of the store.
+	// Stored is set if the store has confirmed the outcome of the batch's deltas. It is not set with state in memory, nor
+	// for a batch without deltas, because such a batch does not reach the store.
 	Stored bool
-	// Outstanding is set if the batch was given out though the store does not have it: see SharedConfig.MaxOutstanding.
+	// Outstanding is set if the batch was given out but is not stored yet: see SharedConfig.MaxOutstanding.
 	Outstanding bool
 
-	// Zeros is the number of samples that lives began with, besides those of the batch's points: see Config.EmitZero.
+	// Zeros is the number of zero samples that were added at the beginning of lives: see Config.EmitZero.
 	Zeros uint64
 
 	counts   [fold.NumOutcomes]uint64
@@ -51,8 +51,8 @@ func (r *Result) Count(o Outcome) uint64 {
 	return r.counts[o]
 }
 
-// Counts iterates over the outcomes that any point had, with the number of points. The sum is the number of points that
-// came in.
+// Counts iterates over the outcomes that occurred, with the number of points of each. The sum is the number of points in the
+// batch.
 func (r *Result) Counts() iter.Seq2[Outcome, uint64] {
 	return func(yield func(Outcome, uint64) bool) {
 		for o, n := range r.counts {
@@ -63,8 +63,8 @@ func (r *Result) Counts() iter.Seq2[Outcome, uint64] {
 	}
 }
 
-// Repaired returns the number of points that were repaired in any of some ways and not dropped. A point that was repaired in
-// several counts for each.
+// Repaired returns the number of points that were repaired in any of the given ways and not dropped. A point repaired in
+// several ways counts once for each.
 func (r *Result) Repaired(ways Repairs) (n uint64) {
 	for i, count := range r.repaired {
 		if ways&(1<<i) != 0 {

@@ -21,34 +21,37 @@ import (
 // SharedConfig says how a Converter shares its state with others.
 type SharedConfig struct {
 	Store store.Shared
-	// Owner is the name under which the state is kept; the Converters that share it have the same. Its identity, with
-	// Config.Seed and the encoding of identities, is part of every record: a record of another owner is set aside.
+	// Owner is the name under which the state is kept; all Converters that share it use the same one. Its identity, together
+	// with Config.Seed and the encoding of identities, is part of every record. A record of another owner is set aside.
 	Owner string
-	// MaxOutstanding says what to do while Store fails. Zero is to refuse batches: nothing is lost, and nothing given out.
-	// Otherwise batches are given out from what this Converter knows, and this many delta points at most are kept until the
-	// store is back: totals end exact, but what is outstanding is lost if the process ends.
+	// MaxOutstanding says what to do while Store fails. With zero, batches are refused: nothing is lost, and nothing given
+	// out. Otherwise batches are given out from what this Converter knows, and at most this many delta points are kept until
+	// the store is back. Totals then end up exact, but outstanding points are lost if the process ends.
 	//
-	// A stream that this Converter does not know when the outage begins is a life of its own: it restarts, visibly, and what
-	// comes of it from before the outage is kept and not given out. It is for streams of which one Converter sees all. Where
-	// several see a stream, values under one start may fall while it lasts, and deltas that came by turns are missed: to whoever
-	// commits first each turn of another is a gap, of which a stream keeps four. Stats.Missed counts these.
+	// Set it only if one Converter sees all points of a stream. A stream that this Converter does not know when the outage
+	// begins restarts visibly, and its points from before the outage are kept but not given out. If several Converters see a
+	// stream, values under one start may fall during the outage, and deltas that alternated between Converters may be
+	// missed: to the Converter that commits first, the deltas of another are gaps, of which a stream remembers four.
+	// Stats.Missed counts the deltas that are missed.
 	MaxOutstanding int
-	// OnDamaged, if not nil, is told of a record that could not be read and was set aside.
+	// OnDamaged, if not nil, is called for each record that could not be read and was set aside.
 	OnDamaged func(id streamid.ID, err error)
-	// OnOutage, if not nil, is told the error with which an outage begins, and nil when all is stored again. It is called only
-	// where MaxOutstanding is set.
+	// OnOutage, if not nil, is called with the error that begins an outage, and with nil when everything is stored again. It
+	// is called only if MaxOutstanding is set.
 	OnOutage func(err error)
 }
 
-// OpenShared returns a Converter that shares its state with all others that share the store. What it keeps in memory is a cache:
-// Config.MaxStale says when to drop from it, and how long the store keeps a record is the store's own business. Convert returns
-// when the store has whatever the result counts as added. Any Converter can take any delta of any stream; totals and starts
-// continue wherever the next delta comes in, and a retry that comes in elsewhere is recognised. See "Shared state" in the
-// package comment for what happens where the store loses something.
+// OpenShared returns a Converter that shares its state with all others that use the same store. Any Converter can take any
+// delta of any stream: totals and starts continue wherever the next delta arrives, and a retry that arrives elsewhere is
+// recognised. Convert returns once the store holds everything the result counts as added. See "Shared state" in the package
+// comment for what happens if the store loses something.
 //
-// It asks the store for its life, for as long as ctx lasts, and returns a Converter even if there is no answer: then each
-// batch asks again. A store without a life gets one that begins now: deltas that end before, or within a second, are
-// too late.
+// The Converter's memory is a cache. Config.MaxStale says when streams are dropped from it; the store decides how long it
+// keeps a record.
+//
+// OpenShared asks the store for its life for as long as ctx lasts. It returns a Converter even if there is no answer; each
+// batch then asks again. A store without a life gets one that begins now, and deltas that end before that, or within a
+// second of it, are too late.
 func OpenShared(ctx context.Context, cfg Config, sc SharedConfig) (*Converter, error) {
 	if sc.Store == nil {
 		return nil, errors.New("d2c: SharedConfig.Store: must not be nil")
@@ -83,19 +86,20 @@ func OpenShared(ctx context.Context, cfg Config, sc SharedConfig) (*Converter, e
 	return c, nil
 }
 
-// Route says by which ring, and to which of its members, a gateway has sent a batch.
+// Route says which ring a gateway used to send a batch, and to which member of that ring.
 type Route struct {
-	// Epoch is equal as long as the ring is: its members, their weights and its slots. A ring that comes back as it was has
-	// the same epoch.
+	// Epoch identifies the ring by its members, their weights and its slots. A ring that changes and later returns to the
+	// same state has the same epoch again.
 	Epoch uint64
 	// Member is this worker's name in the ring.
 	Member string
-	// Since is when the gateway began to use the ring, to the millisecond and by its clock; zero if that is not known. It tells a
-	// ring that went and came back from one that stayed: of those in between this worker may get no batch. Where it is not
-	// known, such a ring is taken for one that stayed, and streams that others had meanwhile may be put back as they were.
+	// Since is when the gateway began to use the ring, to the millisecond and by the gateway's clock; zero if unknown. It
+	// tells a ring that was replaced and came back from one that stayed, because this worker may have received no batch by
+	// the rings in between. If it is unknown, a ring that came back is treated as one that stayed, and streams that others
+	// changed meanwhile may be reset to their earlier state.
 	Since time.Time
-	// Previous is the epoch of the ring that the gateway used directly before, and PreviousSince when it began to. If that is not
-	// known, PreviousSince is zero: the gateway has used no other since it started.
+	// Previous is the epoch of the ring that the gateway used immediately before, and PreviousSince when it began to use
+	// that one. PreviousSince is zero if the gateway has used no other ring since it started.
 	Previous      uint64
 	PreviousSince time.Time
 }
@@ -125,15 +129,15 @@ func milliseconds(t time.Time) int64 {
 
 type routeKey struct{}
 
-// WithRoute returns a context that tells Convert by which route the batch came. As long as all batches come by one Epoch and
-// Member, each stream has one worker, and a shared store that loses its records gets back what that worker knows: of the
-// streams that it has counted since it heard of the latest Since, and two seconds after that. Clocks of gateways and workers are
-// to be no further apart.
+// WithRoute returns a context that tells Convert by which route the batch came. As long as all batches have the same Epoch
+// and Member, each stream has one worker. A shared store that loses its records then gets back what that worker knows of the
+// streams it has counted more than two seconds after the latest Since it has heard of. The clocks of gateways and workers
+// must not differ by more than that.
 func WithRoute(ctx context.Context, r Route) context.Context {
 	return context.WithValue(ctx, routeKey{}, r)
 }
 
-// RouteOf returns what WithRoute has told ctx, and a zero Route if nothing.
+// RouteOf returns the route that WithRoute stored in ctx, or a zero Route.
 func RouteOf(ctx context.Context) Route {
 	route, _ := ctx.Value(routeKey{}).(Route)
 	return route

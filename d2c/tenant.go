@@ -11,17 +11,18 @@ import (
 
 type tenantKey struct{}
 
-// WithTenant returns a context that tells Convert whose batch it is, where tenants may send the same streams and are told apart
-// by something else: a header of their requests, say. The keys are part of the identity of every stream in the batch, so
-// no tenant's delta is ever added to another's total, whether state is in memory, durable or shared, and whichever batches are
-// committed together. Keys without values count as absent, and without any key that has a value the batch is nobody's in
-// particular, as it is without WithTenant. The keys are not kept beyond Convert, and must not change before it returns.
+// WithTenant returns a context that tells Convert which tenant a batch belongs to. Use it if tenants may send the same
+// streams and something else tells them apart, such as a request header. The keys are part of the identity of every stream
+// in the batch, so no tenant's delta is ever added to another's total, whether state is in memory, durable or shared, and
+// whichever batches are committed together. Keys without values count as absent. A batch without any key that has a value
+// belongs to no particular tenant, as without WithTenant. The keys are not kept after Convert returns, and must not change
+// before.
 //
-// State is told from other state by its owner and seed, not by the keys that somebody had in use: the identities see to that. Who
-// goes on to tell tenants apart by a further key needs no new state. The streams of batches that have it begin anew, and all others
-// go on; what is left of the old ones expires. Who goes back before it has, goes on with the old totals as after a gap.
+// Stored state depends on the owner and the seed, not on which keys were in use, because the identities include the keys. To
+// tell tenants apart by a further key, keep the state: the streams of batches with that key restart, all others continue,
+// and the old streams expire. If the key is removed before they have expired, the old totals continue as after a gap.
 //
-// Convert gives out the same attributes for all tenants: what comes next must tell them apart as well.
+// Convert gives out the same attributes for all tenants, so the next component must tell tenants apart as well.
 func WithTenant(ctx context.Context, keys ...streamid.TenantKey) context.Context {
 	return context.WithValue(ctx, tenantKey{}, keys)
 }

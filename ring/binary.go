@@ -21,19 +21,19 @@ const (
 )
 
 var (
-	// ErrVersion is returned by UnmarshalBinary for a ring that a later version of this package has written.
+	// ErrVersion is returned by UnmarshalBinary for a ring written by a later version of this package.
 	ErrVersion = errors.New("ring: written by a later version")
-	// ErrDamaged is returned by UnmarshalBinary for bytes that are not a whole ring as AppendBinary writes it.
+	// ErrDamaged is returned by UnmarshalBinary for data that is not a complete ring as written by AppendBinary.
 	ErrDamaged = errors.New("ring: not a ring, or damaged")
 )
 
 // AppendBinary appends the binary form of the ring to b: about 2 bytes per slot. The error is always nil. The form is the
 // same on every architecture and later versions of this package will read it. Equal rings have equal forms.
 //
-// It is, numbers in little-endian order: "ring", the version 1 as a byte, log2 of the number of slots as a byte, the
-// balance in millionths (4 bytes), the number of members (4); for each member by name the length of the name (2), the
-// length of the zone (2), the weight (4), name, zone; for each slot the index of its owner (2); and the epoch (8),
-// which is the XXH3-64 of all that is before it.
+// The form is, with numbers in little-endian order: "ring", the version 1 as a byte, log2 of the number of slots as a byte,
+// the balance in millionths (4 bytes), the number of members (4); for each member by name the length of the name (2), the
+// length of the zone (2), the weight (4), name, zone; for each slot the index of its owner (2); and the epoch (8), which is
+// the XXH3-64 of everything before it.
 func (r *Ring) AppendBinary(b []byte) ([]byte, error) {
 	return binary.LittleEndian.AppendUint64(r.appendBody(b), r.epoch), nil
 }
@@ -67,8 +67,8 @@ func (r *Ring) seal() {
 	r.epoch = xxh3.Hash(r.appendBody(make([]byte, 0, size)))
 }
 
-// UnmarshalBinary makes r the ring that AppendBinary wrote. It must not be used on a ring that others use already. The
-// error is an ErrVersion or ErrDamaged, and r is as it was. Data is not kept.
+// UnmarshalBinary restores a ring written by AppendBinary. Do not use it on a ring that is already in use. The error is an
+// ErrVersion or ErrDamaged, and leaves r unchanged. Data is not kept.
 func (r *Ring) UnmarshalBinary(data []byte) error {
 	switch {
 	case len(data) <= len(magic) || string(data[:len(magic)]) != magic:

@@ -1,30 +1,29 @@
 // Copyright The deltaring Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ring says which member of a fleet owns a key, such that all who ask agree without talking to each other.
+// Package ring says which member of a fleet owns a key. All processes that ask agree, without talking to each other.
 //
 //	r, err := ring.New(ring.Equal("worker-0", "worker-1", "worker-2"))
 //	...
 //	worker := r.Members()[r.Owner(key)].Name // key: 64 well mixed bits, for example of a streamid.ID
 //
-// The keys are divided into slots by their top bits, and the slots among the members by their weights. With the default
-// of 2^18 slots:
+// Keys are divided into slots by their top bits, and slots are distributed among the members by weight. With the default of
+// 2^18 slots:
 //
-//   - No member has more than 1 % above its fair share (or one slot, where that is more).
-//   - When a member joins or leaves, little more moves than must: see the table below.
-//   - The same members and options make the same table on every machine, in whatever order they are listed, and whatever
-//     the ring was before.
-//   - Owner is a shift and a load. A ring takes 2 bytes per slot, and some tens of milliseconds to build whether it has ten
-//     members or a thousand.
+//   - No member exceeds its fair share by more than 1 % (or one slot, whichever is more).
+//   - When a member joins or leaves, little more moves than necessary: see the table below.
+//   - The same members and options give the same table on every machine, regardless of their order and of any earlier ring.
+//   - Owner costs a shift and a load. A ring takes 2 bytes per slot, and some tens of milliseconds to build, with ten
+//     members or with a thousand.
 //
-// [Diff] says before a change what it will move. [Ring.Owners] names standbys: 98 % of the slots of a member out of a
-// hundred go to their first standby when it leaves. [Rebalance] is for fleets that have a coordinator: perfect balance
-// and not one slot too many moved, at the price of depending on history.
+// [Diff] shows in advance what a change will move. [Ring.Owners] returns standbys: in a fleet of a hundred, 98 % of a
+// member's slots go to their first standby when it leaves. [Rebalance] is for fleets with a coordinator: it balances
+// perfectly and moves no slot more than necessary, but its result depends on history.
 //
 // # Numbers
 //
-// Members of equal weight: highest and lowest load as parts of the mean, and the slots moved by a join and by a leave as
-// multiples of the minimum, on average of four fleets. TestPackageCommentTable measures them:
+// Highest and lowest load relative to the mean, and slots moved by a join and by a leave as multiples of the minimum, for
+// members of equal weight; averages over four fleets. TestPackageCommentTable measures them:
 //
 //	go test -v -run TestPackageCommentTable
 //
@@ -45,43 +44,43 @@
 //	   1000   2^20   0.01      1.010      0.936    1.34    1.36
 //	   1000   2^20   0.05      1.050      0.927    1.01    1.02
 //
-// What moves beyond the minimum grows with members / sqrt(slots): hundreds of members want more slots or a larger
-// [WithBalance]. Both are for the whole fleet to agree on: rings with different options route differently. Near a thousand
-// members on 2^18 slots it also depends on the exact number, because a cap is a whole number of slots: where it steps for
-// all at once (from 995, 999 or 1002 members to one more), 3.9 times the minimum moves.
+// Moves beyond the minimum grow with members / sqrt(slots): with hundreds of members, use more slots or a larger
+// [WithBalance]. The whole fleet must agree on both, because rings with different options route differently. Near a thousand
+// members on 2^18 slots, moves also depend on the exact number, because a cap is a whole number of slots: if the cap changes
+// for all members at once (from 995, 999 or 1002 members to one more), 3.9 times the minimum moves.
 //
-// Few slots, down to 16, are for what is itself divided into so many parts, such as logs that want one writer each. They cost balance:
-// with fewer than a hundred slots for each member, a member has at most the fair share rounded up to a whole slot, and some have as
-// little as half of it. More members than slots are an error.
+// Use few slots, down to 16, for data that is itself divided into that many parts, such as logs with one writer each. Few
+// slots cost balance: with fewer than a hundred slots per member, a member gets at most its fair share rounded up to a whole
+// slot, and some get as little as half of it. More members than slots are an error.
 //
 // # Caveats
 //
-// The promise is about slots. Keys add their own noise: the fullest of n members has about 1 + sqrt(2 n ln n / K) times
-// the mean of K keys even if all slots are the same size, which is 3 % for a hundred members and a million keys. Keys
-// that are much hotter than others are beyond hashing.
+// The balance is that of slots. Keys add their own noise: the fullest of n members has about 1 + sqrt(2 n ln n / K) times
+// the mean of K keys even if all members have equally many slots, which is 3 % above it for a hundred members and a million
+// keys. Hashing cannot spread keys that are much hotter than others.
 //
-// Owner knows no health and no load. A member that does not answer is to be taken out by whoever makes the next ring.
+// Owner ignores health and load. Whoever makes the next ring must leave out members that do not answer.
 //
-// With up to a dozen members and few lookups, rendezvous hashing of every single key needs no table and has no cap to
-// cause a move. This package does the same per slot.
+// With up to a dozen members and few lookups, rendezvous hashing of every single key needs no table and has no cap that
+// causes moves. This package does the same per slot.
 //
 // # How it works
 //
-// Every member ranks all slots, by a permutation that depends on its name only. The rank r, of P slots, costs a member
-// of weight w: -log2(1 - (r + 1/2)/P) / w. A slot prefers the member that it costs least. If every slot got that one,
-// this would be rendezvous hashing (Thaler and Ravishankar 1998) with exact weights: nothing moves but what must, but
-// loads spread like random numbers. So there is a cap on every load, its fair share q rounded up or q (1 + eps) rounded
-// down, whichever is more, and a full member keeps the slots it ranks first. That is the stable assignment of Gale and
-// Shapley (1962): no slot and no member would both rather have each other than what they have. Since both sides judge
-// by the same cost it is the only one, and the same as if all pairs of slot and member were joined from the cheapest to
-// the most expensive as far as both are still to be had. Hence the independence from order and history. Caps on
-// consistent hashing are due to Mirrokni, Thorup and Zadimoghaddam (2018).
+// Every member ranks all slots, by a permutation that depends only on its name. The rank r, of P slots, costs a member of
+// weight w: -log2(1 - (r + 1/2)/P) / w. A slot prefers the member with the lowest cost. If every slot got that member, this
+// would be rendezvous hashing (Thaler and Ravishankar 1998) with exact weights: only what must move would move, but loads
+// would vary like random numbers. So every load has a cap, the larger of the fair share q rounded up and q (1 + eps) rounded
+// down, and a full member keeps the slots it ranks first. That is the stable assignment of Gale and Shapley (1962): no slot
+// and member would both prefer each other to what they have. Because both sides judge by the same cost, there is only one
+// such assignment. It is the one obtained by going through all pairs of slot and member from the cheapest to the most
+// expensive, and joining each pair whose slot is free and whose member is not full. It is therefore independent of order and
+// history. Caps on consistent hashing are due to Mirrokni, Thorup and Zadimoghaddam (2018).
 //
-// All of it is integer arithmetic, and frozen: version 1 of the table, with golden hashes in testdata. In detail: the
-// seed of a member is the XXH3-64 of its name; its permutation from ranks to slots is a Feistel network of four rounds
-// whose keys are the first four outputs of SplitMix64 from that seed; equal costs are decided by a further hash of seed
-// and slot, then by name. A permutation instead of independent hashes lets a member name its slots in order, which is
-// why building takes about 15 steps per slot and not one per slot and member.
+// All of this is integer arithmetic, and frozen: version 1 of the table, with golden hashes in testdata. In detail: the seed
+// of a member is the XXH3-64 of its name; its permutation from ranks to slots is a Feistel network of four rounds whose keys
+// are the first four outputs of SplitMix64 from that seed; equal costs are decided by a further hash of seed and slot, then
+// by name. With a permutation instead of independent hashes a member can name its slots in order, so building takes about 15
+// steps per slot rather than one per slot and member.
 //
 // # Why not perfect
 //

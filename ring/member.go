@@ -16,20 +16,20 @@ const (
 	maxText    = math.MaxUint16     // bytes of a name or zone; the binary form has two bytes for the length
 )
 
-// Member is one of those who share the slots.
+// Member is a member of the fleet, among which the slots are distributed.
 type Member struct {
-	// Name identifies the member for good: it decides which slots the member owns. A worker that comes back under its
-	// old name, at whatever address, gets its old slots back.
+	// Name identifies the member permanently: it decides which slots the member owns. A worker that comes back under its old
+	// name gets its old slots back, whatever its address.
 	Name string
-	// Weight is the member's share of the slots relative to the others'. A member of weight 0 is draining: it is
-	// listed, but owns nothing and stands by for nothing. There is no default; see Equal for the usual case.
+	// Weight is the member's share of the slots relative to the others'. A member of weight 0 is draining: it is listed, but
+	// owns no slots and is no standby. There is no default; see Equal for the usual case.
 	Weight uint32
-	// Zone is the failure domain among which Owners spreads. Members without one share the zone "". It has no
-	// influence on Owner.
+	// Zone is the failure domain across which Owners spreads standbys. Members without a zone share the zone "". Owner
+	// ignores it.
 	Zone string
 }
 
-// Equal returns members of these names with weight 1 and without zones.
+// Equal returns members with the given names, weight 1 and no zones.
 func Equal(names ...string) []Member {
 	members := make([]Member, len(names))
 	for i, name := range names {

@@ -27,15 +27,15 @@ type config struct {
 // slots returns the number of slots.
 func (c config) slots() int { return 1 << c.bits }
 
-// Option changes how New builds a ring. All that route the same keys must use the same options.
+// Option changes how New builds a ring. All processes that route the same keys must use the same options.
 type Option func(*config) error
 
-// WithSlots sets the number of slots: a power of two from 16 to 4194304, 262144 unless set. More slots mean a finer
-// balance and fewer moves beyond the minimum, and cost 2 bytes each. Rings of different slot counts have nothing in
-// common, so choose it once for the largest fleet to be expected and never change it with the number of members.
+// WithSlots sets the number of slots: a power of two from 16 to 4194304; the default is 262144. More slots give a finer
+// balance and fewer moves beyond the minimum, and cost 2 bytes each. Rings with different slot counts have nothing in
+// common, so choose it once for the largest fleet you expect, and do not change it with the number of members.
 //
-// Few slots are for what is itself divided into so many parts, each of which must have one owner. A member owns whole slots, and
-// there are no more members with a weight than slots: see the package comment for what that costs.
+// Use few slots for data that is itself divided into that many parts, each of which must have one owner. A member owns whole
+// slots, and there may be no more members with a weight than slots: see the package comment for the cost.
 func WithSlots(n int) Option {
 	return func(c *config) error {
 		if n < 1<<minBits || n > 1<<maxBits || n&(n-1) != 0 {
@@ -46,8 +46,8 @@ func WithSlots(n int) Option {
 	}
 }
 
-// WithBalance sets by which part a member may exceed its fair share: 0 to 1 in steps of a millionth, 0.01 unless set.
-// Less is fairer, more moves less when members come and go.
+// WithBalance sets the fraction by which a member may exceed its fair share: 0 to 1 in steps of a millionth; the default is
+// 0.01. A smaller value is fairer, a larger one moves less when members come and go.
 func WithBalance(epsilon float64) Option {
 	return func(c *config) error {
 		if !(epsilon >= 0 && epsilon <= 1) {

@@ -8,16 +8,16 @@ import (
 	"math"
 )
 
-// Plan says what a change from one ring to another moves.
+// Plan describes what a change from one ring to another moves.
 type Plan struct {
-	// Slots is the number of slots: of the ring that has more of them, if they differ.
+	// Slots is the number of slots, in the ring that has more of them.
 	Slots int
 	// Moved is the number of slots whose owner changes.
 	Moved int
-	// Minimum is the least number of slots that had to move if both rings were in perfect balance: what members gain
-	// from the old quotas to the new ones.
+	// Minimum is the least number of slots that would have to move if both rings were perfectly balanced: the sum of what
+	// members gain from the old quotas to the new ones.
 	Minimum int
-	// Moves has who gives how many slots to whom, ordered by From and To.
+	// Moves says how many slots go from whom to whom, ordered by From and To.
 	Moves []Move
 
 	old, new *Ring
@@ -36,7 +36,7 @@ type Transfer struct {
 	From, To string // names
 }
 
-// Diff returns the plan of a change from ring old to ring new. Members are the same if their names are.
+// Diff returns the plan of a change from ring old to ring new. Members are matched by name.
 func Diff(old, new *Ring) *Plan {
 	p := &Plan{Slots: max(old.Slots(), new.Slots()), old: old, new: new, inNew: match(old.members, new.members)}
 
@@ -119,13 +119,12 @@ func (p *Plan) Transfers() iter.Seq[Transfer] {
 	}
 }
 
-// Share returns the part of all keys that move, 0 to 1.
+// Share returns the fraction of all keys that move, 0 to 1.
 func (p *Plan) Share() float64 {
 	return float64(p.Moved) / float64(p.Slots)
 }
 
-// Ratio returns Moved as a multiple of Minimum. It is 1 if nothing moves and infinite if all that moves could have
-// stayed.
+// Ratio returns Moved as a multiple of Minimum. It is 1 if nothing moves, and infinite if slots move but none had to.
 func (p *Plan) Ratio() float64 {
 	switch {
 	case p.Moved == 0:

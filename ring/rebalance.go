@@ -3,12 +3,12 @@
 
 package ring
 
-// Rebalance returns the ring that members should have after prev: every member owns exactly its quota (Sainte-Laguë), and
-// no more slots move than that takes. It is for a coordinator that hands out tables: the result depends on prev and so on
-// all that was before it, hence two routers that have seen different histories disagree. Routers without a coordinator
-// want New. Slots and balance are those of prev; bad members are the errors of New.
+// Rebalance returns the ring to use after prev: every member owns exactly its quota (Sainte-Laguë), and no more slots move
+// than that requires. It is for a coordinator that hands out tables: the result depends on prev, and so on the whole
+// history, and two routers with different histories disagree. Routers without a coordinator should use New. Slots and
+// balance are those of prev. Invalid members are reported as by New.
 //
-// New is not as exact as this, so Rebalance also moves slots if the members are the same but prev is of New: a
+// New is less exact than Rebalance, so Rebalance moves slots even if the members are the same but prev was made by New. A
 // coordinator begins with New, calls Rebalance with the same members, and goes on from there.
 func Rebalance(prev *Ring, members []Member) (*Ring, error) {
 	members, err := sorted(members, prev.slots())

@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// Ring says who owns which key. It comes from New, Rebalance or UnmarshalBinary and never changes after that, so it is
-// safe for concurrent use; publish a new one with an atomic.Pointer. The zero value is good for UnmarshalBinary only.
+// Ring says who owns which key. It is made by New, Rebalance or UnmarshalBinary and never changes afterwards, so it is safe
+// for concurrent use; publish a new one with an atomic.Pointer. The zero value is useful only for UnmarshalBinary.
 type Ring struct {
 	config
 	shift    uint8 // 64 - bits
@@ -21,13 +21,13 @@ type Ring struct {
 	epoch    uint64
 }
 
-// New assigns the slots to members. The result depends on the set of members and on the options only, not on the order of
-// members and not on any ring before it. Members are copied. Building takes some 150 ns per slot, almost
-// independent of the number of members.
+// New distributes the slots among members. The result depends only on the set of members and on the options, not on the
+// order of members or on any earlier ring. Members are copied. Building takes about 150 ns per slot, almost independent of
+// the number of members.
 //
-// It is an error if there are no members or none with a weight, if a name is empty or used twice, if there are more
-// members than slots or more than 65536, or if an option is out of its range; the error names the offender. Weights
-// need no care: no sum of them overflows.
+// New returns an error if there are no members or none with a weight, if a name is empty or used twice, if there are more
+// members than slots or more than 65536, or if an option is out of range; the error names the offender. Weights may have any
+// size, because their sum cannot overflow.
 func New(members []Member, opts ...Option) (*Ring, error) {
 	c := config{bits: defaultBits, balance: defaultBalance}
 	for _, opt := range opts {
@@ -68,20 +68,19 @@ func prepare(c config, members []Member) *Ring {
 	return r
 }
 
-// Owner returns the index in Members of the owner of a key. Keys must be well mixed, as the hashes of package streamid
-// are: only the top bits count.
+// Owner returns the index in Members of the owner of a key. Keys must be well mixed, like the hashes of package streamid,
+// because only their top bits count.
 func (r *Ring) Owner(key uint64) int {
 	return int(r.owners[key>>(r.shift&63)])
 }
 
-// Owners fills dst with the indexes in Members of distinct members for a key, the owner first, then those that stand by
-// for it in order of preference, and returns the part filled: shorter than dst if fewer members have a weight. Each
-// further member comes from a zone that was used least so far, so the first members are in different zones as long as
-// there are any. Without zones, it is mostly the first standby that takes over when the owner leaves (see the package
-// comment).
+// Owners fills dst with the indexes in Members of distinct members for a key: first the owner, then its standbys in order of
+// preference. It returns the part filled, which is shorter than dst if fewer members have a weight. Each further member
+// comes from the zone used least so far, so the first members are in different zones as far as possible. Without zones, it
+// is mostly the first standby that takes over when the owner leaves (see the package comment).
 //
-// It does not allocate. It takes time proportional to len(dst) times the number of members; all keys of a slot have the
-// same owners.
+// It does not allocate. Its time is proportional to len(dst) times the number of members. All keys of a slot have the same
+// owners.
 func (r *Ring) Owners(key uint64, dst []int) []int {
 	if len(dst) == 0 {
 		return dst
@@ -138,6 +137,6 @@ func (r *Ring) Loads() []int {
 	return loads
 }
 
-// Epoch identifies the routing: it is a hash of members with weights and zones, options and the whole table. Rings that
-// agree on it route every key alike.
+// Epoch identifies the routing: it is a hash of the members with weights and zones, the options and the whole table. Rings
+// with the same epoch route every key alike.
 func (r *Ring) Epoch() uint64 { return r.epoch }

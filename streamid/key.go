@@ -32,8 +32,8 @@ func (s Signal) String() string {
 	return fmt.Sprintf("signal %d", uint8(s))
 }
 
-// Key says by what data is routed. It comes from ParseKey or Rules.Key and does not change. The zero value is the key that contrib's
-// load_balancing exporter uses where none is configured: traceID for traces, service for metrics and logs.
+// Key says which data is used for routing. It is made by ParseKey or Rules.Key and does not change. The zero value is the
+// key that contrib's load_balancing exporter uses if none is configured: traceID for traces, service for metrics and logs.
 type Key struct {
 	kind  keyKind
 	names []string // of attributes, for keyAttributes
@@ -67,7 +67,8 @@ var keyNames = [...]string{
 	keyAggregate:  "aggregate",
 }
 
-// ParseKey returns the key of that name, as the load_balancing exporter has them in routing_key and routing_attributes:
+// ParseKey returns the key with the given name. The names are those that the load_balancing exporter uses in routing_key and
+// routing_attributes:
 //
 //	streamID    metrics                 the identity of the stream
 //	metric      metrics                 the metric's name
@@ -76,12 +77,12 @@ var keyNames = [...]string{
 //	traceID              traces, logs   the trace ID
 //	attributes  metrics, traces, logs   the values of the named attributes
 //
-// An empty name is the zero Key. Attribute names go with the key "attributes", which needs at least one, and with no
-// other. Each is looked up in the resource, then in the scope, then in the data point, span or log record. Where resource
-// and scope lack them, span.name and span.kind are a span's name and kind (as in SpanKind.String), and log.severity
-// and log.body a log record's severity text and body. The order of names does not matter.
+// An empty name returns the zero Key. Attribute names may be given only with the key "attributes", which needs at least one.
+// Each is looked up in the resource, then in the scope, then in the data point, span or log record. If resource and scope
+// lack them, span.name and span.kind are a span's name and kind (as in SpanKind.String), and log.severity and log.body a log
+// record's severity text and body. The order of names does not matter.
 //
-// There is one key more, "aggregate" for metrics, which is made of Rules: see Rules.Key.
+// There is one more key, "aggregate" for metrics, which is made from Rules: see Rules.Key.
 func ParseKey(name string, attributes []string) (Key, error) {
 	kind := slices.Index(keyNames[:], name)
 	if kind < 0 {
@@ -121,12 +122,12 @@ func instead(name string) string {
 	return "want one of " + strings.Join(keyNames[1:], ", ")
 }
 
-// Grouped returns the key by whose top bits whole groups of streams go to one owner: the first half of the identity, ID.Hi, for the
-// keys "streamID" and "aggregate". Stores that keep one log for each group of streams divide them by its top bits, and the writers of a
-// total have it in common. A ring with as many slots as there are groups then gives each group one owner. Seed and tenants must be those
-// by which the streams are identified elsewhere.
+// Grouped returns a key that routes whole groups of streams to one owner by its top bits: the first half of the identity,
+// ID.Hi, for the keys "streamID" and "aggregate". Stores that keep one log for each group of streams divide streams by the
+// top bits of ID.Hi, which all writers of a total share. A ring with as many slots as there are groups then gives each group
+// one owner. Seed and tenants must be those used to identify the streams elsewhere.
 //
-// It is an error for any other key: those may give the streams of a group several owners.
+// Any other key is an error, because it may give the streams of a group several owners.
 func (k Key) Grouped() (Key, error) {
 	if k.kind != keyStreamID && k.kind != keyAggregate {
 		return Key{}, fmt.Errorf("routing key %q does not keep groups of streams together, want %s or %s",

@@ -28,10 +28,10 @@ import (
 // since a field that is not known would not be copied. Otherwise, or with the build tag purego, batches are split with the
 // exported methods, to the same effect.
 
-// SplitsInPlace is true if a [Splitter] can build the parts of a batch out of the memory of pdata, as it can with pdata
-// v1.66 to v1.71. With a pdata whose types are of another kind, and with the build tag purego, it makes the same parts with
-// the exported methods of pdata, at several times the cost: five allocations per point in place of 0.08. A program that
-// depends on the speed does well to look at it in a test, so that an upgrade of pdata does not go by unnoticed.
+// SplitsInPlace reports whether a [Splitter] can build the parts of a batch from pdata's memory, as it can with pdata v1.66
+// to v1.71. With an incompatible pdata, or with the build tag purego, it makes the same parts with the exported methods of
+// pdata, at several times the cost: five allocations per point instead of 0.08. A program that depends on the speed should
+// check it in a test, so that an upgrade of pdata does not go unnoticed.
 func SplitsInPlace() bool {
 	_, err := layout()
 	return err == nil

@@ -19,21 +19,21 @@ const (
 	tagWriter    = 19 * tagStep & mod64
 )
 
-// Selection says which attributes of a map stay. The zero Selection leaves all.
+// Selection says which attributes of a map to keep. The zero Selection keeps all.
 type Selection struct {
-	// Drop are the names of those that go.
+	// Drop names the attributes to remove.
 	Drop []string
-	// Keep, if not nil, are the names of those that stay, all others go. A name that a map lacks is lacking in what is left, too.
-	// It does not go together with Drop.
+	// Keep, if not nil, names the attributes to keep; all others are removed. Names that a map lacks are ignored. It cannot
+	// be combined with Drop.
 	Keep []string
 }
 
-// Reduction makes one stream of several: of the attributes by which they differ some are left out. It comes from NewReduction and
-// does not change. The streams as they were are the writers of the stream that is left.
+// Reduction merges streams by removing some of the attributes in which they differ. It is made by NewReduction and does not
+// change. The original streams are the writers of the remaining stream.
 //
-// What is left has an identity of its own, other than that of any stream which has just these attributes: it holds the
-// Reduction, too, so that what comes of one never continues what came of another. Of the metric there are name, unit, type and
-// monotonic flag in it, but not the temporality.
+// The remaining stream has its own identity, different from that of any stream that has just these attributes: the identity
+// includes the Reduction, so the results of one never continue those of another. Of the metric it includes name, unit, type
+// and monotonic flag, but not the temporality.
 type Reduction struct {
 	resource, scope, point selection
 	print                  ID
@@ -63,7 +63,7 @@ type selection struct {
 	keep  bool     // only these
 }
 
-// NewReduction returns the Reduction that selects the attributes of resources, scopes and points.
+// NewReduction returns the Reduction that applies the selections to the attributes of resources, scopes and points.
 func NewReduction(resource, scope, point Selection) (*Reduction, error) {
 	r, err := newReduction(resource, scope, point)
 	if err != nil {
@@ -202,7 +202,7 @@ func hashPair(name string, v pcommon.Value, seed uint64) (key, value ID) {
 	return key, hashValue(v, key.Lo)
 }
 
-// Resource is Tenant.Resource of what is left of a resource.
+// Resource is Tenant.Resource for the remaining attributes of a resource.
 func (r *Reduction) Resource(t Tenant, res pcommon.Resource) Resource {
 	var buf [64]byte
 	r.resource.left(res.Attributes(), t.seed).put(buf[:24])
@@ -211,25 +211,25 @@ func (r *Reduction) Resource(t Tenant, res pcommon.Resource) Resource {
 	return Resource{seed: t.seed, hash: hashBytes(buf[:], t.seed+tagReduced)}
 }
 
-// Scope is Resource.Scope of what is left of a scope.
+// Scope is Resource.Scope for the remaining attributes of a scope.
 func (r *Reduction) Scope(in Resource, scope pcommon.InstrumentationScope) Scope {
 	return in.scope(scope, r.scope.left(scope.Attributes(), in.seed))
 }
 
-// Metric is Scope.Metric, whatever the temporality.
+// Metric is Scope.Metric, regardless of the temporality.
 func (r *Reduction) Metric(in Scope, m pmetric.Metric) Metric {
 	kind, monotonic, _ := kindOf(m)
 	return in.metric(m, kind, monotonic, temporalityUnspecified)
 }
 
-// Point returns the identity of the stream that is left, of a point in what is left of its metric.
+// Point returns the identity of the remaining stream, for a point in the remaining metric.
 func (r *Reduction) Point(left Metric, attrs pcommon.Map) ID {
 	return left.point(r.point.left(attrs, left.seed))
 }
 
-// Points returns the identities of the stream that is left, and of its writer: that is the stream as it was, whole being its metric. A
-// writer has the first half in common with its stream, which no two streams have but for chance. So writers of one stream are
-// told apart by 64 bits: among a million of them the odds of a collision are 1 in 30 million.
+// Points returns the identities of the remaining stream and of its writer, the original stream, whose metric is whole. A
+// writer shares the first half of the stream's ID, which no two streams have in common except by chance. Writers of one
+// stream are therefore told apart by 64 bits: among a million of them the odds of a collision are 1 in 30 million.
 func (r *Reduction) Points(whole, left Metric, attrs pcommon.Map) (stream, writer ID) {
 	all, some := r.point.sums(attrs, left.seed)
 	stream = left.point(some)
@@ -237,19 +237,19 @@ func (r *Reduction) Points(whole, left Metric, attrs pcommon.Map) (stream, write
 	return stream, ID{Hi: stream.Hi, Lo: fold(w)}
 }
 
-// StripResource takes from the attributes of a resource what does not stay.
+// StripResource removes the attributes of a resource that the Reduction does not keep.
 func (r *Reduction) StripResource(m pcommon.Map) { r.resource.strip(m) }
 
-// StripScope takes from the attributes of a scope what does not stay.
+// StripScope removes the attributes of a scope that the Reduction does not keep.
 func (r *Reduction) StripScope(m pcommon.Map) { r.scope.strip(m) }
 
-// StripPoint takes from the attributes of a point what does not stay.
+// StripPoint removes the attributes of a point that the Reduction does not keep.
 func (r *Reduction) StripPoint(m pcommon.Map) { r.point.strip(m) }
 
-// StripsPoints reports whether attributes of points may not stay.
+// StripsPoints reports whether the Reduction can remove attributes of points.
 func (r *Reduction) StripsPoints() bool { return !r.point.all() }
 
-// Strips reports whether something of the attributes of a resource or a scope does not stay.
+// Strips reports whether the Reduction removes any attribute of this resource or scope.
 func (r *Reduction) Strips(resource, scope pcommon.Map) bool {
 	return r.resource.differs(resource) || r.scope.differs(scope)
 }

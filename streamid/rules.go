@@ -9,21 +9,22 @@ import (
 	"strings"
 )
 
-// Rule says how metrics are reduced, those with a name that one of the patterns matches.
+// Rule says how to reduce the metrics whose names match one of its patterns.
 type Rule struct {
-	// Metrics are patterns of names: * is anything and ? any one byte.
+	// Metrics are patterns of names, in which * matches anything and ? any one byte.
 	Metrics []string
 	// Resource, Scope and Point select the attributes that stay.
 	Resource, Scope, Point Selection
 }
 
-// Rules say which metrics are reduced, and how. The zero value reduces none. It comes from NewRules and does not change.
+// Rules say which metrics are reduced, and how. The zero value reduces none. Rules are made by NewRules and do not change.
 type Rules struct {
 	patterns   [][]string // sorted
 	reductions []*Reduction
 }
 
-// NewRules returns the Rules of a list of which the first rule that matches counts. An error names the rule by its place, from 0.
+// NewRules returns the Rules for a list, in which the first matching rule applies. An error names the rule by its index,
+// from 0.
 func NewRules(list []Rule) (*Rules, error) {
 	rules := new(Rules)
 	for i := range list {
@@ -54,7 +55,7 @@ func NewRules(list []Rule) (*Rules, error) {
 // Len is the number of rules.
 func (r *Rules) Len() int { return len(r.reductions) }
 
-// Find returns the place of the first rule that matches a metric's name, or -1.
+// Find returns the index of the first rule that matches a metric's name, or -1.
 func (r *Rules) Find(name string) int {
 	for i, patterns := range r.patterns {
 		if MatchAny(patterns, name) {
@@ -64,8 +65,8 @@ func (r *Rules) Find(name string) int {
 	return -1
 }
 
-// Key returns the routing key "aggregate": of the metrics that a rule matches it is the identity of the stream that is left, so
-// that all its writers have one owner, and of other metrics that of the stream, as for the key "streamID".
+// Key returns the routing key "aggregate". For metrics that a rule matches, it is the identity of the remaining stream, so
+// that all its writers have one owner. For other metrics it is the identity of the stream, as with the key "streamID".
 func (r *Rules) Key() Key { return Key{kind: keyAggregate, rules: r} }
 
 // String returns the rules in their order, with sorted patterns and names: what says the same reads the same.
@@ -82,10 +83,10 @@ func (r *Rules) String() string {
 	return b.String()
 }
 
-// At returns what a rule does.
+// At returns the Reduction of a rule.
 func (r *Rules) At(i int) *Reduction { return r.reductions[i] }
 
-// MatchAny reports whether one of the patterns matches a name: * is anything and ? any one byte.
+// MatchAny reports whether one of the patterns matches a name; * matches anything and ? any one byte.
 func MatchAny(patterns []string, name string) bool {
 	for _, pattern := range patterns {
 		if match(pattern, name, false) {
@@ -95,8 +96,8 @@ func MatchAny(patterns []string, name string) bool {
 	return false
 }
 
-// CoversAny reports whether one of the patterns matches all names that another pattern does, so that this one is never reached after
-// it. It may miss that where ? and * are side by side; what it reports is so.
+// CoversAny reports whether one of the patterns matches every name that another pattern matches, so that the other is never
+// reached after it. It may miss cases with adjacent ? and *, but a positive result is always correct.
 func CoversAny(patterns []string, other string) bool {
 	for _, pattern := range patterns {
 		if match(pattern, other, true) {

@@ -13,30 +13,31 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
-// Splitter splits batches by the owner of each data point, span or log record. The zero value is ready for use. Its fields
-// are set before the first use and not changed thereafter; then it is safe for concurrent use, each batch being in one
-// goroutine. It must not be copied.
+// Splitter splits batches by the owner of each data point, span or log record. The zero value is ready to use. Set its
+// fields before the first use and do not change them afterwards; then it is safe for concurrent use, as long as each batch
+// is used by one goroutine. It must not be copied.
 //
-// The methods work alike. They ask owner for the owners of routing keys, numbers from 0 to n-1, and append to dst one
-// part for each owner that has something in the batch, in the order in which the owners come first.
+// All methods work alike. They call owner with routing keys to get numbers from 0 to n-1, and append to dst one part for
+// each owner of something in the batch, in the order in which the owners first occur.
 //
-//   - What has one owner stays whole. A batch with one owner is handed through untouched: it is the same object, and nothing
-//     is allocated if dst has room. Within parts, so are resources, scopes and metrics with one owner.
-//   - Where owners differ, points, spans and log records are moved, never copied. What they are in is there once for
-//     each owner, with all that pdata has of it: attributes, schema URL, description, metadata and so on.
-//   - Order is kept: that of points, and so of a stream's points, and that of metrics, scopes and resources.
-//   - An empty metric, scope or resource whose key would be that of its points goes along with what it is in, if that has
-//     one owner; if not, to the first owner in the batch. A batch in which all are empty goes to the owner of key 0.
-//   - Data that lacks its key is routed by its resource, as by the key "resource": data with no service.name, with a trace
-//     ID of zeros, or with none of the attributes. If it has some of the attributes, it is routed by these. Attributes with
-//     no value, or with an empty string, are lacking too. The number missing says how many points, spans or log records
-//     lack their key or a part of it.
+//   - Data with one owner stays whole. A batch with one owner is returned unchanged: it is the same object, and nothing is
+//     allocated if dst has room. Within parts, the same holds for resources, scopes and metrics with one owner.
+//   - Where owners differ, points, spans and log records are moved, never copied. The metric, scope and resource around them
+//     is duplicated for each owner, with all its pdata fields: attributes, schema URL, description, metadata and so on.
+//   - The order of points is kept, and so that of each stream's points, and the order of metrics, scopes and resources.
+//   - An empty metric, scope or resource whose key would come from its points goes with the element around it if that has
+//     one owner, otherwise to the first owner in the batch. A batch in which all are empty goes to the owner of key 0.
+//   - Data that lacks its key is routed by its resource, as with the key "resource". That is data without service.name, with
+//     a trace ID of zeros, or with none of the attributes; data with some of the attributes is routed by these. Attributes
+//     with no value or an empty string count as missing. The result missing is the number of points, spans or log records
+//     that lack their key or a part of it.
 //
-// The batch is used up: unless it is handed through it is empty afterwards. The parts belong to the caller and share nothing.
-// Nobody else may look into the batch meanwhile; a Collector component that splits must declare that it mutates data.
+// The batch is consumed: unless it is returned unchanged, it is empty afterwards. The parts belong to the caller and share
+// nothing. Nobody else may read the batch meanwhile; a Collector component that splits must declare that it mutates data.
 //
-// The methods panic if Key does not go with the signal, which [Key.Check] tells beforehand; if owner returns a number out of
-// range; and if a read-only batch has several owners. Nothing has changed then. owner may be asked for a key repeatedly.
+// The methods panic if Key does not fit the signal, which [Key.Check] tells in advance; if owner returns a number out of
+// range; and if a read-only batch has several owners. The batch is then unchanged. owner may be called repeatedly with the
+// same key.
 type Splitter struct {
 	Key  Key
 	Seed Seed // of all hashes; the same wherever owners must agree
@@ -44,7 +45,7 @@ type Splitter struct {
 	pool sync.Pool // of *splitting
 }
 
-// Part is what one owner has of a batch.
+// Part is the part of a batch that belongs to one owner.
 type Part[B pmetric.Metrics | ptrace.Traces | plog.Logs] struct {
 	Owner int
 	Batch B

@@ -13,8 +13,8 @@ func (s *Splitter) Metrics(md pmetric.Metrics, n int, owner func(key uint64) int
 	return s.MetricsOf(nil, md, n, owner, dst)
 }
 
-// MetricsOf is Metrics for a tenant, as Seed.Tenant has them: by the keys "streamID" and "aggregate" each of their streams
-// has an owner of its own. For the other keys they make no difference.
+// MetricsOf is Metrics for a tenant with the keys of Seed.Tenant: with the routing keys "streamID" and "aggregate" each
+// tenant's streams have their own owners. With other routing keys, the tenant makes no difference.
 func (s *Splitter) MetricsOf(tenant []TenantKey, md pmetric.Metrics, n int, owner func(key uint64) int, dst []Part[pmetric.Metrics]) (parts []Part[pmetric.Metrics], missing int) {
 	c := s.begin(SignalMetrics, n, owner)
 	defer s.end(c)

@@ -8,29 +8,29 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
-// Of returns the identity of the stream to which a point with these attributes belongs, under seed 0. It is the one-shot
-// form of the steps that begin with Seed, for callers with one point at hand. Attributes are only read, and not kept.
+// Of returns the identity of the stream to which a point with these attributes belongs, under seed 0. It combines the steps
+// that begin with Seed, for callers with a single point. Attributes are only read, and not kept.
 func Of(res pcommon.Resource, scope pcommon.InstrumentationScope, m pmetric.Metric, attrs pcommon.Map) ID {
 	return Seed(0).Resource(res).Scope(scope).Metric(m).Point(attrs)
 }
 
-// Seed keys all hashes. Zero is the default; any other value gives IDs that have nothing in common with those of zero.
+// Seed keys all hashes. Zero is the default; with any other value all IDs are different.
 type Seed uint64
 
-// Resource is the identity of a resource. It comes from Seed.Resource; the zero value identifies nothing.
+// Resource is the identity of a resource. It is made by Seed.Resource; the zero value identifies nothing.
 type Resource struct {
 	seed uint64
 	hash ID
 }
 
-// Scope is the identity of an instrumentation scope within a resource. It comes from Resource.Scope; the zero value
+// Scope is the identity of an instrumentation scope within a resource. It is made by Resource.Scope; the zero value
 // identifies nothing.
 type Scope struct {
 	seed uint64
 	hash ID
 }
 
-// Metric is the identity of a metric within a scope. It comes from Scope.Metric; the zero value identifies nothing.
+// Metric is the identity of a metric within a scope. It is made by Scope.Metric; the zero value identifies nothing.
 type Metric struct {
 	seed uint64
 	hash ID

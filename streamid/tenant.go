@@ -5,22 +5,22 @@ package streamid
 
 import "go.opentelemetry.io/collector/pdata/pcommon"
 
-// TenantKey is something that tells tenants apart, for instance a header of their requests, and what it says of one. Several
-// values count in their order. No value is as if the key were not there, which an empty value is not.
+// TenantKey is something that tells tenants apart, for instance a request header, with its values for one tenant. Several
+// values count in their order. A key without values counts as absent, but an empty value does not.
 type TenantKey struct {
 	Name   string
 	Values []string
 }
 
-// Tenant is the identity of whoever has streams that may look like those of others. It comes from Seed.Tenant; the zero value
-// is nobody in particular, under seed 0.
+// Tenant is the identity of a tenant whose streams may look like those of others. It is made by Seed.Tenant; the zero value
+// is no particular tenant, under seed 0.
 type Tenant struct {
 	seed uint64
 	sum  pairSum
 }
 
-// Tenant hashes what tells a tenant. The order of keys does not matter. Without any that has a value it is nobody in
-// particular, and streams have the identities that they have without a tenant.
+// Tenant hashes the keys of a tenant. Their order does not matter. Without any key that has a value it is no particular
+// tenant, and streams have the same identities as without a tenant.
 func (s Seed) Tenant(keys ...TenantKey) Tenant {
 	t := Tenant{seed: uint64(s)}
 	for i := range keys {
@@ -32,7 +32,7 @@ func (s Seed) Tenant(keys ...TenantKey) Tenant {
 	return t
 }
 
-// Resource is Seed.Resource for the tenant's resources: none of their streams has the ID of anybody else's.
+// Resource is Seed.Resource for the tenant's resources: none of their streams has an ID of another tenant.
 func (t Tenant) Resource(res pcommon.Resource) Resource {
 	if t.sum.count == 0 {
 		return Seed(t.seed).Resource(res)

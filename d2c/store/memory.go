@@ -11,8 +11,8 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// Memory is a Shared store for Converters of one process, and the shortest example of one. The zero value is empty and ready
-// for use, by any number of Converters at the same time.
+// Memory is a Shared store for the Converters of one process, and the shortest example of one. The zero value is empty and
+// ready to use, by any number of Converters at the same time.
 type Memory struct {
 	mu      sync.Mutex
 	life    Life
@@ -83,7 +83,7 @@ func (m *Memory) unit(swaps []Swap, results []Result) {
 	}
 }
 
-// SetAside implements Shared. It returns no errors. It keeps no more than the number of records that were set aside.
+// SetAside implements Shared. It returns no errors. It keeps only the number of records that were set aside.
 func (m *Memory) SetAside(_ context.Context, id streamid.ID, record []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,8 +1,8 @@
 // Copyright The deltaring Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package store says what a Converter asks of whatever keeps its state: [Storage] for one process, [Shared] for any number.
-// Package d2c/storetest checks an implementation; [Memory] is the shortest one.
+// Package store defines what a Converter needs from the place where its state is kept: [Storage] serves one process,
+// [Shared] any number of them. Package d2c/storetest checks an implementation; [Memory] is the shortest one.
 package store
 
 import (
@@ -12,104 +12,104 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// Storage keeps values by key for one Converter; nobody else writes them. Any key-value store will do, the Collector's storage
-// extensions for instance. Both methods are called concurrently.
+// Storage keeps values by key for one Converter; nobody else writes them. Any key-value store will do, for instance the
+// Collector's storage extensions. Both methods are called concurrently.
 type Storage interface {
-	// Get returns the values of keys in their order, nil where there is none.
+	// Get returns the values of keys in the same order, nil for a key without a value.
 	Get(ctx context.Context, keys []string) ([][]byte, error)
-	// Put sets values and deletes keys, which are others; a key to delete need not exist. When it returns nil all of it is
-	// durable. After an error, or a crash, any part of it may have happened, key by key: each holds the value it had or the
-	// one it was to get. Values are not to be kept after it returns.
+	// Put sets values and deletes keys; no key is in both, and a key to delete need not exist. When it returns nil, all
+	// changes are durable. After an error or a crash, each key holds either its old value or the one it was to get. Put does
+	// not keep the values after it returns.
 	Put(ctx context.Context, values []KeyValue, deletes []string) error
 }
 
-// KeyValue is a value for Storage. Keys are short and of [0-9a-z/] only.
+// KeyValue is a value for Storage. Keys are short and consist only of [0-9a-z/].
 type KeyValue struct {
 	Key   string
 	Value []byte
 }
 
-// Shared keeps one record per stream for any number of Converters, on any number of machines. It offers one primitive: to put
-// a record where the stored one is still the one it is based on. Any store with a conditional write can do that. Its methods are
-// called by one goroutine at a time.
+// Shared keeps one record per stream for any number of Converters, on any number of machines. It offers one primitive:
+// replace a record if the stored one is still the one that the change is based on. Any store with a conditional write can do
+// that. Its methods are called by one goroutine at a time.
 //
-// A store must keep what it acknowledges. Where it cannot (it was wiped, or failed over to a copy that was behind), its life
-// ends with what it lost: see [Life].
+// A store must keep what it acknowledges. If it cannot (it was wiped, or failed over to a copy that was behind), the life of
+// the lost records must end with them: see [Life].
 type Shared interface {
-	// Lives returns the life of each group of streams, by group. There are as many groups as the store has parts that can be
-	// lost apart: a power of two, 1 to 256, and always the same number. A group without a life gets the one proposed; that is
-	// atomic, so all who ask are told the same.
+	// Lives returns the life of each group of streams, in order of groups. A group is a part of the store that can be lost
+	// separately. Their number is a power of two, 1 to 256, and never changes. A group without a life gets the proposed one,
+	// atomically, so all callers get the same answer.
 	Lives(ctx context.Context, proposed Life) ([]Life, error)
-	// Swap does swaps and returns a result for each, in their order. No two are of the same stream. Each is atomic, and done
-	// or not apart from the others, except those of one Unit. After an error any of them may have been done. The results
-	// are valid until the next Swap. Swap keeps no reference to a record after it has returned.
+	// Swap performs swaps and returns a result for each, in the same order. No two are for the same stream. Each is atomic
+	// and independent of the others, except for swaps of the same Unit. After an error any of them may have been performed.
+	// The results are valid until the next Swap. Swap does not keep references to records after it returns.
 	Swap(ctx context.Context, swaps []Swap) ([]Result, error)
-	// SetAside takes the record of a stream away, if it still is record, and keeps it elsewhere for somebody to look at.
+	// SetAside removes the record of a stream, if it still equals record, and keeps it elsewhere for inspection.
 	SetAside(ctx context.Context, id streamid.ID, record []byte) error
 }
 
-// Life is the time during which a group of streams has lost nothing as a whole. A store keeps it with the records of the group,
-// loses it when it loses them, and never before.
+// Life is the time during which a group of streams has not been lost as a whole. A store keeps it together with the records
+// of the group, and loses it exactly when it loses them.
 type Life struct {
 	// ID is random and not zero.
 	ID uint64
-	// From and Floor are times in Unix nanoseconds: what was given out before this life began, and can come again, is after
-	// From and not after Floor.
+	// From and Floor are times in Unix nanoseconds. Anything given out before this life began that may arrive again lies
+	// after From and not after Floor.
 	From, Floor int64
 }
 
-// Group returns the group of a stream where there are that many.
+// Group returns the group of a stream, out of the given number of groups.
 func Group(id streamid.ID, groups int) int {
 	return int(id.Hi >> 32 * uint64(groups) >> 32)
 }
 
-// Swap puts a record in the place of another.
+// Swap replaces one record by another.
 type Swap struct {
 	ID streamid.ID
-	// Life is the ID of the life that the stream's group must have.
+	// Life is the ID that the life of the stream's group must have.
 	Life uint64
-	// Base is the tag of the record that must be there, zero if there must be none.
+	// Base is the tag that the stored record must have, zero if there must be no record.
 	Base uint64
-	// Tag is that of Record, never zero; a store keeps it beside the record. No two records have the same.
+	// Tag is the tag of Record, never zero; the store keeps it beside the record. No two records have the same tag.
 	Tag uint64
-	// Record is to take the place of what is there; nil leaves that and only compares. It is never empty otherwise.
+	// Record replaces the stored record. It is never empty; nil leaves the stored record unchanged and only compares tags.
 	Record []byte
-	// Age is how long ago the record at Base was written, as far as is known. A store that lets records expire can tell from
-	// it whether this one's expiry has to be set anew.
+	// Age is how long ago the record at Base was written, as far as is known. A store whose records expire can use it to
+	// decide whether to renew the expiry.
 	Age time.Duration
-	// Unit groups swaps that are done all or none, those with the same number. They follow each other and are of one group of
-	// streams. Zero is a unit of its own.
+	// Unit groups swaps that are performed all or none: those with the same number. They are adjacent and belong to one
+	// group of streams. A swap with zero is a unit by itself.
 	Unit int32
 }
 
-// Status says what became of a swap.
+// Status says what happened to a swap.
 type Status uint8
 
 const (
-	// Swapped says that what was there was as it had to be, and Record is there now.
+	// Swapped means that the stored record was the expected one and Record has replaced it.
 	Swapped Status = iota
-	// Changed says that another record was there, or none: the result has it.
+	// Changed means that there was another record or none; the result contains it.
 	Changed
-	// OtherLife says that the group has another life, or none. Nothing is known of the record.
+	// OtherLife means that the group has another life or none. Nothing is known about the record.
 	OtherLife
-	// Withheld says that another swap of the unit was not done, though this one could have been.
+	// Withheld means that another swap of the unit failed, although this one could have been performed.
 	Withheld
 )
 
-// Result is what became of a swap.
+// Result is the result of a swap.
 type Result struct {
 	Status Status
-	// Tag and Record are what is there where Status is Changed: zero and nil if there is nothing. Record is the caller's. Tag may be
-	// the swap's own, where the store has sent it twice: then it was done. Tag is zero, and Record not nil, where something is there
-	// that no Converter has written; SetAside takes that away as well.
+	// Tag and Record describe the stored record if Status is Changed: zero and nil if there is none. Record belongs to the
+	// caller. Tag may be the swap's own if the store sent the swap twice, and the swap was then performed. If Tag is zero
+	// and Record is not nil, the stored value was not written by a Converter; SetAside removes that, too.
 	Tag    uint64
 	Record []byte
 }
 
-// Paced is a Shared store that is paid for by the call, and so wants few and large commits.
+// Paced is a Shared store that charges per call and therefore prefers few, large commits.
 type Paced interface {
 	Shared
-	// Pace returns how long to wait between the beginnings of two commits, unless there are enough points for a whole one, and how many
-	// points one may have. Zero is what a store has that asks for nothing. It always returns the same.
+	// Pace returns the time to wait between the starts of two commits, unless enough points for a full commit have arrived,
+	// and the maximum number of points in one. A store without such a preference returns zero. The result never changes.
 	Pace() (interval time.Duration, points int)
 }

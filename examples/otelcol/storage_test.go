@@ -36,7 +36,7 @@ func TestFullDisk(t *testing.T) {
 	}
 
 	disk.fill(t)
-	p := sendUntilRefused(ctx, t, s, "no space left on device")
+	p := sendUntilRefused(ctx, t, n, s, "no space left on device")
 	if err := poll(func() error { return n.awaitStatus("StatusRecoverableError") }); err != nil {
 		t.Error(err)
 	}
@@ -67,7 +67,7 @@ func TestFullStorage(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	n.start(t)
-	p := sendUntilRefused(ctx, t, s, "storage")
+	p := sendUntilRefused(ctx, t, n, s, "storage")
 
 	// A restart helps as little as it harms.
 	n.kill()
@@ -149,7 +149,7 @@ func TestChurn(t *testing.T) {
 
 // sendUntilRefused sends batches, each with new streams, until one is refused for the given reason, and returns that one.
 // The backend must have nothing of it.
-func sendUntilRefused(ctx context.Context, t *testing.T, s *sender, reason string) *parcel {
+func sendUntilRefused(ctx context.Context, t *testing.T, n *node, s *sender, reason string) *parcel {
 	t.Helper()
 	for {
 		s.sets = min(s.sets+5, s.maxSets)
@@ -166,8 +166,14 @@ func sendUntilRefused(ctx context.Context, t *testing.T, s *sender, reason strin
 		if status.Code(err) != codes.Unavailable {
 			t.Fatalf("refused with %v, want %v", err, codes.Unavailable)
 		}
-		if !strings.Contains(err.Error(), reason) {
-			t.Errorf("batch %d is refused with %v, want %q in it", s.batch, err, reason)
+		// The producer is told that it can send again, and the operator why.
+		if err := poll(func() error {
+			if log := n.child.log.String(); !strings.Contains(log, reason) {
+				return fmt.Errorf("batch %d is refused with %v, and the log does not have %q", s.batch, err, reason)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
 		}
 		for key := range p.deltas {
 			got := s.witness.of(key)

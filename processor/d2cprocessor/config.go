@@ -18,122 +18,128 @@ import (
 	"github.com/deltaring/deltaring/internal/tenant"
 )
 
-// Config is the configuration of the processor. NewFactory's default is what most want; the zero value is valid too and
+// Config is the configuration of the processor. The default of NewFactory suits most users. The zero value is also valid and
 // means no limit, no expiry, no late window.
 type Config struct {
 	// MaxStale is how long a stream may go without an accepted point before it is forgotten; its next point opens a new
-	// stream. Idle streams are looked for every tenth of it, though not more often than every second and at least every
-	// minute. Choose it longer than the longest interval at which producers report; a second at least. Zero keeps streams
-	// for ever. Default 1h.
+	// stream. The processor looks for idle streams every tenth of MaxStale, at most once a second and at least once a
+	// minute. Choose a value longer than the longest interval at which producers report; at least a second. Zero keeps
+	// streams for ever. Default 1h.
 	MaxStale time.Duration `mapstructure:"max_stale"`
 
-	// MaxStreams bounds the number of streams, and so the memory. Points of further streams are dropped and counted;
-	// known streams are never evicted. Zero means no bound. Default 10000000.
+	// MaxStreams bounds the number of streams, and so the memory. Points of further streams are dropped and counted; known
+	// streams are never evicted. Zero means no bound. Default 10000000.
 	MaxStreams int `mapstructure:"max_streams"`
 
 	// MaxBuckets bounds the buckets of a histogram with explicit bounds: a point with more is dropped and counted. Default 4096.
 	MaxBuckets int `mapstructure:"max_buckets"`
 
-	// Gap says what happens when a delta starts after its stream had ended: "continue" (the zero value) adds it and
-	// remembers the gap; "restart" begins the stream anew; "restart_if_moved" does so only where the stream may have been
-	// elsewhere meanwhile, by what gateways of the exporter ring say (include_metadata: true at the receiver), and without them
-	// always. Producers send nothing for quiet intervals, so that a gap is normal, and "restart" restarts every sparse counter at
-	// each. Several Collectors among which streams move, and which share no state, want "restart_if_moved". Default continue.
+	// Gap says what happens when a delta starts after its stream had ended. "continue" (the zero value) adds it and
+	// remembers the gap. "restart" restarts the stream. "restart_if_moved" restarts it only if another worker may have had
+	// the stream in between, according to gateways with the ring exporter (which needs include_metadata: true at the
+	// receiver); without such gateways it always restarts. Producers send nothing for quiet intervals, so gaps are normal,
+	// and "restart" restarts every sparse counter at each of them. Use "restart_if_moved" if streams move among several
+	// Collectors that share no state. Default continue.
 	Gap d2c.GapPolicy `mapstructure:"gap"`
 
-	// Overlap says what happens when a delta starts before its stream had ended and ends after it: "add" (the zero value)
-	// adds it whole, "drop" drops it, "interpolate" adds the share of a sum that lies in time not yet covered.
-	// Default add.
+	// Overlap says what happens when a delta starts before its stream had ended and ends after that: "add" (the zero value)
+	// adds all of it, "drop" drops it, "interpolate" adds the share of a sum that lies in time not yet covered. Default add.
 	Overlap d2c.OverlapPolicy `mapstructure:"overlap"`
 
-	// Writers says how many producers a stream has. "one" (the zero value): a delta's interval says what was counted, and what
-	// covers counted time is not added. "many": producers share an identity (count connectors, pre-forked workers, functions,
-	// statsd), intervals order nothing, and each delta is added unless an identical one was within LateWindow. Default one.
+	// Writers says how many producers a stream has. With "one" (the zero value) a delta's interval shows whether it was
+	// counted, and a delta that covers counted time is not added. With "many" producers share an identity (count connectors,
+	// pre-forked workers, functions, statsd): intervals do not order deltas, and each delta is added unless an identical one
+	// came within LateWindow. Default one.
 	Writers d2c.Writers `mapstructure:"writers"`
 
-	// Identical says what a delta is whose interval and contents are those of one that was counted, with Writers "many": a
-	// "repeat" (the zero value), so that a retry does not count, or another one to "add", for producers that never retry and whose
-	// times are rounded. Default repeat.
+	// Identical says how to treat a delta with the same interval and contents as one already counted, with Writers "many".
+	// "repeat" (the zero value) takes it for a retry and does not count it. "add" counts it, for producers that never retry
+	// and round their times. Default repeat.
 	Identical d2c.Identical `mapstructure:"identical"`
 
-	// MissingTime says what becomes of points without a time: "drop" (the zero value), or "arrival", which gives them the time at
-	// which they come. Each is added then, also one that is sent again. Default drop.
+	// MissingTime says what happens to points without a time: "drop" (the zero value), or "arrival", which gives them their
+	// arrival time. Every such point is then added, including one that is sent again. Default drop.
 	MissingTime d2c.MissingTime `mapstructure:"missing_time"`
 
-	// Repair says which malformed points are repaired because there is no doubt what they mean. All are, by default.
+	// Repair says which malformed points are repaired because their meaning is clear. By default all are.
 	Repair RepairConfig `mapstructure:"repair"`
 
-	// LateWindow is how far behind its stream a missing delta may come and still be added. Zero remembers no gaps: every
-	// delta that ends before its stream does is dropped. A millisecond at least. Default 5m.
+	// LateWindow is how far behind its stream a missing delta may arrive and still be added. With zero no gaps are
+	// remembered, and every delta that ends before its stream does is dropped. At least a millisecond. Default 5m.
 	LateWindow time.Duration `mapstructure:"late_window"`
 
-	// Summaries are the names of metrics whose summaries carry deltas, as some libraries send them: a summary has no field that says
-	// so. Count and sum are added up by the rules of a histogram, and the quantiles of what is added stay as they came. In a name * is
-	// anything and ? any one byte. Default none: summaries pass.
+	// Summaries names the metrics whose summaries carry deltas, as some libraries send them; a summary has no field for
+	// that. Count and sum are added up by the rules for histograms, and an added point keeps the quantiles it came with. In
+	// a name, * matches anything and ? any one byte. Default none: summaries pass.
 	Summaries []string `mapstructure:"summaries"`
 
-	// Aggregate makes one stream out of many: of the metrics that a rule matches it takes attributes away, and adds up, exactly, what
-	// has the same ones left. The first rule that matches counts. Default none.
+	// Aggregate makes one stream out of many: it removes attributes from the metrics that a rule matches, and adds up,
+	// exactly, the streams whose remaining attributes are equal. The first rule that matches applies. Default none.
 	Aggregate []AggregateConfig `mapstructure:"aggregate"`
 
-	// WarnDuplicates says what the backend makes labels of, besides the attributes of points, to warn of streams that it takes for
-	// one series (d2c_streams_duplicate): whose values print the same, like 200 and "200"; which differ by an empty value, or in
-	// characters that become underscores; or else in a resource that is no label. "service": namespace, name and instance of
-	// the service, which Prometheus makes job and instance of. "resource": all of the resource, and the scope, for backends and
-	// exporters that are told to (promote_all_resource_attributes, resource_constant_labels). "none" does not look. Looked at
-	// are streams when they are opened, which takes 0.4 µs, and the latest million is remembered, in 10 bytes each. Default service.
+	// WarnDuplicates says which labels the backend makes besides the attributes of points, to warn of streams that it takes
+	// for one series (d2c_streams_duplicate). Such streams have values that print the same, like 200 and "200", differ only
+	// in an empty value or in characters that become underscores, or differ only in parts of the resource that become no
+	// label. "service": the namespace, name and instance of the service, which Prometheus turns into job and instance.
+	// "resource": the whole resource, and the scope, for backends and exporters configured to use them
+	// (promote_all_resource_attributes, resource_constant_labels). "none" turns the check off. Streams are checked when they
+	// are opened, which takes 0.4 µs, and the latest million is remembered, at 10 bytes each. Default service.
 	WarnDuplicates d2c.Duplicates `mapstructure:"warn_duplicates"`
 
-	// EmitZero begins each life of a monotonic sum or a histogram with one more sample of value zero, at its start or, if that is
-	// taken or more than five minutes earlier, just before its first sample: without it a backend that goes by samples alone does not
-	// count a counter's first delta, nor the first after a restart. Not for backends that make zeros from start timestamps: Prometheus
-	// with created-timestamp-zero-ingestion, Mimir. Default false.
+	// EmitZero begins each life of a monotonic sum or a histogram with an extra sample of value zero, at its start or, if
+	// that time is taken or more than five minutes earlier, just before its first sample. Without it a backend that knows a
+	// series only by its samples misses a counter's first delta, and the first after each restart. Do not use it with
+	// backends that create zeros from start timestamps: Prometheus with created-timestamp-zero-ingestion, and Mimir. Default
+	// false.
 	EmitZero bool `mapstructure:"emit_zero"`
 
-	// ReemitInterval gives out again the latest sample of a stream of which nothing has come for that long, and so on until max_stale, so
-	// that rate() of a counter that is seldom counted has its points: choose a fourth of the shortest range of such queries. A second at
-	// least; zero is off. It costs up to 160 bytes for a stream with five attributes of 12 bytes. Default 0.
+	// ReemitInterval emits the latest sample of a stream again whenever the stream has been quiet for this long, until
+	// max_stale, so that rate() of a counter that rarely changes has enough points. Choose a fourth of the shortest range of
+	// such queries; at least a second. Zero turns it off. It costs up to 160 bytes for a stream with five attributes of 12
+	// bytes. Default 0.
 	ReemitInterval time.Duration `mapstructure:"reemit_interval"`
 
-	// StaleMarkers gives out a "no recorded value" point of each stream that expires (see MaxStale), as far as ReemitInterval, which it
-	// needs, would give it out again: Prometheus ends the series there. Default false.
+	// StaleMarkers emits a "no recorded value" point for each stream that expires (see MaxStale), so that Prometheus ends
+	// the series there. It needs ReemitInterval, and covers the streams that ReemitInterval would emit again. Default false.
 	StaleMarkers bool `mapstructure:"stale_markers"`
 
-	// MetadataKeys are the client metadata (request headers) that tell tenants apart: their values are part of the identity of every
-	// stream in a batch, so that tenants who send the same streams never see each other's totals. Several values count in their
-	// order; a header that is missing is not an empty one. Receivers need include_metadata: true, and what comes before this processor
-	// must not merge batches of several tenants: the batch processor and queues that batch have metadata_keys of their own.
-	// Default none: the metadata does not count.
+	// MetadataKeys names the client metadata (request headers) that tells tenants apart. Its values are part of the identity
+	// of every stream in a batch, so tenants that send the same streams never share totals. Several values count in their
+	// order, and a missing header differs from an empty one. Receivers need include_metadata: true, and nothing before this
+	// processor may merge batches of several tenants: the batch processor and queues that batch have metadata_keys of their
+	// own. Default none: metadata does not count.
 	MetadataKeys []string `mapstructure:"metadata_keys"`
 
-	// Seed keys the identities of streams, where strangers choose attributes: who knows it can make two streams that are taken for
-	// one. Choose it at random, keep it, and give all Collectors that share state the same. With another seed all streams are other
-	// ones: state in Storage is refused at start, and what is in Shared under the old one is not read. Default 0.
+	// Seed keys the identities of streams. Set it if strangers choose attributes: whoever knows it can construct two streams
+	// with the same identity. Choose it at random, keep it, and use the same value for all Collectors that share state.
+	// Another seed changes the identity of every stream: state in Storage is refused at start, and state in Shared under the
+	// old seed is not read. Default 0.
 	Seed uint64 `mapstructure:"seed"`
 
-	// State says where the state of the streams is kept besides in memory. By default it is nowhere: a restart of the
-	// process restarts every stream.
+	// State says where the state of the streams is kept besides in memory. By default it is kept nowhere else: a restart of
+	// the process restarts every stream.
 	State StateConfig `mapstructure:"state"`
 
 	// prevent unkeyed literal initialization
 	_ struct{}
 }
 
-// AggregateConfig is a rule by which streams are added up: streams that differ only in what is left out are the writers of one total. Gateways
-// that route by it have the same list.
+// AggregateConfig is a rule for adding up streams: streams that differ only in the removed attributes are the writers of one
+// total. Gateways that route by aggregate need the same list of rules.
 type AggregateConfig struct {
 	aggregate.RuleConfig `mapstructure:",squash"`
 
-	// KeepInput has the metrics given out as well, as if there were no rule. Their points are counted twice in d2c_points. Default
-	// false.
+	// KeepInput also gives out the matched metrics as if there were no rule. Their points are then counted twice in
+	// d2c_points. Default false.
 	KeepInput bool `mapstructure:"keep_input"`
 
-	// Interval is the time between samples of a total, which come by the clock then and whether or not anything was counted. Zero, the
-	// default, gives out a sample of each total with each batch that has a point of it. A second at least, and less than max_stale.
+	// Interval is the time between samples of a total. Samples then come by the clock, whether or not anything was counted.
+	// With zero, the default, each batch emits a sample of every total for which it has a point. At least a second, and less
+	// than max_stale.
 	Interval time.Duration `mapstructure:"interval"`
 
-	// MaxWriters bounds the writers of a total. Points of further ones are dropped and counted; a writer is forgotten max_stale
-	// after its last point, what it has counted stays. Default 100000.
+	// MaxWriters bounds the writers of a total. Points of further writers are dropped and counted. A writer is forgotten
+	// max_stale after its last point; what it counted stays. Default 100000.
 	MaxWriters int `mapstructure:"max_writers"`
 
 	// prevent unkeyed literal initialization
@@ -145,17 +151,17 @@ const defaultMaxWriters = 100_000
 
 // RepairConfig says which malformed points are repaired, and counted in d2c_points_repaired. Others are dropped and counted.
 type RepairConfig struct {
-	// InfiniteBound leaves out a last bound of +Inf. Default true.
+	// InfiniteBound removes a last bound of +Inf. Default true.
 	InfiniteBound bool `mapstructure:"infinite_bound"`
-	// OverflowBucket puts in a last bucket that is missing, with what count has more than the others. Default true.
+	// OverflowBucket restores a missing last bucket with the difference between count and the other buckets. Default true.
 	OverflowBucket bool `mapstructure:"overflow_bucket"`
-	// TrailingBuckets puts in last buckets that are missing, empty, where count is that of the others. Default true.
+	// TrailingBuckets restores missing last buckets as empty if count equals the sum of the others. Default true.
 	TrailingBuckets bool `mapstructure:"trailing_buckets"`
-	// MissingCount puts in the sum of the buckets for a count that is not there. Default true.
+	// MissingCount sets a missing count to the sum of the buckets. Default true.
 	MissingCount bool `mapstructure:"missing_count"`
-	// RoundedBounds takes bounds for those of the stream that differ by no more than 1e-12 of their value. Default true.
+	// RoundedBounds treats bounds as those of the stream if they differ by at most 1e-12 of their value. Default true.
 	RoundedBounds bool `mapstructure:"rounded_bounds"`
-	// StartAfterTime takes a start after its time for unknown. Default true.
+	// StartAfterTime treats a start after its time as unknown. Default true.
 	StartAfterTime bool `mapstructure:"start_after_time"`
 
 	// prevent unkeyed literal initialization
@@ -202,20 +208,20 @@ func (c *RepairConfig) repairs() (all d2c.Repairs) {
 
 // StateConfig says where the state of the streams is kept.
 type StateConfig struct {
-	// Storage names a storage extension, for instance file_storage. A batch is stored before it is passed on and before it
-	// is acknowledged, and refused (the sender may retry) if it cannot be, so that restarts and crashes lose nothing.
+	// Storage names a storage extension, for instance file_storage. A batch is stored before it is passed on and
+	// acknowledged, and refused (the sender may retry) if it cannot be stored, so restarts and crashes lose nothing.
 	Storage *component.ID `mapstructure:"storage"`
 
-	// Shared names an extension that keeps the state for a whole fleet, for instance redis_state. Any worker may get any
-	// delta of any stream then; max_stale and max_streams are about what one worker has in memory. Not with Storage: what
-	// would be true if the two differed?
+	// Shared names an extension that keeps the state for a whole fleet, for instance redis_state. Any worker may then
+	// receive any delta of any stream; max_stale and max_streams apply to the memory of one worker. It cannot be combined
+	// with Storage, because the two could contradict each other.
 	Shared *component.ID `mapstructure:"shared"`
 
-	// OnError says what to do with batches while Shared fails: "reject" refuses them (the sender may retry), "local" converts
-	// them with what the worker has in memory, remembers up to MaxOutstanding points of them, and commits these when the
-	// extension is back. With "local" a crash in that time loses what is outstanding. It is for streams of which one worker
-	// sees all: where several do, values may fall under one start, and deltas that came to them by turns are missed and counted in d2c_points_missed.
-	// Default reject.
+	// OnError says what to do with batches while Shared fails. "reject" refuses them (the sender may retry). "local"
+	// converts them with what the worker has in memory, remembers up to MaxOutstanding of their points, and commits these
+	// when the extension is back; a crash in that time loses them. Use "local" only if one worker sees all points of a
+	// stream. Otherwise values may fall under one start, and deltas that alternated between workers may be missed, and are
+	// then counted in d2c_points_missed. Default reject.
 	OnError OnError `mapstructure:"on_error"`
 
 	// MaxOutstanding bounds the points that OnError "local" remembers. Default 1000000.
@@ -259,8 +265,8 @@ func createDefaultConfig() component.Config {
 	}
 }
 
-// Validate reports the first value that is out of range, by its YAML key. It repeats what d2c.Config.Validate checks
-// because that one speaks of Go fields.
+// Validate returns an error that names the first value out of range by its YAML key. It repeats the checks of
+// d2c.Config.Validate, whose errors name Go fields.
 func (c *Config) Validate() error {
 	switch {
 	case c.MaxStale < 0:

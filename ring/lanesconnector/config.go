@@ -21,49 +21,52 @@ import (
 
 // Config is the configuration of the connector.
 type Config struct {
-	// Lanes is how many requests are under way at most, at once. Default 16.
+	// Lanes is the maximum number of concurrent requests. Default 16.
 	Lanes int `mapstructure:"lanes"`
 
-	// RoutingKey is a name that streamid.ParseKey knows, or aggregate: what has the same key has one lane and stays in order. The default is
-	// streamID for metrics, traceID for traces and resource for logs. Set it to resource where the backend makes something of
-	// the resource of a request that must stay in order as well, as Prometheus makes target_info of OTLP.
+	// RoutingKey is a name that streamid.ParseKey knows, or aggregate. Data with the same key uses the same lane and stays
+	// in order. The default is streamID for metrics, traceID for traces and resource for logs. Set it to resource if the
+	// backend derives something from a request's resource that must stay in order, too, as Prometheus derives target_info
+	// from OTLP.
 	RoutingKey string `mapstructure:"routing_key"`
 
 	// RoutingAttributes are the attributes of the routing key "attributes".
 	RoutingAttributes []string `mapstructure:"routing_attributes"`
 
-	// Aggregate are the rules of the routing key "aggregate", as the processor d2c behind the connector has them: all that they
-	// make one stream of has one lane.
+	// Aggregate lists the rules of the routing key "aggregate", the same as in the d2c processor behind the connector: all
+	// writers of a total use one lane.
 	Aggregate []aggregate.RoutingRuleConfig `mapstructure:"aggregate"`
 
-	// Late says what becomes of a sample that is not later than what was sent of its stream: "drop", the default, or "pass".
-	// Only metrics have late samples; deltas always pass.
+	// Late says what happens to a sample that is not later than the last one sent of its stream: "drop", the default, or
+	// "pass". Only metrics have late samples; deltas always pass.
 	Late string `mapstructure:"late"`
 
-	// MaxStreams is of how many streams the connector knows the latest sample. Those of further streams pass. Default 10000000.
+	// MaxStreams is the number of streams whose latest sample the connector remembers. Samples of further streams pass.
+	// Default 10000000.
 	MaxStreams int `mapstructure:"max_streams"`
 
-	// MaxStale is how long a stream without samples is known. Default 1h.
+	// MaxStale is how long a stream without samples is remembered. Default 1h.
 	MaxStale time.Duration `mapstructure:"max_stale"`
 
-	// MaxRequestItems is how many data points, spans or log records are put together in a request. What comes as one batch, and
-	// has one lane, is never cut. Default 8192.
+	// MaxRequestItems is the number of data points, spans or log records up to which batches are merged into one request.
+	// The part of a batch that goes to one lane is never cut. Default 8192.
 	MaxRequestItems int `mapstructure:"max_request_items"`
 
-	// MaxWaitingItems is how many data points, spans or log records may wait in lanes; further batches get an error that has
-	// them sent again later. Queues have sizes of their own. Default 1000000.
+	// MaxWaitingItems is how many data points, spans or log records may wait in lanes. Further batches get a retryable
+	// error. Queues have sizes of their own. Default 1000000.
 	MaxWaitingItems int `mapstructure:"max_waiting_items"`
 
-	// MetadataKeys are the client metadata (request headers) that tell tenants apart. Requests have them as the batches had, no
-	// request has data of two tenants, and streams of two tenants are two streams. Default none: requests have no metadata.
+	// MetadataKeys names the client metadata (request headers) that tells tenants apart. Requests carry the metadata of
+	// their batches, no request contains data of two tenants, and each tenant's streams are separate. Default none: requests
+	// have no metadata.
 	MetadataKeys []string `mapstructure:"metadata_keys"`
 
-	// RetryConfig is for requests that were not taken and not refused for good. Enabled by default, and without an end: who waits
-	// for the answer ends it, or the size of the queue.
+	// RetryConfig is for requests that failed, but not permanently. It is enabled by default and has no time limit: retries
+	// end when the caller gives up waiting, or are bounded by the size of the queue.
 	RetryConfig configretry.BackOffConfig `mapstructure:"retry_on_failure"`
 
-	// QueueConfig is a queue in front of each lane, in memory or, with storage, on disk. None by default: a batch is acknowledged
-	// when whatever is behind the lanes has taken it.
+	// QueueConfig is a queue in front of each lane, in memory or, with storage, on disk. None by default: a batch is
+	// acknowledged when the component behind the lanes has accepted it.
 	QueueConfig configoptional.Optional[exporterhelper.QueueBatchConfig] `mapstructure:"sending_queue"`
 
 	// prevent unkeyed literal initialization

@@ -12,11 +12,11 @@ import (
 	"strings"
 )
 
-// DefaultPort is that of OTLP over gRPC.
+// DefaultPort is the port of OTLP over gRPC.
 const DefaultPort = "4317"
 
-// WithPort adds the default port to an address without one, as load_balancing does. Addresses with a scheme are left as
-// they are; see HasScheme.
+// WithPort adds the default port to an address without one, as load_balancing does. Addresses with a scheme are left
+// unchanged; see HasScheme.
 func WithPort(address string) (string, error) {
 	if address == "" {
 		return "", errors.New("must be set")
@@ -27,7 +27,7 @@ func WithPort(address string) (string, error) {
 	return withPort(address, DefaultPort)
 }
 
-// HasScheme reports whether an address is one for gRPC to interpret, such as unix:/run/otlp.sock or dns:///worker:4317.
+// HasScheme reports whether gRPC interprets an address itself, such as unix:/run/otlp.sock or dns:///worker:4317.
 func HasScheme(address string) bool {
 	return strings.Contains(address, "://") || strings.HasPrefix(address, "unix:")
 }
@@ -56,7 +56,7 @@ func checkAddress(address string) error {
 	return nil
 }
 
-// CheckPort returns an error unless a port is a number that one can connect to.
+// CheckPort returns an error unless port is a number that a client can connect to.
 func CheckPort(port string) error {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return fmt.Errorf("port %q is not a number from 1 to 65535", port)

@@ -17,22 +17,22 @@ import (
 	"github.com/deltaring/deltaring/ring"
 )
 
-// DNS finds members by their records.
+// DNS finds members by DNS records.
 type DNS struct {
 	// Hostname is the name to look up.
 	Hostname string
-	// SRV looks for SRV records of Hostname. Members are named by the target of their record; weights and priorities are
-	// ignored. Otherwise, A and AAAA records are looked for, and members are named by their address.
+	// SRV looks up SRV records of Hostname and names members by the targets of their records; weights and priorities are
+	// ignored. Otherwise A and AAAA records are looked up, and members are named by their addresses.
 	SRV bool
-	// Port is that of members found by A and AAAA records. Default DefaultPort.
+	// Port is the port of members found by A and AAAA records. Default DefaultPort.
 	Port string
 	// Timeout bounds a lookup.
 	Timeout time.Duration
-	// Server is the address of a DNS server to ask instead of those of the system. See Check.
+	// Server is the address of a DNS server to ask instead of the system's. See Check.
 	Server string
 }
 
-// Check returns an error if Server is no address of one.
+// Check returns an error if Server is not the address of a server.
 func (d *DNS) Check() error {
 	if d.Server == "" {
 		return nil
@@ -41,7 +41,7 @@ func (d *DNS) Check() error {
 	return err
 }
 
-// Find asks once.
+// Find looks the members up once.
 func (d *DNS) Find(ctx context.Context) (List, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()

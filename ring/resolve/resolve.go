@@ -16,56 +16,57 @@ import (
 	"github.com/deltaring/deltaring/ring"
 )
 
-// Member is a member of a ring and where it is.
+// Member is a member of a ring, with its address.
 type Member struct {
 	ring.Member
-	// Address is host:port, or whatever else the client of members takes.
+	// Address is host:port, or whatever the client that connects to members accepts.
 	Address string
 }
 
-// List is what a source found.
+// List is the result of a lookup.
 type List struct {
-	// Members are all there are, in any order.
+	// Members are all members, in any order.
 	Members []Member
-	// Problems are what is wrong although the list is good, such as entries that cannot be members. They are told, and
-	// nothing else comes of them.
+	// Problems are defects that do not make the list unusable, such as entries that cannot be members. They are only
+	// reported.
 	Problems []error
 }
 
 // Source finds members.
 type Source interface {
-	// Find returns all members there are now. ErrNone and ErrDenied are errors that a Resolver tells apart from others.
-	// It is not called by two goroutines at once.
+	// Find returns all current members. A Resolver treats the errors ErrNone and ErrDenied specially. Find is not called by
+	// two goroutines at once.
 	Find(ctx context.Context) (List, error)
 }
 
 // Watcher is a source that knows when to look again.
 type Watcher interface {
 	Source
-	// Watch calls changed whenever Find may find something else than before, until ctx is done. Find is called meanwhile.
+	// Watch calls changed whenever Find may return a different result, until ctx is done. Find may be called meanwhile.
 	Watch(ctx context.Context, changed func())
 }
 
 var (
-	// ErrNone is wrapped where a source answered that there are no members.
+	// ErrNone is wrapped if a source answered that there are no members.
 	ErrNone = errors.New("the answer has no members")
-	// ErrDenied is wrapped where a source may not be asked.
+	// ErrDenied is wrapped if access to a source is denied.
 	ErrDenied = errors.New("not allowed")
 )
 
 // Resolver follows a source. It may be copied before Follow is called.
 type Resolver struct {
 	Source Source
-	// Interval is the time between lookups. Zero only if Source is a Watcher: then nothing but its word has one made.
+	// Interval is the time between lookups. It may be zero only if Source is a Watcher: then the Watcher alone triggers
+	// lookups.
 	Interval time.Duration
-	// Debounce is how long a list must stay the same before it is applied, the first one excepted. Lists that never do are
-	// taken as they are after ten times as long. Zero takes every list.
+	// Debounce is how long a list must stay the same before it is applied; the first list is applied at once. If lists keep
+	// changing, the latest is applied after ten times as long. Zero applies every list.
 	Debounce time.Duration
-	// MaxMembers is the most members to accept.
+	// MaxMembers is the maximum number of members to accept.
 	MaxMembers int
 }
 
-// Outcome is what came of a lookup.
+// Outcome is the outcome of a lookup.
 type Outcome uint8
 
 const (
@@ -80,13 +81,13 @@ func (o Outcome) String() string {
 	return [...]string{"found", "empty", "failed", "denied", "refused"}[o]
 }
 
-// Report is told of each lookup.
+// Report describes a lookup.
 type Report struct {
 	Outcome  Outcome
 	Err      error     // nil if Found
 	Since    time.Time // of the first of the errors that came one after the other; zero if Found
 	Problems []error   // as in List
-	// Unknown says that no list has been applied yet: there is no last good one to keep.
+	// Unknown says that no list has been applied yet, so there is no last good one to keep.
 	Unknown bool
 }
 
@@ -101,9 +102,9 @@ const (
 	maxReasons = 5
 )
 
-// Follow looks until ctx is done, and calls apply with each list that lasts and is another one than that before. What apply
-// refuses counts as not seen. Report is called after each lookup. Neither is called by two goroutines at once, nor after
-// Follow has returned.
+// Follow looks up members until ctx is done, and calls apply with each list that has lasted and differs from the previous
+// one. A list that apply refuses is offered again. Follow calls report after each lookup. It does not call either function
+// from two goroutines at once, nor after it has returned.
 func (r *Resolver) Follow(ctx context.Context, apply func([]Member) error, report func(Report)) {
 	changed := make(chan struct{}, 1)
 	if w, ok := r.Source.(Watcher); ok {

@@ -27,53 +27,56 @@ import (
 
 // Config is the configuration of the exporter, in the shape of contrib's load_balancing exporter.
 type Config struct {
-	// TimeoutConfig bounds handing a batch to all its owners. Zero, the default, is no bound: each request has the
-	// timeout of protocol::otlp.
+	// TimeoutConfig bounds the time for handing a batch to all its owners. Zero, the default, means no bound: each request
+	// has the timeout of protocol::otlp.
 	TimeoutConfig exporterhelper.TimeoutConfig `mapstructure:",squash"`
 
-	// RetryConfig is for what a member did not take over: because its queue is full, or, if members have no queues,
-	// because it did not answer. Only that part is tried again, by the ring that is current then. Enabled by default.
+	// RetryConfig is for data that a member did not accept, because its queue was full or, if members have no queues,
+	// because it did not answer. Only that data is sent again, by the ring in use at that time. Enabled by default.
 	RetryConfig configretry.BackOffConfig `mapstructure:"retry_on_failure"`
 
-	// QueueConfig is a queue before the batch is split. None by default; one consumer if there is one.
+	// QueueConfig is a queue for batches before they are split. None by default; if there is one, it has one consumer.
 	QueueConfig configoptional.Optional[exporterhelper.QueueBatchConfig] `mapstructure:"sending_queue"`
 
-	// RoutingKey is a name that streamid.ParseKey knows, or aggregate. The default is that of load_balancing: traceID for traces,
-	// service for metrics and logs.
+	// RoutingKey is a name that streamid.ParseKey knows, or aggregate. The default is that of load_balancing: traceID for
+	// traces, service for metrics and logs.
 	RoutingKey string `mapstructure:"routing_key"`
 
 	// RoutingAttributes are the attributes of the routing key "attributes".
 	RoutingAttributes []string `mapstructure:"routing_attributes"`
 
-	// Aggregate are the rules of the routing key "aggregate": those of the processor d2c of members, in the same order. All that
-	// they make one stream of has one owner. The same on all gateways.
+	// Aggregate lists the rules of the routing key "aggregate": those of the members' d2c processors, in the same order. All
+	// writers of a total then have one owner. It must be the same on all gateways.
 	Aggregate []aggregate.RoutingRuleConfig `mapstructure:"aggregate"`
 
-	// MetadataKeys are the client metadata (request headers) that tell tenants apart. They are sent on to members, nothing ever
-	// merges batches that differ in them, and by the routing keys "streamID" and "aggregate" each tenant's streams have owners of
-	// their own. Set the same here and in the processor d2c of members, and include_metadata: true in the receivers of both. Default none.
+	// MetadataKeys names the client metadata (request headers) that tells tenants apart. It is sent on to members, and
+	// batches with different metadata are never merged. With the routing keys "streamID" and "aggregate" each tenant's
+	// streams have their own owners. Set the same keys here and in the members' d2c processors, and include_metadata: true
+	// in the receivers of both. Default none.
 	MetadataKeys []string `mapstructure:"metadata_keys"`
 
-	// Groups has all streams of a group routed to one member: it is the number of groups that stores by log divide streams into, the
-	// same as the groups of the extension that keeps the state of members. A power of two from 16 to 256, for the routing keys "streamID"
-	// and "aggregate". Seed and MetadataKeys must be those of the members' processors then. Zero, the default, routes each stream by itself.
+	// Groups routes all streams of a group to one member. Set it to the number of groups into which a store by log divides
+	// streams, which is the groups setting of the members' state extension. A power of two from 16 to 256, for the routing
+	// keys "streamID" and "aggregate". Seed and MetadataKeys must then match the members' processors. Zero, the default,
+	// routes each stream separately.
 	Groups int `mapstructure:"groups"`
 
-	// Seed keys the hashes by which data is routed: who knows it can aim at a member. The same on all gateways; without groups it need
-	// not be that of the members' processors. Another seed gives most data to other owners. Default 0.
+	// Seed keys the hashes by which data is routed: whoever knows it can direct data at one member. It must be the same on
+	// all gateways. Without groups it may differ from that of the members' processors. Another seed gives most data to other
+	// owners. Default 0.
 	Seed uint64 `mapstructure:"seed"`
 
-	// HandoverTimeout bounds how long a member that gains streams waits before it is sent metrics of theirs: until all that others got of
-	// them before has ended, in queues of members. Zero waits for nothing, and what moves may come out of order. It is for queues with
-	// one consumer, without batch and wait_for_result. Default 30s.
+	// HandoverTimeout bounds how long metrics for a member that gains streams are held back: they wait until everything sent
+	// to the previous owners, in the queues of members, is done. With zero nothing waits, and moved streams may arrive out
+	// of order. It needs queues with one consumer, without batch and wait_for_result. Default 30s.
 	HandoverTimeout time.Duration `mapstructure:"handover_timeout"`
 
-	// MaxRequestBytes has what waits in the queue of a member while a request is under way go together in the next, up to that size. What
-	// comes as one batch is never cut. Zero, the default, makes each batch a request. It is for queues with one consumer, without
-	// batch and wait_for_result.
+	// MaxRequestBytes merges the batches that wait in a member's queue during a request into the next request, up to this
+	// size. A batch is never cut. With zero, the default, each batch is a request. It needs queues with one consumer,
+	// without batch and wait_for_result.
 	MaxRequestBytes int `mapstructure:"max_request_bytes"`
 
-	// Eject has members that do not take what they are sent kept out of the ring for a time. None by default.
+	// Eject keeps members that do not accept data out of the ring for a time. None by default.
 	Eject configoptional.Optional[EjectConfig] `mapstructure:"eject"`
 
 	Protocol ProtocolConfig `mapstructure:"protocol"`
@@ -83,11 +86,11 @@ type Config struct {
 	_ struct{}
 }
 
-// ProtocolConfig says how to talk to members.
+// ProtocolConfig says how to connect to members.
 type ProtocolConfig struct {
-	// OTLP is the configuration of the Collector's OTLP exporter; its endpoint is ignored, as each member has its own.
-	// sending_queue is a queue for each member, by default with one consumer instead of ten, which keeps streams in
-	// order; retry_on_failure is for what is in it.
+	// OTLP is the configuration of the Collector's OTLP exporter. Its endpoint is ignored, because each member has its own.
+	// sending_queue is a queue for each member, by default with one consumer instead of ten, which keeps streams in order;
+	// retry_on_failure applies to the data in it.
 	OTLP otlpexporter.Config `mapstructure:"otlp"`
 
 	// prevent unkeyed literal initialization
@@ -96,7 +99,7 @@ type ProtocolConfig struct {
 
 // StaticConfig lists members that do not change.
 type StaticConfig struct {
-	// Hostnames are addresses of members with weight 1. They are names as well, after the default port is added.
+	// Hostnames are addresses of members with weight 1. With the default port added, they are also the members' names.
 	Hostnames []string `mapstructure:"hostnames"`
 
 	// Members are further members.
@@ -110,9 +113,9 @@ type StaticConfig struct {
 type MemberConfig struct {
 	// Name decides what the member owns. Default: the endpoint.
 	Name string `mapstructure:"name"`
-	// Endpoint is where the member is. The port 4317 is added if it has none.
+	// Endpoint is the member's address. If it has no port, 4317 is added.
 	Endpoint string `mapstructure:"endpoint"`
-	// Weight is the member's share relative to the others'. Default 1; 0 is a member that is listed but owns nothing.
+	// Weight is the member's share relative to the others'. Default 1; a member with 0 is listed but owns nothing.
 	Weight *uint32 `mapstructure:"weight"`
 	// Zone is the failure domain of the member. It has no influence on who owns what.
 	Zone string `mapstructure:"zone"`
@@ -121,33 +124,34 @@ type MemberConfig struct {
 	_ struct{}
 }
 
-// DNSConfig has members looked up.
+// DNSConfig finds members by DNS.
 type DNSConfig struct {
 	// Hostname is the name to look up.
 	Hostname string `mapstructure:"hostname"`
 
-	// SRV looks for SRV records of Hostname, for instance _otlp._tcp.workers.default.svc.cluster.local. Members are
-	// named by the target of their record. Otherwise, A and AAAA records are looked for, and members are named by their
-	// address. Weights and priorities of SRV records are ignored.
+	// SRV looks up SRV records of Hostname, for instance _otlp._tcp.workers.default.svc.cluster.local, and names members by
+	// the targets of their records. Otherwise A and AAAA records are looked up, and members are named by their addresses.
+	// Weights and priorities of SRV records are ignored.
 	SRV bool `mapstructure:"srv"`
 
-	// Port is that of members found by A and AAAA records. Default 4317. SRV records have their own.
+	// Port is the port of members found by A and AAAA records. Default 4317. SRV records contain their own.
 	Port string `mapstructure:"port"`
 
-	// Interval is the time between lookups, 100ms at least. Default 5s.
+	// Interval is the time between lookups, at least 100ms. Default 5s.
 	Interval time.Duration `mapstructure:"interval"`
 
-	// Timeout bounds a lookup, 100ms at least. Default 1s.
+	// Timeout bounds a lookup, at least 100ms. Default 1s.
 	Timeout time.Duration `mapstructure:"timeout"`
 
-	// Debounce is how long an answer must stay the same before it changes the ring. Answers that never do are taken as
-	// they are after ten times as long. Zero takes every answer. Default 5s.
+	// Debounce is how long an answer must stay the same before it changes the ring. If answers keep changing, the latest is
+	// used after ten times as long. Zero uses every answer. Default 5s.
 	Debounce time.Duration `mapstructure:"debounce"`
 
-	// MaxMembers is the most members to accept; an answer with more is refused and the last good one kept. Default 1000.
+	// MaxMembers is the maximum number of members. An answer with more is refused, and the last good one stays in use.
+	// Default 1000.
 	MaxMembers int `mapstructure:"max_members"`
 
-	// Server is the address of a DNS server to ask instead of those of the system.
+	// Server is the address of a DNS server to ask instead of the system's.
 	Server string `mapstructure:"server"`
 
 	// prevent unkeyed literal initialization
@@ -180,7 +184,7 @@ func createDefaultConfig() component.Config {
 	}
 }
 
-// Validate reports the first setting that cannot be, by its key.
+// Validate returns an error that names the first invalid setting by its key.
 func (c *Config) Validate() error {
 	if err := units.Check(c); err != nil {
 		return err

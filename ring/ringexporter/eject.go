@@ -16,30 +16,32 @@ import (
 	"go.uber.org/zap"
 )
 
-// EjectConfig has members that do not take what they are sent kept out of the ring for a time.
+// EjectConfig keeps members that do not accept data out of the ring for a time.
 type EjectConfig struct {
-	// SharedState says that members share their state, so that whichever has a stream goes on with its totals, and knows what another
-	// has already counted. Without it a member that hangs and wakes up counts what went to others as well.
+	// SharedState says that members share their state, so that any of them can continue a stream and knows what another has
+	// already counted. Without shared state, a member that hangs and resumes also counts the data that went to others
+	// meanwhile.
 	SharedState bool `mapstructure:"shared_state"`
 
-	// Force ejects members that do not share their state.
+	// Force ejects members although they do not share their state.
 	Force bool `mapstructure:"force"`
 
-	// Failures is how many requests in a row must fail. Default 3.
+	// Failures is the number of consecutive requests that must fail. Default 3.
 	Failures int `mapstructure:"failures"`
 
-	// After is for how long all must have failed. Default 10s.
+	// After is how long all requests must have failed. Default 10s.
 	After time.Duration `mapstructure:"after"`
 
-	// ProbeInterval is the time between probes of a member that is out, each an empty request. 100ms at least. Default 5s.
+	// ProbeInterval is the time between probes of an ejected member; a probe is an empty request. At least 100ms. Default
+	// 5s.
 	ProbeInterval time.Duration `mapstructure:"probe_interval"`
 
-	// ReturnAfter is for how long a member must answer all probes before it is back. It doubles, up to eight times this, for a
-	// member that was back for no longer than that. Default 30s.
+	// ReturnAfter is how long an ejected member must answer all probes before it returns to the ring. It doubles, up to
+	// eight times this, for a member that had been back for no longer than that. Default 30s.
 	ReturnAfter time.Duration `mapstructure:"return_after"`
 
-	// MaxShare is the largest share of the members that may be out or in trouble. If there are more, the trouble is not theirs, and none
-	// is ejected. Above 0, below 1. Default 0.34.
+	// MaxShare is the largest share of members that may be ejected or failing. If more are, the cause lies elsewhere, and
+	// none is ejected. Above 0, below 1. Default 0.34.
 	MaxShare float64 `mapstructure:"max_share"`
 
 	// prevent unkeyed literal initialization

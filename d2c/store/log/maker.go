@@ -170,8 +170,9 @@ func (m *maker) sweep() {
 	}
 }
 
-// Compact makes a snapshot of each log that is in memory and has had entries since the last one, so that whoever takes it over has less to
-// read. It is for who leaves; while a Store is in use it does so by itself. It may be called beside other methods.
+// Compact makes a snapshot of each log that is in memory and has entries since its last one, so that the next owner has less
+// to read. Call it before shutting down; a Store in use makes snapshots itself. It may be called concurrently with other
+// methods.
 func (s *Store) Compact(ctx context.Context) error {
 	for _, l := range s.replicas {
 		l.mu.Lock()

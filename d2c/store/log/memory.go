@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// Memory is a Driver for Stores of one process, and the shortest example of one. The zero value is empty and ready for use, by any
-// number of Stores at the same time. Its methods return no errors.
+// Memory is a Driver for the Stores of one process, and the shortest example of one. The zero value is empty and ready to
+// use, by any number of Stores at the same time. Its methods return no errors.
 type Memory struct {
 	mu   sync.Mutex
 	logs map[int]*memoryLog

@@ -17,53 +17,53 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// Options say how logs are kept. The zero value of each field is its default.
+// Options configure a Store. The zero value of each field selects its default.
 type Options struct {
-	// Groups is the number of groups of streams, each of which has a log: a power of two, 1 to 256, and the same for all who share the
-	// logs, from the first to the last. A worker owns whole groups, so there should be several for each; what a Driver takes for
-	// each log in a call is a reason for few. Default 64.
+	// Groups is the number of groups of streams, each with its own log: a power of two, 1 to 256. It must be the same for
+	// all who share the logs, and must never change. A worker owns whole groups, so choose several per worker; choose fewer
+	// if the Driver's cost grows with the number of logs in a call. Default 64.
 	Groups int
-	// TTL is how long a record is kept at least after it was last written, by the clock of whoever wrote it. It stays until the next
-	// snapshot of its log. All who share logs have the same. Zero keeps records for ever.
+	// TTL is the minimum time that a record is kept after it was last written, by the clock of its writer. It stays until
+	// the next snapshot of its log. All who share logs use the same value. Zero keeps records for ever.
 	TTL time.Duration
-	// Idle is after what time without swaps the records of a log are dropped from memory: another may own it by then. They are read
-	// again when they are needed. Default 10 minutes.
+	// Idle is the time without swaps after which the records of a log are dropped from memory, because another worker may
+	// own it by then. They are read again when needed. Default 10 minutes.
 	Idle time.Duration
-	// Timeout is for a call of the Driver, but for Compact, which has six times as long. Default 10 seconds.
+	// Timeout bounds each call of the Driver; Compact gets six times as long. Default 10 seconds.
 	Timeout time.Duration
-	// Readers is how many logs are read at once. Default 8.
+	// Readers is the number of logs read concurrently. Default 8.
 	Readers int
-	// CommitInterval is what the Store asks for between the beginnings of two commits (see store.Paced), where appends are paid for by
-	// the piece. Batches wait for it. Zero asks for nothing.
+	// CommitInterval is the time between the starts of two commits that the Store asks for (see store.Paced). Set it if
+	// appends are charged individually. Batches wait for it. Zero asks for no delay.
 	CommitInterval time.Duration
-	// CommitPoints bounds the points of a commit where there is a CommitInterval. Default 1 << 17.
+	// CommitPoints bounds the points of a commit if CommitInterval is set. Default 1 << 17.
 	CommitPoints int
-	// Observer is told of each call, if not nil.
+	// Observer, if not nil, is informed of each call.
 	Observer Observer
 
 	// prevent unkeyed literal initialization
 	_ struct{}
 }
 
-// Observer is told what a Store does. It keeps nothing of what it is shown, and is called by several goroutines at once.
+// Observer receives what a Store does. It must not keep its arguments, and is called by several goroutines at once.
 type Observer interface {
-	// Swapped is told of each Swap, how long it took, how often a part of it was tried again because another had appended to a log, and
-	// of the error, with which there are no results.
+	// Swapped is called after each Swap with the time it took, the number of retries of parts of it because another owner
+	// had appended to a log, and the error. If there is an error, there are no results.
 	Swapped(ctx context.Context, swaps []store.Swap, results []store.Result, took time.Duration, conflicts int, err error)
-	// SetAside is told of each SetAside; moved says that there was such a record.
+	// SetAside is called after each SetAside; moved reports whether there was such a record.
 	SetAside(ctx context.Context, moved bool, err error)
-	// Called is told of each call of the Driver.
+	// Called is called after each call of the Driver.
 	Called(ctx context.Context, call Call)
 }
 
-// Call is a call of a Driver.
+// Call describes a call of a Driver.
 type Call struct {
 	Method Method
-	// Logs is how many logs it was for, Refused how many appends and checks were not done.
+	// Logs is the number of logs in the call, Refused the number of appends and checks that were refused.
 	Logs, Refused int
-	// Bytes is how many were sent or read, of entries and snapshots.
+	// Bytes is the number of bytes of entries and snapshots sent or read.
 	Bytes int
-	// Whole says of a Read that it returned the log from its begin, or the snapshot.
+	// Whole reports that a Read returned the log from its beginning, or its snapshot.
 	Whole bool
 	Took  time.Duration
 	Err   error
@@ -101,7 +101,7 @@ const (
 	keptBytes = 32 << 20
 )
 
-// ErrClosed is the error of calls that come after Close.
+// ErrClosed is returned by calls after Close.
 var ErrClosed = errors.New("log: the store is closed")
 
 var (
@@ -112,7 +112,7 @@ var (
 	errFull       = fmt.Errorf("the log has %d streams, which is the most: use more groups", maxRecords)
 )
 
-// Store is a store.Shared on logs.
+// Store is a store.Shared that keeps its records in logs.
 type Store struct {
 	driver   Driver
 	opts     Options
@@ -148,7 +148,7 @@ type work struct {
 	id              uint64
 }
 
-// New returns a Store on the logs of a driver. It does not call it yet. Whoever has a Store closes it.
+// New returns a Store that keeps its logs with driver. It does not call the driver yet. The caller must close the Store.
 func New(driver Driver, opts Options) (*Store, error) { return open(driver, opts, time.Now) }
 
 func open(driver Driver, opts Options, now func() time.Time) (*Store, error) {
@@ -201,13 +201,14 @@ func (s *Store) Pace() (interval time.Duration, points int) {
 	return s.opts.CommitInterval, s.opts.CommitPoints
 }
 
-// Stats are figures of a Store, as they are now.
+// Stats describes a Store at one moment.
 type Stats struct {
-	// Logs, Streams and Bytes are how many logs are in memory, the records of how many streams, and how much memory these take.
+	// Logs is the number of logs in memory, Streams the number of streams with a record in them, and Bytes the memory they
+	// take.
 	Logs, Streams, Bytes int
 }
 
-// Stats returns figures. It does not wait for calls that are under way, and may be called beside them.
+// Stats returns the current figures. It does not wait for calls in progress, and may be called concurrently with them.
 func (s *Store) Stats() (st Stats) {
 	for _, l := range s.replicas {
 		if memory := l.memory.Load(); memory > 0 {
@@ -219,7 +220,7 @@ func (s *Store) Stats() (st Stats) {
 	return st
 }
 
-// Close ends what is under way beside calls, and returns when it has ended, or with ctx's error. It does not close the driver.
+// Close stops background work and returns when it has stopped, or with ctx's error. It does not close the driver.
 func (s *Store) Close(ctx context.Context) error {
 	s.closed.Store(true)
 	s.maker.stop()
@@ -478,8 +479,8 @@ func (s *Store) look(ctx context.Context, l *replica) error {
 	return nil
 }
 
-// Swap implements store.Shared: it appends one entry to the log of each group that is touched, all in one call of the driver. Where another
-// has appended in between it reads on and tries again.
+// Swap implements store.Shared. It appends one entry to the log of each group touched, all in one call of the driver. If
+// another owner has appended in between, it reads the new entries and tries again.
 func (s *Store) Swap(ctx context.Context, swaps []store.Swap) ([]store.Result, error) {
 	if len(swaps) == 0 {
 		return nil, nil
@@ -699,7 +700,8 @@ func (s *Store) perform(w *work, swaps []store.Swap) {
 	}
 }
 
-// SetAside implements store.Shared. The record is kept in the log, for Aside: of each group the latest 16, 64 KiB in all and 30 days at most.
+// SetAside implements store.Shared. The record is kept in the log and returned by Aside: for each group the latest 16,
+// together at most 64 KiB, for at most 30 days.
 func (s *Store) SetAside(ctx context.Context, id streamid.ID, record []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -742,7 +744,7 @@ func (s *Store) setAside(ctx context.Context, id streamid.ID, record []byte) (mo
 	return moved, err
 }
 
-// Aside returns what was set aside, by group. It reads all logs.
+// Aside returns the records that were set aside, by group. It reads all logs.
 func (s *Store) Aside(ctx context.Context) (all []Aside, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,8 +17,8 @@ const session = `SET enable_seqscan = off; SET jit = off; SET max_parallel_worke
 
 var errStandby = errors.New("the server takes no writes: it is a standby, or read-only")
 
-// Tune sets what a Driver works best with, and that of several hosts the first is used that takes writes. It leaves alone addresses,
-// credentials, sizes and timeouts.
+// Tune sets the options that a Driver works best with, and selects, out of several hosts, the first that accepts writes.
+// Addresses, credentials, sizes and timeouts stay as they are.
 func Tune(cfg *pgxpool.Config) {
 	cfg.ConnConfig.ValidateConnect = validate
 }

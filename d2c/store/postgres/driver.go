@@ -20,12 +20,12 @@ import (
 	"github.com/deltaring/deltaring/d2c/store/log"
 )
 
-// Options say where logs are. Name has no default.
+// Options say where logs are kept. Name is required.
 type Options struct {
-	// Name is whose logs these are. Drivers with the same Schema and Name in the same database share them. Text without zero bytes, at
-	// most 1 KiB.
+	// Name identifies the owner of the logs. Drivers with the same Schema and Name in the same database share them. Text
+	// without zero bytes, at most 1 KiB.
 	Name string
-	// Schema is where the tables are; see ValidateSchema. Default d2c.
+	// Schema contains the tables; see ValidateSchema. Default d2c.
 	Schema string
 
 	// prevent unkeyed literal initialization
@@ -62,7 +62,8 @@ type Driver struct {
 
 var _ log.Driver = (*Driver)(nil)
 
-// New returns a Driver on a pool, whose configuration went through Tune. It does not talk to the server, and does not close the pool.
+// New returns a Driver on a pool whose configuration was prepared by Tune. It does not contact the server, and the Driver
+// does not close the pool.
 func New(pool *pgxpool.Pool, opts Options) (*Driver, error) {
 	if opts.Schema == "" {
 		opts.Schema = defaultSchema
@@ -78,8 +79,8 @@ func New(pool *pgxpool.Pool, opts Options) (*Driver, error) {
 	}, nil
 }
 
-// Probe reports why appends would fail now, if they would: the server cannot be reached, is a standby, refuses us, or lacks the tables.
-// It does not show a full disk.
+// Probe returns an error if appends would fail now, because the server cannot be reached, is a standby, refuses the
+// credentials, or lacks the tables. It does not detect a full disk.
 func (d *Driver) Probe(ctx context.Context) error {
 	none := newBatch(d.opts.Name)
 	none.add(log.Append{Log: -1})
@@ -88,7 +89,8 @@ func (d *Driver) Probe(ctx context.Context) error {
 	return err
 }
 
-// Append implements log.Driver. It is one statement, and one more if another owner is faster, or if it is the first to use a connection.
+// Append implements log.Driver. It is one statement, and one more if another owner is faster or if it is the first on its
+// connection.
 func (d *Driver) Append(ctx context.Context, appends []log.Append) ([]bool, error) {
 	done := make([]bool, len(appends))
 	if len(appends) == 0 {

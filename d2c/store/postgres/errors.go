@@ -16,27 +16,27 @@ import (
 
 var errAnswer = errors.New("the answer makes no sense: is this PostgreSQL?")
 
-// Reason is why a call failed, as something to count by.
+// Reason classifies why a call failed, for counting.
 type Reason string
 
 // The reasons.
 const (
-	// Unreachable is no answer, no connection, none that takes writes, or none in time. It may pass.
+	// Unreachable means no connection, no server that accepts writes, or no answer in time. It may pass.
 	Unreachable Reason = "unreachable"
-	// Connections is a server that has as many as it may have. It may pass.
+	// Connections means that the server has reached its limit of connections. It may pass.
 	Connections Reason = "connections"
-	// Credentials is a wrong name or password, a database that is not there, a user that lacks a permission, or TLS that one side asks for
-	// and the other does not have, or does not trust.
+	// Credentials means a wrong name or password, a missing database, a user that lacks a permission, or TLS that one side
+	// requires and the other lacks or does not trust.
 	Credentials Reason = "credentials"
-	// Space is a server that is out of disk or memory.
+	// Space means that the server is out of disk or memory.
 	Space Reason = "space"
-	// Tables are such that are not there and cannot be made, of a newer version, damaged, or somebody else's.
+	// Tables means tables that are missing and cannot be created, of a newer version, damaged, or somebody else's.
 	Tables Reason = "tables"
-	// Other is all else, and much of that passes: a deadlock, a statement that somebody has cancelled.
+	// Other is everything else. Much of it passes: a deadlock, a cancelled statement.
 	Other Reason = "other"
 )
 
-// Reasons are all there are.
+// Reasons lists all reasons.
 var Reasons = []Reason{Unreachable, Connections, Credentials, Space, Tables, Other}
 
 // ReasonOf returns why a call failed.
@@ -59,7 +59,7 @@ func ReasonOf(err error) Reason {
 	return Other
 }
 
-// MayPass reports whether the same call may succeed before long without anybody changing a configuration, a permission or a table.
+// MayPass reports whether the same call may soon succeed without a change of configuration, permissions or tables.
 func MayPass(err error) bool {
 	switch ReasonOf(err) {
 	case Credentials, Tables:

@@ -19,7 +19,7 @@ const maxSchema = 63 // bytes: PostgreSQL cuts off what is longer
 
 var schemaNames = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
-// ValidateSchema reports why a schema cannot have this name.
+// ValidateSchema returns an error if a schema cannot have this name.
 func ValidateSchema(name string) error {
 	switch {
 	case len(name) > maxSchema:

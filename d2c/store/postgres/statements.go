@@ -121,8 +121,8 @@ func tablesIn(schema string) string {
 	).Replace(tables)
 }
 
-// SQL returns what makes the tables, and lets user use them, for somebody to run who may: users of a Driver need not be allowed to create
-// anything then. It does nothing to tables that are there.
+// SQL returns the statements that create the tables and let user use them, for an administrator to run, so that the users of
+// a Driver need no permission to create anything. It does not change existing tables.
 func SQL(schema, user string) string {
 	s := pgx.Identifier{schema}.Sanitize()
 	u := pgx.Identifier{user}.Sanitize()

@@ -1,67 +1,74 @@
 // Copyright The deltaring Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package redis keeps the state that Converters share, on Redis 6.2 or later or on Valkey: one server, Sentinel, or Cluster. The
-// Collector's extension redis_state is this package with a configuration.
+// Package redis keeps the state that Converters share on Redis 6.2 or later, or on Valkey: one server, Sentinel, or Cluster.
+//
+//	options := &goredis.UniversalOptions{Addrs: []string{"localhost:6379"}}
+//	redis.Tune(options)
+//	records, err := redis.New(goredis.NewUniversalClient(options), redis.Options{Name: "d2c"})
+//	...
+//	conv, err := d2c.OpenShared(ctx, cfg, d2c.SharedConfig{Store: records, Owner: "d2c"})
+//
+// The caller owns the client and chooses its timeouts; [Tune] sets the options that this package works best with. A [Store]
+// has one record per stream, and any worker can take any stream. A [Log] costs less if each group of streams has one owner.
+// The Collector's extension redis_state makes this package available by configuration.
 //
 // # How it works
 //
-// A [Store] is a store.Shared of one record per stream, for any worker. A batch becomes calls of a script of at most 250 swaps each, in a Cluster by slot group; the calls
-// for one server go out together, so a batch costs one round trip. What a server does not take for a reason that may pass is sent
-// again, up to a bound. Everything else is an error, and the batch is refused.
+// A [Store] sends a batch as script calls of at most 250 swaps each; in a Cluster each call is for one slot group. All calls
+// for one server are sent together, so a batch costs one round trip. If a server rejects a call for a temporary reason, the
+// call is sent again, up to a limit. Any other failure is an error, and the batch is refused.
 //
 // # Keys and layout
 //
-// A record is a string: its tag, 8 bytes, and itself. Its key is
+// A record is stored as a string: its 8-byte tag, followed by the record itself. Its key is
 //
 //	<prefix>:{<slot group>}:<name>:2<identity, 16 bytes>
 //
-// The lives are strings of 24 bytes that never expire, one for each of 64 slot groups of a Cluster, one in all for one server:
+// Lives are strings of 24 bytes that never expire. A Cluster has one for each of its 64 slot groups, a single server has
+// one:
 //
 //	<prefix>:{<slot group>}:_life:<name>:2
 //
-// A user needs these commands on the keys that begin with the prefix: eval, evalsha, get, mget, set, setrange, psetex, persist,
-// pexpire, renamenx.
+// The user needs permission for these commands on keys with the prefix: eval, evalsha, get, mget, set, setrange, psetex,
+// persist, pexpire, renamenx.
 //
 // # Logs
 //
-// A [Log] is a log.Driver: with a log.Store on it, the state of a group of streams is a log to which its owner appends an entry per commit.
-// That costs a third of what records cost, worker and server together, where each group has one owner. A log is a list, of which the elements are pairs of a
-// position, 16 bytes, and the snapshot or an entry; its key is
+// A [Log] is a log.Driver. Used with a log.Store, it keeps each group of streams in a log, to which the group's owner
+// appends one entry per commit. If each group has one owner, that costs a third of what records cost, worker and server
+// together. A log is a list whose elements are 16-byte positions, each followed by the snapshot or an entry. Its key is
 //
 //	<prefix>:{<slot group>}:_log:<name>:1:<number of the log>
 //
-// All of a log is under one key, so a snapshot takes the place of entries in one step, and a Cluster moves a log as a whole. A commit is
-// one call to one server, and in a Cluster one for each log, those for one server together. Logs have nothing to do with records:
-// who changes from one to the other begins anew.
+// A log has only one key, so a snapshot replaces entries in one step, and a Cluster moves a log as a whole. A commit is one
+// call to a single server. In a Cluster it is one call for each log, and the calls for one server are sent together. Logs
+// and records are independent: changing from one to the other starts with empty state.
 //
-// A log has no expiry. A log.Store with a TTL leaves the records out that are older, at the next snapshot; a log that nobody uses any
-// more stays as it is until somebody deletes its key.
+// A log does not expire. A log.Store with a TTL leaves older records out of the next snapshot. A log that is no longer used
+// stays until somebody deletes its key.
 //
-// A user needs these commands: eval, evalsha, lindex, llen, lrange, lset, ltrim, rpush, persist, and for Probe pexpire.
+// The user needs permission for these commands: eval, evalsha, lindex, llen, lrange, lset, ltrim, rpush, persist, and for
+// Probe pexpire.
 //
 // # Cost
 //
-// A record of 88 bytes takes about 245 bytes of the server, key and expiry included, and the server about 2 µs each time it is
-// swapped: reading is one MGET for all of a call, and a record of the same length is written in place. Once in a sixteenth of the time to live a swap also
-// sets the expiry, which is 1 µs more; Swap.Age says when.
+// A record of 88 bytes takes about 245 bytes on the server, key and expiry included, and about 2 µs of server time per swap:
+// one MGET reads everything for a call, and a record of the same length is overwritten in place. Once in a sixteenth of the
+// TTL a swap also sets the expiry, which takes 1 µs more; Swap.Age says when.
 //
 // # Durability
 //
-// What Redis acknowledges it can lose. What it loses as a whole, the life goes with, and Converters know. What it loses in part, the
-// life does not tell:
+// Redis can lose data that it has acknowledged. If it loses everything, the life is lost as well, and Converters notice. A
+// partial loss does not show in the life:
 //
-//   - A restart without persistence loses all: a new life.
-//   - A restart with appendonly and appendfsync everysec can lose the last second, with RDB snapshots what came after the last one. The
-//     life is still there. Use appendonly, with appendfsync always if no second may be lost.
-//   - A failover to a replica that is behind loses what the replica had not got, and the life is still there. WaitReplicas is for
-//     that: Swap returns when so many replicas have what was written.
-//   - Eviction loses single records: set maxmemory-policy noeviction. What lives on with the records has no expiry, so volatile-*
-//     policies never evict a life, but allkeys-* do.
+//   - A restart without persistence loses everything, and a new life begins.
+//   - A restart with appendonly and appendfsync everysec can lose the last second; with RDB snapshots it loses everything
+//     since the last one. The life survives. Use appendonly, and appendfsync always if not even a second may be lost.
+//   - A failover to a replica that is behind loses what that replica had not received, and the life survives. Set
+//     WaitReplicas to prevent that: Swap then returns once that many replicas have the write.
+//   - Eviction loses single records, so set maxmemory-policy noeviction. Lives have no expiry: volatile-* policies never
+//     evict them, but allkeys-* policies do.
 //
-// A Converter that still has the stream in memory notices that the record is older than its own. One that has not cannot.
-//
-// # The client
-//
-// The client is the caller's, and so are its timeouts. [Tune] sets what this package works best with.
+// A Converter that still has the stream in memory notices that the record is older than its own. Any other Converter cannot.
 package redis

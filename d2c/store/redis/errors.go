@@ -20,27 +20,27 @@ var (
 	errAnswer = errors.New("the answer makes no sense: is this Redis?")
 )
 
-// Reason is why a call failed, as something to count by.
+// Reason classifies why a call failed, for counting.
 type Reason string
 
 // The reasons.
 const (
-	// Unreachable is no answer, no connection, no primary, or none in time.
+	// Unreachable means no answer, no connection, no primary, or none of them in time.
 	Unreachable Reason = "unreachable"
-	// Credentials is a wrong name or password, or a user that lacks a permission.
+	// Credentials means a wrong name or password, or a user that lacks a permission.
 	Credentials Reason = "credentials"
-	// Memory is a server at its maxmemory.
+	// Memory means a server at its maxmemory.
 	Memory Reason = "memory"
-	// Replicas is fewer of them than there must be.
+	// Replicas means fewer replicas than required.
 	Replicas Reason = "replicas"
-	// Other is all else.
+	// Other is everything else.
 	Other Reason = "other"
 )
 
-// Reasons are all there are.
+// Reasons lists all reasons.
 var Reasons = []Reason{Unreachable, Credentials, Memory, Replicas, Other}
 
-// ReasonOf returns why a call failed. What is no error of a server, or of how it is reached, is Other.
+// ReasonOf returns why a call failed. Errors that come neither from a server nor from the connection to it are Other.
 func ReasonOf(err error) Reason {
 	switch {
 	case !errors.As(err, new(callError)):

@@ -16,8 +16,8 @@ import (
 	"github.com/deltaring/deltaring/d2c/store/log"
 )
 
-// Log is a log.Driver. It is safe for concurrent use but for Append, which is for one goroutine at a time. Any number of them can
-// share a client.
+// Log is a log.Driver. It is safe for concurrent use, except that Append is for one goroutine at a time. Any number of Logs
+// can share a client.
 type Log struct {
 	server  *server
 	name    string
@@ -48,9 +48,9 @@ var errGone = errors.New("whether an entry was appended cannot be told any more:
 // errNoLog is what is wrong with a list that is not as ours are.
 var errNoLog = errors.New("no log")
 
-// NewLog returns a Log on the servers of client: a *redis.Client, one of Sentinels too, or a *redis.ClusterClient. It does not talk
-// to them, and does not close the client. Of opts it has no use for TTL, as it is the log.Store that drops records, nor for Observer, as
-// a log.Store has its own.
+// NewLog returns a Log on the servers of client: a *redis.Client, also one that uses Sentinels, or a *redis.ClusterClient.
+// It does not connect to them, and the Log does not close the client. It ignores opts.TTL, because the log.Store drops
+// records, and opts.Observer, because a log.Store has its own.
 func NewLog(client goredis.UniversalClient, opts Options) (*Log, error) {
 	switch {
 	case opts.TTL != 0:
@@ -96,8 +96,8 @@ func parsePosition(text string) (p log.Position, ok bool) {
 	return log.Position{Number: binary.LittleEndian.Uint64([]byte(text)), ID: binary.LittleEndian.Uint64([]byte(text[8:]))}, true
 }
 
-// Append implements log.Driver. All appends for one server go out together, to a Cluster a call for each log, and otherwise one for
-// all of them. What is sent again finds its own entry.
+// Append implements log.Driver. All appends for one server are sent together: in a Cluster one call for each log, otherwise
+// one call for all. A retry recognises its own entry.
 func (l *Log) Append(ctx context.Context, appends []log.Append) ([]bool, error) {
 	if len(appends) == 0 {
 		return nil, nil
@@ -178,7 +178,7 @@ func (l *Log) call(appends []log.Append, from, to, size int) *call {
 	return c
 }
 
-// Read implements log.Driver. A server that has become a replica refuses it, as it does not know any more what is so.
+// Read implements log.Driver. A server that has become a replica refuses it, because its data may be out of date.
 func (l *Log) Read(ctx context.Context, n int, after log.Position) (log.Tail, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeouts*l.server.timeout)
 	defer cancel()
@@ -251,7 +251,8 @@ func parsePair(elements []any) (log.Position, string, error) {
 	return at, data, nil
 }
 
-// Compact implements log.Driver. It is atomic, and may be sent twice. A server at its maxmemory does it: it will have less to keep.
+// Compact implements log.Driver. It is atomic, and may be sent twice. A server at its maxmemory still performs it, because
+// it frees memory.
 func (l *Log) Compact(ctx context.Context, n int, at log.Position, snapshot []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, compactTimeouts*l.server.timeout)
 	defer cancel()
@@ -283,8 +284,8 @@ func (l *Log) retried(ctx context.Context, calls int) {
 	}
 }
 
-// Probe does what Append, Read and Compact do, with a key of its own wherever there are logs: so it fails where they would. It leaves logs
-// alone, and may run while other goroutines use the Log.
+// Probe does what Append, Read and Compact do, with a key of its own in each place where logs are kept, so it fails where
+// they would fail. It leaves logs alone, and may run while other goroutines use the Log.
 func (l *Log) Probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.server.timeout)
 	defer cancel()

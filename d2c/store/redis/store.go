@@ -19,44 +19,46 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// Options say where records are and how long. The zero value of each field is its default; Name has none.
+// Options say where records are kept and for how long. The zero value of each field selects its default, except for Name,
+// which is required.
 type Options struct {
-	// Name is whose records these are. Stores with the same Prefix and Name on the same servers share them. It does not begin
-	// with an underscore.
+	// Name identifies the owner of the records. Stores with the same Prefix and Name on the same servers share them. It must
+	// not begin with an underscore.
 	Name string
-	// Prefix is what all keys begin with. Printable ASCII without spaces and braces, at most 64 bytes; each byte is paid for with
-	// every stream. Default d2c.
+	// Prefix begins all keys. Printable ASCII without spaces and braces, at most 64 bytes; every stream stores it, so keep
+	// it short. Default d2c.
 	Prefix string
-	// TTL is how long a record is kept at least after it was last written; it may be up to an eighth longer. All who share
-	// records have the same. Zero keeps them for ever.
+	// TTL is the minimum time that a record is kept after it was last written; it may be up to an eighth longer. All who
+	// share records must use the same value. Zero keeps them for ever.
 	TTL time.Duration
-	// Timeout is for a method call with all its attempts. Default 5s. Of a Log, Read has twice and Compact six times as long in all, and
-	// what is large has a Timeout for each attempt, whatever the client's.
+	// Timeout bounds a method call with all its attempts. Default 5s. For a Log, Read has twice and Compact six times that
+	// in total, and large transfers have a Timeout for each attempt, whatever the client's.
 	Timeout time.Duration
-	// MaxRetries bounds how often what a server does not answer, or cannot serve yet, is sent again: after 50 ms, 100 ms, and so
-	// on. Zero sends nothing again.
+	// MaxRetries bounds how often a call is sent again that a server does not answer or cannot serve yet: after 50 ms, 100
+	// ms, and so on. Zero disables retries.
 	MaxRetries int
-	// WaitReplicas is the number of replicas that must have what was written before Swap returns. Default 0.
+	// WaitReplicas is the number of replicas that must have received a write before Swap returns. Default 0.
 	WaitReplicas int
-	// WaitTimeout is how long they may take. The client's ReadTimeout must be longer. Default 500ms.
+	// WaitTimeout is how long the replicas may take. The client's ReadTimeout must be longer. Default 500ms.
 	WaitTimeout time.Duration
-	// Server is what errors call the servers. Default their addresses.
+	// Server is the name of the servers in errors. Default: their addresses.
 	Server string
-	// Observer is told of each call of a Store, if not nil.
+	// Observer, if not nil, is informed of each call of a Store.
 	Observer Observer
-	// OnRetry is told by a Log how many calls to servers were sent again, if not nil; concurrently.
+	// OnRetry, if not nil, is called by a Log with the number of calls to servers that were sent again. It may be called
+	// concurrently.
 	OnRetry func(ctx context.Context, calls int)
 
 	// prevent unkeyed literal initialization
 	_ struct{}
 }
 
-// Observer is told what a Store does, by the goroutine that uses it. It keeps nothing of what it is shown.
+// Observer receives what a Store does, in the goroutine that uses the Store. It must not keep its arguments.
 type Observer interface {
-	// Swapped is told of each Swap, how long it took, how many calls to servers were sent again, and of the error, with which there
-	// are no results.
+	// Swapped is called after each Swap with the time it took, the number of calls to servers that were sent again, and the
+	// error. If there is an error, there are no results.
 	Swapped(ctx context.Context, swaps []store.Swap, results []store.Result, took time.Duration, retries int, err error)
-	// SetAside is told of each SetAside; moved says that there was such a record.
+	// SetAside is called after each SetAside; moved reports whether there was such a record.
 	SetAside(ctx context.Context, moved bool, err error)
 }
 
@@ -115,8 +117,8 @@ const (
 	keptBytes = 4 << 20
 )
 
-// New returns a Store on the servers of client: a *redis.Client, one of Sentinels too, or a *redis.ClusterClient. It does not talk
-// to them, and does not close the client.
+// New returns a Store on the servers of client: a *redis.Client, also one that uses Sentinels, or a *redis.ClusterClient. It
+// does not connect to them, and the Store does not close the client.
 func New(client goredis.UniversalClient, opts Options) (*Store, error) {
 	server, err := newServer(client, &opts)
 	if err != nil {
@@ -268,8 +270,8 @@ func parseLife(answer any) (store.Life, bool) {
 	return life, life.ID != 0
 }
 
-// Swap implements store.Shared. What it sends may arrive twice: the second time it finds its own record there and answers with it,
-// Changed, and the caller knows by the tag that it was done.
+// Swap implements store.Shared. A call may reach the server twice. The second one then finds its own record and answers
+// Changed with it; the caller knows by the tag that the swap was performed.
 func (st *Store) Swap(ctx context.Context, swaps []store.Swap) ([]store.Result, error) {
 	if len(swaps) == 0 {
 		return nil, nil
@@ -422,8 +424,8 @@ func (st *Store) setAside(ctx context.Context, id streamid.ID, record []byte) (m
 	return false, errAnswer
 }
 
-// Probe does what Swap does, with a key of its own in each group: so it fails where Swap would. It leaves records alone, and may
-// run while other goroutines use the Store.
+// Probe does what Swap does, with a key of its own in each group, so it fails where Swap would fail. It leaves records
+// alone, and may run while other goroutines use the Store.
 func (st *Store) Probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, st.server.timeout)
 	defer cancel()

@@ -18,9 +18,9 @@ import (
 // bufferSize is what a connection has for reading, and for writing. 1000 records of sums have 120 KB.
 const bufferSize = 128 << 10
 
-// Tune sets what a Store works best with: that deadlines of contexts count, that the client does not send all of a batch again where
-// a Store sends what has failed, large buffers, and nothing that only newer servers know. It leaves alone addresses, credentials,
-// and timeouts. Where there is a MasterName it also wraps the Dialer, so set that before.
+// Tune sets the options that a Store works best with: context deadlines apply, the client does not retry whole batches (a
+// Store retries only what failed), buffers are large, and features of newer servers are off. Addresses, credentials and
+// timeouts stay as they are. If there is a MasterName, Tune also wraps the Dialer, so set that before.
 func Tune(o *goredis.UniversalOptions) {
 	o.PipelinePoolSize = -1 // all we send are pipelines
 	o.ReadBufferSize, o.WriteBufferSize = bufferSize, bufferSize

@@ -24,7 +24,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// Operation is a kind of request, as something to count by. What a store charges goes by it.
+// Operation is a kind of request, for counting. Stores charge by it.
 type Operation string
 
 // The operations.

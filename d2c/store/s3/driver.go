@@ -21,36 +21,38 @@ import (
 	"github.com/deltaring/deltaring/d2c/store/log"
 )
 
-// Options say where logs are. The zero value of each field is its default; Bucket and Name have none.
+// Options say where logs are kept. The zero value of each field selects its default, except for Bucket and Name, which are
+// required.
 type Options struct {
-	// Bucket is where they are. It must be there.
+	// Bucket holds the logs. It must exist.
 	Bucket string
-	// Name is whose logs these are. Drivers with the same Bucket, Prefix and Name have the same logs. At most 64 bytes.
+	// Name identifies the owner of the logs. Drivers with the same Bucket, Prefix and Name share them. At most 64 bytes.
 	Name string
-	// Prefix is what all keys begin with, and a slash follows. Parts of letters, digits, dots, hyphens and underscores, with slashes
-	// between them, at most 256 bytes. Default d2c.
+	// Prefix begins all keys, followed by a slash. Parts of letters, digits, dots, hyphens and underscores, separated by
+	// slashes, at most 256 bytes. Default d2c.
 	Prefix string
-	// AttemptTimeout is for a request that is sent once. Default 5s.
+	// AttemptTimeout bounds each attempt of a request. Default 5s.
 	AttemptTimeout time.Duration
-	// MaxAttempts bounds how often a request is sent that is not answered, or cannot be served yet: with 50 ms between them, 100 ms,
-	// and so on up to 2 s. Default 4.
+	// MaxAttempts bounds how often a request is sent that is not answered or cannot be served yet, with pauses of 50 ms, 100
+	// ms and so on up to 2 s. Default 4.
 	MaxAttempts int
-	// MaxRequests bounds the requests under way at once. Default 32.
+	// MaxRequests bounds the number of concurrent requests. Default 32.
 	MaxRequests int
-	// LazySnapshots has a snapshot, once it is written, be put in its place by the next append to its log, whose request it goes with:
-	// Compact does not wait for that, and a snapshot costs one request less. Until then the log is as it was, only longer.
+	// LazySnapshots leaves it to the next append to a log to put a written snapshot in place, in the same request. Compact
+	// then does not wait for that, and a snapshot costs one request less. Until the append, the log is unchanged, only
+	// longer.
 	LazySnapshots bool
-	// Observer is told of each request, if not nil. It is called by several goroutines at a time.
+	// Observer, if not nil, is informed of each request. It is called by several goroutines at a time.
 	Observer Observer
 
 	// prevent unkeyed literal initialization
 	_ struct{}
 }
 
-// Observer is told what a Driver does.
+// Observer receives what a Driver does.
 type Observer interface {
-	// Requested is told of each request, how many bytes of data it had or brought, how long it took, and of its error. That a condition
-	// did not hold, or that there was no object, is no error.
+	// Requested is called after each request with the bytes of data it sent or received, the time it took, and its error. A
+	// condition that does not hold is no error.
 	Requested(ctx context.Context, op Operation, size int, took time.Duration, err error)
 }
 
@@ -78,7 +80,7 @@ const (
 	turns = 4
 )
 
-// Driver is a log.Driver on a bucket. It starts no goroutines, and there is nothing to close.
+// Driver is a log.Driver that keeps logs in a bucket. It starts no goroutines and needs no Close.
 type Driver struct {
 	bucket *bucket
 	root   string // what the keys of its logs begin with
@@ -144,8 +146,8 @@ func (l latch) lock(ctx context.Context) error {
 
 func (l latch) unlock() { <-l }
 
-// New returns a Driver on a bucket. It does not talk to the store; before it uses it for the first time, it tries it: see Probe. The
-// client is best one of Tune.
+// New returns a Driver for a bucket. It does not contact the store; the Driver tests the store before its first use: see
+// Probe. Configure the client with Tune.
 func New(client *awss3.Client, opts Options) (*Driver, error) {
 	if opts.Prefix == "" {
 		opts.Prefix = defaultPrefix
@@ -206,16 +208,17 @@ func ValidatePrefix(prefix string) error {
 	return nil
 }
 
-// Tune sets what this package works best with: requests are sent again by the Driver, which knows what an answer means that came to the
-// second of them. Of ours, none is without a checksum of its own.
+// Tune sets the options that this package works best with. It disables the client's retries, because only the Driver can
+// interpret the answer to a repeated request, and the client's default checksums, because all objects of this package
+// contain one.
 func Tune(o *awss3.Options) {
 	o.Retryer = aws.NopRetryer{}
 	o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 	o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 }
 
-// Versions reports whether the bucket keeps old versions, as far as answers have told: of each head that was ever written, which takes
-// more room than all else. A lifecycle rule can delete them.
+// Versions reports whether the bucket keeps old versions, as far as answers have shown. It then keeps every head ever
+// written, which takes more room than everything else. A lifecycle rule can delete them.
 func (d *Driver) Versions() bool { return d.bucket.versions.Load() }
 
 func (d *Driver) log(n int) *logHead {
@@ -456,7 +459,7 @@ func (d *Driver) object(ctx context.Context, key string, o *object) ([]byte, err
 	return body, nil
 }
 
-// Read implements log.Driver. It costs a request, and one for each object that the head names and that has what is asked for.
+// Read implements log.Driver. It costs one request, and one for each object named in the head that holds part of the result.
 func (d *Driver) Read(ctx context.Context, n int, after log.Position) (log.Tail, error) {
 	if err := checkLog(n); err != nil {
 		return log.Tail{}, err
@@ -566,7 +569,7 @@ func (h *head) own(after uint64) []log.Entry {
 	return entries[after-h.tailStart().Number:]
 }
 
-// Compact implements log.Driver. It costs two requests, and later one to delete what the head does not name any more.
+// Compact implements log.Driver. It costs two requests, and later one to delete objects that the head no longer names.
 func (d *Driver) Compact(ctx context.Context, n int, at log.Position, data []byte) error {
 	if err := checkLog(n); err != nil {
 		return err

@@ -29,28 +29,28 @@ var (
 	errContent = errors.New("fewer bytes came than were announced")
 )
 
-// Reason is why a request failed, as something to count by.
+// Reason classifies why a request failed, for counting.
 type Reason string
 
 // The reasons.
 const (
-	// Unreachable is no answer, no connection, none in time, or a server that cannot serve.
+	// Unreachable means no connection, no answer in time, or a server that cannot serve.
 	Unreachable Reason = "unreachable"
-	// Credentials is a wrong or expired key, or a permission that is missing.
+	// Credentials means a wrong or expired key, or a missing permission.
 	Credentials Reason = "credentials"
-	// Bucket is none of that name, or one in another region.
+	// Bucket means that there is no bucket of that name, or that it is in another region.
 	Bucket Reason = "bucket"
-	// Throttled is a store that asks for fewer requests.
+	// Throttled means that the store asks for fewer requests.
 	Throttled Reason = "throttled"
-	// Unfit is a store that ignores conditions.
+	// Unfit means that the store ignores conditions.
 	Unfit Reason = "unfit"
-	// Damaged is an object that cannot be read, or is gone, or of a newer version.
+	// Damaged means that an object is missing, cannot be read, or has a newer version.
 	Damaged Reason = "damaged"
-	// Other is all else.
+	// Other is everything else.
 	Other Reason = "other"
 )
 
-// Reasons are all there are.
+// Reasons lists all reasons.
 var Reasons = []Reason{Unreachable, Credentials, Bucket, Throttled, Unfit, Damaged, Other}
 
 // ReasonOf returns why a call failed.
@@ -75,7 +75,7 @@ func ReasonOf(err error) Reason {
 	return Other
 }
 
-// Mistake reports whether an error is an answer that waiting does not change: credentials, bucket or store are not the right ones.
+// Mistake reports whether waiting cannot help, because credentials, bucket or store are wrong.
 func Mistake(err error) bool {
 	switch ReasonOf(err) {
 	case Credentials:

@@ -27,9 +27,9 @@ func (d *Driver) try(ctx context.Context) error {
 	return nil
 }
 
-// Probe does what the Driver does, with an object of its own, which it deletes: eight requests. The error is that of the first that
-// fails. A store that ignores a condition would have two writers overwrite each other's entries, and is refused. It leaves logs alone,
-// and may be called at any time.
+// Probe does what the Driver does, with an object of its own, which it deletes: eight requests. It returns the error of the
+// first that fails. A store that ignores a condition is refused, because two writers could overwrite each other's entries.
+// Probe leaves logs alone, and may be called at any time.
 func (d *Driver) Probe(ctx context.Context) error {
 	if err := d.probe(ctx); err != nil {
 		return d.bucket.explain("probe", err)

@@ -172,7 +172,7 @@ func validate(ctx context.Context, binary, file string, env []string) error {
 		return nil
 	}
 	said := strings.TrimSpace(string(out))
-	if strings.Contains(said, "unknown type:") || strings.Contains(said, "has invalid keys:") {
+	if strings.Contains(said, "unknown type:") || strings.Contains(said, "has invalid keys:") || strings.Contains(said, "there is no such key") {
 		return unknown{strings.Join(strings.Fields(said), " ")}
 	}
 	return fmt.Errorf("%s validate: %w\n%s", binary, err, said)
