@@ -494,3 +494,60 @@ func TestExpiredByOpenLeaveStorage(t *testing.T) {
 		}
 	}
 }
+
+// hookedStorage calls a function once, before the next manifest is stored.
+type hookedStorage struct {
+	*memory
+	before atomic.Pointer[func()]
+}
+
+func (s *hookedStorage) Put(ctx context.Context, values []store.KeyValue, deletes []string) error {
+	for _, v := range values {
+		if strings.HasPrefix(v.Key, "m/") {
+			if f := s.before.Swap(nil); f != nil {
+				(*f)()
+			}
+		}
+	}
+	return s.memory.Put(ctx, values, deletes)
+}
+
+// Streams expire while a checkpoint that still has them is on its way to storage: another one follows without them.
+func TestExpiryDuringCheckpoint(t *testing.T) {
+	storage := &hookedStorage{memory: newMemory()}
+	var now atomic.Int64
+	now.Store(1_700_000_000)
+	cfg := d2c.Config{MaxStale: time.Minute, Now: func() time.Time { return time.Unix(now.Load(), 0) }}
+	conv, _ := openTest(t, cfg, storage)
+	convert := func(first, last int) {
+		for round := range 3 {
+			for i := first; i <= last; i++ {
+				if _, err := conv.Convert(context.Background(), sumBatch(i, round)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		settled(t, conv)
+	}
+	convert(0, 5)
+	now.Add(40)
+	convert(6, 7)
+	if _, checkpoints := conv.Stored(); checkpoints == 0 {
+		t.Fatal("no checkpoints yet")
+	}
+	hooked := make(chan struct{})
+	expire := func() {
+		defer close(hooked)
+		now.Add(120)
+		conv.Expire()
+	}
+	storage.before.Store(&expire)
+	now.Add(30)
+	conv.Expire() // of three quarters
+	<-hooked
+	if conv.Len() != 0 {
+		t.Errorf("%d streams live", conv.Len())
+	}
+	eventually(t, func() bool { return storage.size() <= 1<<14+headerSize*(1+d2c.Shards) })
+	closeTest(t, conv)
+}

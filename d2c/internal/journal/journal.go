@@ -94,6 +94,9 @@ type checkpointed struct {
 	left    [2]uint32 // chunks that may be there, by parity
 	streams int
 	bytes   int64
+
+	expiries uint64 // how often streams have expired
+	live     int    // that the last of these has left
 }
 
 // limit is the length at which the journal is cut. It is called with j.mu held.
@@ -178,7 +181,10 @@ func (j *Journal) appended(f *entryFrame, b []byte) {
 func (j *Journal) Expired(shard, live int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if s := &j.shards[shard]; s.streams > 2*live {
+	s := &j.shards[shard]
+	s.expiries++
+	s.live = live
+	if s.streams > 2*live {
 		s.shrunk = true
 		j.signal()
 	}
@@ -378,7 +384,7 @@ func (j *Journal) copy(shards []int) *round {
 	for _, i := range shards {
 		sh, was := &j.p.Table.Shards[i], &j.shards[i]
 		sh.Lock() // streams may expire
-		is := checkpointed{seq: j.last, changed: was.changed, parity: was.parity ^ 1, left: was.left, streams: sh.N}
+		is := checkpointed{seq: j.last, changed: was.changed, parity: was.parity ^ 1, left: was.left, streams: sh.N, expiries: was.expiries}
 		w := &j.copier
 		chunk := func() {
 			f := chunkFrame{owner: j.owner, seq: is.seq, shard: uint8(i), parity: is.parity, place: is.chunks}
@@ -426,6 +432,9 @@ func (j *Journal) settle(r *round) (head store.KeyValue, deletes []string) {
 		is, s := r.after[n], &j.shards[i]
 		j.stored += is.bytes - s.bytes
 		is.changed, is.stored = s.changed, true
+		if s.expiries != is.expiries { // since the shard was copied
+			is.expiries, is.live, is.shrunk = s.expiries, s.live, is.streams > 2*s.live
+		}
 		*s = is
 		for parity, left := range s.left {
 			from := uint32(0)
