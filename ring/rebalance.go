@@ -39,7 +39,7 @@ func Rebalance(prev *Ring, members []Member) (*Ring, error) {
 	total := totalWeight(members)
 	limits := make([]uint32, len(members))
 	for i, m := range members {
-		limits[i] = r.within(fond, total, m.Weight)
+		limits[i] = min(r.within(fond, total, m.Weight), uint32(r.slots()-1))
 	}
 	for _, choosy := range []bool{true, false} {
 		var takers []int
