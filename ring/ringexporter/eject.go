@@ -163,7 +163,13 @@ func (x *ejector[B]) limit(list []endpoint) int {
 			owners++
 		}
 	}
-	return int(x.cfg.MaxShare * float64(owners)) // rounded down, so one remains
+	return shareOf(x.cfg.MaxShare, owners)
+}
+
+// shareOf is a share of n, rounded down: less than all. What floating point makes of a share that is a whole number, such as 0.29 of 100,
+// is that number.
+func shareOf(share float64, n int) int {
+	return max(min(int(share*float64(n)+1e-9), n-1), 0)
 }
 
 // failed is told of each attempt that a member did not answer, since when all have failed, and how many these are.
@@ -251,12 +257,12 @@ func (x *ejector[B]) probe(ctx context.Context, gone *ejection) {
 	defer gone.stop()
 	e := x.e
 	log := e.set.Logger.With(zap.String("member", gone.Name))
-	conn, err := dial(ctx, e.host, e.set, e.cfg.Protocol.OTLP, gone.endpoint, nil, e.signal)
-	if err != nil {
-		log.Error("a member that is ejected cannot be probed", zap.Error(err)) // it could be started with the same
-		return
-	}
-	defer func() { _ = conn.close() }()
+	var conn *connection[B]
+	defer func() {
+		if conn != nil {
+			_ = conn.close()
+		}
+	}()
 	ticker := time.NewTicker(x.cfg.ProbeInterval)
 	defer ticker.Stop()
 	var answers time.Time // since when it does
@@ -265,6 +271,13 @@ func (x *ejector[B]) probe(ctx context.Context, gone *ejection) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		}
+		if conn == nil {
+			var err error
+			if conn, err = dial(ctx, e.host, e.set, e.cfg.Protocol.OTLP, gone.endpoint, nil, e.signal); err != nil {
+				log.Error("an ejected member cannot be probed; that is tried again", zap.Error(err)) // a file may be back
+				continue
+			}
 		}
 		conn.conn.ResetConnectBackoff() // which grows to minutes while nobody is there
 		_, err := conn.send(ctx, e.signal.empty())

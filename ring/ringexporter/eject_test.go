@@ -5,7 +5,15 @@ package ringexporter
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -415,4 +423,77 @@ func TestRandomEjections(t *testing.T) {
 		})
 	}
 	assert.Greater(t, ejections, int64(5), "or the test shows nothing")
+}
+
+func TestShareOf(t *testing.T) {
+	for _, tc := range []struct {
+		share float64
+		n     int
+		want  int
+	}{
+		{0.34, 0, 0}, {0.34, 1, 0}, {0.34, 2, 0}, {0.34, 3, 1}, {0.34, 100, 34}, {0.5, 2, 1}, {0.29, 100, 29}, {0.57, 100, 57}, {0.339, 3, 1}, {0.33, 3, 0},
+		{0.9999999999999999, 5, 4},
+	} {
+		assert.Equal(t, tc.want, shareOf(tc.share, tc.n), "%v of %d", tc.share, tc.n)
+	}
+}
+
+// TestProbeThatCannotStart has the certificates that a connection needs go away while a member is out, and come back.
+func TestProbeThatCannotStart(t *testing.T) {
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	certificate := testCertificate(t)
+	inBubble(t, func(cfg *Config) {
+		ejectingAtOnce(cfg)
+		require.NoError(t, os.WriteFile(ca, certificate, 0o600))
+		cfg.Protocol.OTLP.ClientConfig.TLS.Insecure, cfg.Protocol.OTLP.ClientConfig.TLS.CAFile = false, ca
+	}, []string{"a", "b", "c"}, func(t *testing.T, b *bubble) {
+		b.hangs("b")
+		b.during(t, 5*time.Second)
+		require.NoError(t, os.Remove(ca))
+		b.during(t, 10*time.Second)
+		require.Len(t, b.names(), 2)
+		b.answers("b")
+		b.during(t, 2*time.Minute)
+		require.Len(t, b.names(), 2, "nobody can ask it")
+		assert.NotZero(t, b.logs.FilterMessageSnippet("cannot be probed").Len())
+		require.NoError(t, os.WriteFile(ca, certificate, 0o600))
+		b.during(t, time.Minute)
+		assert.Len(t, b.names(), 3)
+		require.NoError(t, b.stop())
+	})
+}
+
+// testCertificate returns a certificate that nobody uses.
+func testCertificate(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// TestReturnsWhenAllProbesAreAnswered has a member answer two of three.
+func TestReturnsWhenAllProbesAreAnswered(t *testing.T) {
+	inBubble(t, ejectingAtOnce, []string{"a", "b", "c"}, func(t *testing.T, b *bubble) {
+		b.hangs("b")
+		b.during(t, 15*time.Second)
+		require.Len(t, b.names(), 2)
+		probes := 0
+		b.wire.mu.Lock()
+		b.answer["b"] = func(context.Context) error {
+			if probes++; probes%3 == 0 {
+				return errUnavailable
+			}
+			return nil
+		}
+		b.wire.mu.Unlock()
+		b.during(t, 5*time.Minute)
+		assert.Len(t, b.names(), 2)
+		b.answers("b")
+		b.during(t, time.Minute)
+		assert.Len(t, b.names(), 3)
+		require.NoError(t, b.stop())
+	})
 }
