@@ -11,13 +11,13 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/extension"
 	"go.uber.org/zap"
 
 	"github.com/deltaring/deltaring/d2c/store"
 	"github.com/deltaring/deltaring/d2c/store/log"
 	"github.com/deltaring/deltaring/d2c/store/redis"
+	"github.com/deltaring/deltaring/processor/state/internal/storewatch"
 )
 
 var (
@@ -70,20 +70,35 @@ func (e *redisState) Start(ctx context.Context, host component.Host) error {
 	e.client = client
 	e.mu.Unlock()
 	ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	e.watching.Go(func() { e.watch(ctx, probe, host) })
+	w := storewatch.Watch{
+		Store: probe, Logger: e.logger, Where: zap.Strings("endpoints", e.cfg.endpoints()), Interval: probeInterval, Timeout: e.cfg.Timeout,
+		Failing: e.failing,
+	}
+	e.watching.Go(func() { w.Run(ctx, host) })
 	return nil
 }
 
-// prober is what tells whether a store could do its work.
-type prober interface {
-	Probe(ctx context.Context) error
+// probed is the servers as they are watched: by what a store does.
+type probed struct {
+	store interface {
+		Probe(ctx context.Context) error
+	}
 }
 
-func (e *redisState) prober(client goredis.UniversalClient) (prober, error) {
+func (p probed) Probe(ctx context.Context) error { return p.store.Probe(ctx) }
+
+func (probed) Reason(err error) string { return string(redis.ReasonOf(err)) }
+
+// Mistake is that of credentials. Everything else may pass.
+func (probed) Mistake(err error) bool { return redis.ReasonOf(err) == redis.Credentials }
+
+func (e *redisState) prober(client goredis.UniversalClient) (p probed, err error) {
 	if e.cfg.Layout == LayoutLog {
-		return redis.NewLog(client, e.cfg.logOptions("probe"))
+		p.store, err = redis.NewLog(client, e.cfg.logOptions("probe"))
+	} else {
+		p.store, err = redis.New(client, e.cfg.options("probe"))
 	}
-	return redis.New(client, e.cfg.options("probe"))
+	return p, err
 }
 
 // Shutdown makes whatever is under way fail.
@@ -162,59 +177,5 @@ func (e *redisState) logStore(processor component.ID, tel *processorTelemetry) (
 	return st, nil
 }
 
-// How often watch looks: a server that answers, and one that does not, at first and at most.
-const (
-	probeInterval   = 5 * time.Second
-	shortestBackoff = 100 * time.Millisecond
-	longestBackoff  = 5 * time.Second
-)
-
-// watch keeps the component's status. It goes by probes alone: a batch that is refused makes it look.
-func (e *redisState) watch(ctx context.Context, st prober, host component.Host) {
-	served, wrong, backoff := false, redis.Reason(""), shortestBackoff
-	for {
-		err := st.Probe(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		wait, told := probeInterval, e.failing
-		if err == nil {
-			if !served || wrong != "" {
-				e.logger.Info("shared state can be reached", zap.Strings("endpoints", e.cfg.endpoints()))
-			}
-			if wrong != "" {
-				componentstatus.ReportStatus(host, componentstatus.NewEvent(componentstatus.StatusOK))
-			}
-			served, wrong, backoff = true, "", shortestBackoff
-		} else {
-			if why := redis.ReasonOf(err); why != wrong {
-				wrong = why
-				e.report(host, err, served)
-			}
-			wait, told = backoff, nil
-			backoff = min(2*backoff, longestBackoff)
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		case <-told:
-		}
-		timer.Stop()
-	}
-}
-
-// report tells of what keeps batches from being stored. Credentials that have never been right are taken for a mistake in
-// the configuration, though they are tried for as long as the extension runs.
-func (e *redisState) report(host component.Host, err error, served bool) {
-	if redis.ReasonOf(err) == redis.Credentials {
-		e.logger.Error("shared state refuses us; batches are refused until that is put right", zap.Error(err))
-		if !served {
-			componentstatus.ReportStatus(host, componentstatus.NewPermanentErrorEvent(err))
-			return
-		}
-	} else {
-		e.logger.Warn("shared state cannot be reached or written; batches are refused until it can", zap.Error(err))
-	}
-	componentstatus.ReportStatus(host, componentstatus.NewRecoverableErrorEvent(err))
-}
+// probeInterval is between probes of a server that answers.
+const probeInterval = 5 * time.Second

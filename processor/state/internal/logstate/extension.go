@@ -11,25 +11,19 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/extension"
 	"go.uber.org/zap"
 
 	"github.com/deltaring/deltaring/d2c/store"
 	"github.com/deltaring/deltaring/d2c/store/log"
+	"github.com/deltaring/deltaring/processor/state/internal/storewatch"
 )
 
 // Backend is a store of one kind, to which an extension has connected. Its methods are called by several goroutines at a time.
 type Backend interface {
 	// Driver returns a driver of the logs of a name. Drivers of one name have the same logs.
 	Driver(name string) (log.Driver, error)
-	// Probe does what drivers do, so that it fails where they would, and leaves logs alone.
-	Probe(ctx context.Context) error
-	// Reason says why a driver or a probe failed, as something to count by.
-	Reason(err error) string
-	// Mistake reports whether an error is one of the configuration, if there was never a time without it: until it is put right,
-	// waiting is of no use.
-	Mistake(err error) bool
+	storewatch.Store // Reason is also that of a driver's error
 	// Close is called when nothing is under way.
 	Close() error
 }
@@ -47,7 +41,6 @@ type Extension struct {
 	stores  []*log.Store
 	closed  bool
 
-	interval time.Duration // between probes of a store that answers
 	cancel   context.CancelFunc
 	watching sync.WaitGroup
 	failing  chan struct{} // tells watch of a commit that failed; has room for one
@@ -65,10 +58,13 @@ func New(set extension.Settings, cfg Config, place string, instruments Instrumen
 // A store that answers is probed once in every interval, and after each commit that fails.
 func (e *Extension) Run(ctx context.Context, host component.Host, b Backend, interval time.Duration) {
 	e.mu.Lock()
-	e.backend, e.interval = b, interval
+	e.backend = b
 	e.mu.Unlock()
 	ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	e.watching.Go(func() { e.watch(ctx, b, host) })
+	w := storewatch.Watch{
+		Store: b, Logger: e.logger, Where: zap.String("store", e.place), Interval: interval, Timeout: e.cfg.Timeout, Failing: e.failing,
+	}
+	e.watching.Go(func() { w.Run(ctx, host) })
 }
 
 // Stop ends what is under way beside commits: the processors come to their end before extensions do, and have none any more.
@@ -120,61 +116,3 @@ func (e *Extension) SharedStore(_ context.Context, processor component.ID) (stor
 
 // commitPoints is how many points a commit may have where there is a CommitInterval: so many that 100 000 points a second do not shorten it.
 const commitPoints = 1 << 18
-
-// How long watch waits after a store did not answer, at first and at most.
-const (
-	shortestBackoff = 100 * time.Millisecond
-	longestBackoff  = 5 * time.Second
-)
-
-// watch keeps the component's status. It goes by probes alone: a commit that fails makes it look.
-func (e *Extension) watch(ctx context.Context, b Backend, host component.Host) {
-	served, wrong, backoff := false, "", shortestBackoff
-	for {
-		within, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
-		err := b.Probe(within)
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		wait, told := e.interval, e.failing
-		if err == nil {
-			if !served || wrong != "" {
-				e.logger.Info("shared state can be reached", zap.String("store", e.place))
-			}
-			if wrong != "" {
-				componentstatus.ReportStatus(host, componentstatus.NewEvent(componentstatus.StatusOK))
-			}
-			served, wrong, backoff = true, "", shortestBackoff
-		} else {
-			if why := b.Reason(err); why != wrong {
-				wrong = why
-				e.report(host, err, b.Mistake(err), served)
-			}
-			wait, told = backoff, nil
-			backoff = min(2*backoff, longestBackoff)
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		case <-told:
-		}
-		timer.Stop()
-	}
-}
-
-// report tells of what keeps batches from being stored. What has never been right is taken for a mistake in the configuration, though
-// it is tried for as long as the extension runs.
-func (e *Extension) report(host component.Host, err error, mistake, served bool) {
-	if mistake {
-		e.logger.Error("shared state refuses us; batches are refused until that is put right", zap.Error(err))
-		if !served {
-			componentstatus.ReportStatus(host, componentstatus.NewPermanentErrorEvent(err))
-			return
-		}
-	} else {
-		e.logger.Warn("shared state cannot be reached or written; batches are refused until it can", zap.Error(err))
-	}
-	componentstatus.ReportStatus(host, componentstatus.NewRecoverableErrorEvent(err))
-}
