@@ -28,8 +28,8 @@ func TestStartLogsTheEffectivePolicy(t *testing.T) {
 	create(t, set, cfg, consumertest.NewNop())
 	require.Equal(t, 1, logs.Len())
 	assert.Equal(t, map[string]any{
-		"state": "memory", "gap": "continue", "overlap": "add", "late_window": 5 * time.Minute,
-		"max_streams": int64(10_000_000), "max_stale": time.Hour, "metadata_keys": []any{"x-tenant"},
+		"state": "memory", "gap": "continue", "overlap": "add", "late_window": "5m0s",
+		"max_streams": int64(10_000_000), "max_stale": "1h0m0s", "metadata_keys": []any{"x-tenant"},
 	}, logs.All()[0].ContextMap())
 }
 
