@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/deltaring/deltaring/internal/ports"
 )
 
 // repository is where the Makefile and the tools are that it builds.
@@ -131,7 +133,7 @@ func startDatabase(ctx context.Context, b backend, dir string, flags ...string) 
 	if err := os.WriteFile(filepath.Join(dir, "backend.yml"), []byte(b.config), 0o600); err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	port, err := ports.Free()
 	if err != nil {
 		return nil, err
 	}

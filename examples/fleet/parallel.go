@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/deltaring/deltaring/internal/ports"
 )
 
 // buildParallel is the Collector of all set-ups, plain ones and ours.
@@ -249,7 +251,7 @@ func (p *parallel) start(ctx context.Context) (err error) {
 
 // launch starts a Collector and returns where it takes OTLP over HTTP, too.
 func (p *parallel) launch(ctx context.Context, name string, files []string, env ...string) (*collector, string, error) {
-	port, err := freePort()
+	port, err := ports.Free()
 	if err != nil {
 		return nil, "", err
 	}

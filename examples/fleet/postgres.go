@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/deltaring/deltaring/internal/ports"
 )
 
 // postgres is a server of Debian's. It finds its data again when it is stopped and started.
@@ -34,7 +36,7 @@ func startPostgres(ctx context.Context, dir string, _ int) (_ store, err error) 
 	if p.who, err = postgresUser(); err != nil {
 		return nil, err
 	}
-	if p.port, err = freePort(); err != nil {
+	if p.port, err = ports.Free(); err != nil {
 		return nil, err
 	}
 	// Not in dir: what that is in may be for us alone.

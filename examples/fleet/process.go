@@ -5,18 +5,17 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
+
+	"github.com/deltaring/deltaring/internal/ports"
 )
 
 // patience bounds every wait for a process or for a condition; a healthy run needs a fraction of it.
@@ -99,38 +98,16 @@ func (p *process) kill() {
 	<-p.exited
 }
 
-// given are the ports that freePort has returned. Several are asked for before any of them is listened at.
-var given sync.Map
-
-// freePort returns a loopback port that was free a moment ago, and each only once. It lies below the ports from which the system
-// takes those of outgoing connections, so that a process that comes back finds its own still free.
-func freePort() (int, error) {
-	for range 1000 {
-		port := 12000 + rand.IntN(20000)
-		l, err := net.Listen("tcp", loopback(port))
-		if err != nil {
-			continue
-		}
-		if err := l.Close(); err != nil {
-			return 0, err
-		}
-		if _, before := given.LoadOrStore(port, true); !before {
-			return port, nil
-		}
-	}
-	return 0, errors.New("no free port")
-}
-
-// freePorts returns n of them.
+// freePorts returns free loopback ports.
 func freePorts(n int) ([]int, error) {
-	ports := make([]int, n)
-	for i := range ports {
+	free := make([]int, n)
+	for i := range free {
 		var err error
-		if ports[i], err = freePort(); err != nil {
+		if free[i], err = ports.Free(); err != nil {
 			return nil, err
 		}
 	}
-	return ports, nil
+	return free, nil
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/deltaring/deltaring/internal/ports"
 )
 
 // redis is one server, or the nodes of a Redis Cluster. It finds its data again when it is stopped and started.
@@ -41,13 +43,13 @@ func startRedis(ctx context.Context, dir string, nodes int) (*redis, error) {
 		if err := os.Mkdir(n.dir, 0o755); err != nil {
 			return r, err
 		}
-		if n.port, err = freePort(); err != nil {
+		if n.port, err = ports.Free(); err != nil {
 			return r, err
 		}
 		n.args = []string{"--bind", "127.0.0.1", "--port", strconv.Itoa(n.port), "--dir", n.dir,
 			"--appendonly", "yes", "--appendfsync", "everysec", "--save", ""}
 		if nodes > 1 {
-			bus, err := freePort()
+			bus, err := ports.Free()
 			if err != nil {
 				return r, err
 			}

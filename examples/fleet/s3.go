@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/deltaring/deltaring/internal/ports"
 )
 
 // s3 is a process of versitygw, a server of S3 that keeps objects in files. It finds its data again when it is stopped and started.
@@ -35,7 +37,7 @@ func startS3(ctx context.Context, dir string, _ int) (store, error) {
 	if s.binary, err = tool("VERSITYGW"); err != nil {
 		return nil, err
 	}
-	if s.port, err = freePort(); err != nil {
+	if s.port, err = ports.Free(); err != nil {
 		return nil, err
 	}
 	// A folder is a bucket.

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/deltaring/deltaring/internal/ports"
 )
 
 // patience bounds every wait for a condition; a healthy run needs a fraction of it.
@@ -112,19 +114,17 @@ func (c *child) kill() {
 	<-c.exited
 }
 
-// freePorts returns n different loopback ports that were free a moment ago.
+// freePorts returns free loopback ports.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+	free := make([]int, n)
+	for i := range free {
+		var err error
+		if free[i], err = ports.Free(); err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
 	}
-	return ports
+	return free
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

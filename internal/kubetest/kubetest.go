@@ -17,9 +17,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/deltaring/deltaring/internal/ports"
 )
 
 // binary is what "make tools" makes; the name has the version, as in the Makefile.
@@ -50,12 +53,11 @@ type Server struct {
 // New makes what a server needs, but starts none: nothing listens at its URL.
 func New(t testing.TB) *Server {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := ports.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	s := &Server{URL: "https://" + l.Addr().String(), t: t, dir: t.TempDir()}
+	s := &Server{URL: "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), t: t, dir: t.TempDir()}
 	// Without verification: the server makes a certificate for itself at its first start.
 	s.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 	key, err := rsa.GenerateKey(rand.Reader, 2048)

@@ -8,14 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -169,28 +167,6 @@ func usageOf(pid int) (usage, error) {
 		}
 	}
 	return u, nil
-}
-
-// given are the ports that freePort has returned. Several are asked for before any of them is listened at.
-var given sync.Map
-
-// freePort returns a loopback port that was free a moment ago, and each only once. It lies below the ports from which the system
-// takes those of outgoing connections.
-func freePort() (int, error) {
-	for range 1000 {
-		port := 12000 + rand.IntN(20000)
-		l, err := net.Listen("tcp", loopback(port))
-		if err != nil {
-			continue
-		}
-		if err := l.Close(); err != nil {
-			return 0, err
-		}
-		if _, before := given.LoadOrStore(port, true); !before {
-			return port, nil
-		}
-	}
-	return 0, errors.New("no free port")
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/deltaring/deltaring/internal/ports"
 )
 
 // servers start what workers keep their state in, in a directory of its own, and return what workers have in their environment.
@@ -34,7 +36,7 @@ func startRedis(ctx context.Context, dir string) (*process, []string, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("the Redis server (Debian: apt-get install redis-server): %w", err)
 	}
-	port, err := freePort()
+	port, err := ports.Free()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -75,7 +77,7 @@ func startPostgres(ctx context.Context, dir string) (*process, []string, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	port, err := freePort()
+	port, err := ports.Free()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -133,7 +135,7 @@ func startS3(ctx context.Context, dir string) (*process, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	port, err := freePort()
+	port, err := ports.Free()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/deltaring/deltaring/internal/ports"
 )
 
 // build is a Collector that the builder makes.
@@ -161,17 +163,17 @@ func withProfiles(over map[string]any) map[string]any {
 
 // launch starts a Collector and returns where it takes OTLP.
 func (s *site) launch(ctx context.Context, as role, name, binary, config, dir string, env []string) (string, error) {
-	var ports [4]int
-	for i := range ports {
+	var free [4]int
+	for i := range free {
 		var err error
-		if ports[i], err = freePort(); err != nil {
+		if free[i], err = ports.Free(); err != nil {
 			return "", err
 		}
 	}
-	env = append(env[:len(env):len(env)], "OTLP_ENDPOINT="+loopback(ports[0]), "HEALTH_ENDPOINT="+loopback(ports[1]),
-		"PROFILE_ENDPOINT="+loopback(ports[2]), fmt.Sprintf("TELEMETRY_PORT=%d", ports[3]))
+	env = append(env[:len(env):len(env)], "OTLP_ENDPOINT="+loopback(free[0]), "HEALTH_ENDPOINT="+loopback(free[1]),
+		"PROFILE_ENDPOINT="+loopback(free[2]), fmt.Sprintf("TELEMETRY_PORT=%d", free[3]))
 	ready := func() error {
-		resp, err := http.Get("http://" + loopback(ports[1]))
+		resp, err := http.Get("http://" + loopback(free[1]))
 		if err != nil {
 			return err
 		}
@@ -186,8 +188,8 @@ func (s *site) launch(ctx context.Context, as role, name, binary, config, dir st
 		return "", err
 	}
 	s.processes[as] = append(s.processes[as], p)
-	s.profiles = append(s.profiles, collector{p, loopback(ports[0]), "http://" + loopback(ports[2]) + "/debug/pprof/profile"})
-	return loopback(ports[0]), nil
+	s.profiles = append(s.profiles, collector{p, loopback(free[0]), "http://" + loopback(free[2]) + "/debug/pprof/profile"})
+	return loopback(free[0]), nil
 }
 
 // usage is what processes of each role have used and have.

@@ -24,6 +24,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/deltaring/deltaring/internal/ports"
 )
 
 // Superuser is who may do everything, and Database where tests work. Whoever comes from this machine is who he says he is, until a
@@ -324,12 +326,11 @@ func (s *Server) ProcessorTime() time.Duration {
 
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := ports.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 // Eventually returns when f does not fail any more.

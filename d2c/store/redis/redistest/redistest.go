@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/deltaring/deltaring/internal/ports"
 )
 
 // Server is a process of redis-server, of the test that started it.
@@ -73,16 +75,11 @@ func FreeAddress(t testing.TB) string {
 	t.Helper()
 	const busOffset = 10000
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		port, err := ports.Free()
 		if err != nil {
 			t.Fatal(err)
 		}
-		port := l.Addr().(*net.TCPAddr).Port
-		_ = l.Close()
-		if port+busOffset > 65535 {
-			port -= busOffset
-		}
-		if free(port) && free(port+busOffset) {
+		if free(port + busOffset) {
 			return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		}
 	}
