@@ -126,7 +126,8 @@ type Store struct {
 
 	// Working memory.
 	counts  [257]int32
-	order   []int32 // swaps by log, each log's in their order
+	order   []int32  // swaps by log, each log's in their order
+	handles []uint32 // in the same order, of what the log has of their streams
 	works   []work
 	stale   []*replica
 	appends []Append
@@ -328,7 +329,7 @@ func (s *Store) release() {
 		s.buffer = nil
 	}
 	if cap(s.order) > keptSwaps {
-		s.order, s.results = nil, nil // results are the caller's until the next call
+		s.order, s.handles, s.results = nil, nil, nil // results are the caller's until the next call
 	}
 }
 
@@ -507,11 +508,12 @@ func (s *Store) swap(ctx context.Context, swaps []store.Swap) (results []store.R
 			return nil, 0, fmt.Errorf("stream %v: a record of %d bytes with tag %#x", swap.ID, len(swap.Record), swap.Tag)
 		}
 	}
+	clear(s.results) // so that they keep no records
 	if cap(s.results) < len(swaps) {
 		s.results = make([]store.Result, len(swaps))
 	}
-	clear(s.results[:cap(s.results)])
 	s.results = s.results[:len(swaps)]
+	clear(s.results)
 	results = s.results
 	s.works = s.works[:0]
 	defer s.release()
@@ -524,9 +526,9 @@ func (s *Store) swap(ctx context.Context, swaps []store.Swap) (results []store.R
 func (s *Store) divide(swaps []store.Swap) {
 	groups := s.opts.Groups
 	if cap(s.order) < len(swaps) {
-		s.order = make([]int32, len(swaps))
+		s.order, s.handles = make([]int32, len(swaps)), make([]uint32, len(swaps))
 	}
-	s.order = s.order[:len(swaps)]
+	s.order, s.handles = s.order[:len(swaps)], s.handles[:len(swaps)]
 	clear(s.counts[:groups+1])
 	for i := range swaps {
 		s.counts[store.Group(swaps[i].ID, groups)+1]++
@@ -620,6 +622,7 @@ func (s *Store) judge(w *work, swaps []store.Swap) error {
 	w.id, w.entry = rand.Uint64()|1, len(s.buffer)
 	s.buffer = appendHeader(s.buffer, flavourEntry, s.seconds(), l.end.Number+1)
 	empty := len(s.buffer)
+	l.records.seek(s.handles[w.from:w.to], swaps, s.order[w.from:w.to])
 	for w.judged = w.from; w.judged < w.to && len(s.buffer)-w.entry < maxEntry; {
 		end := w.judged + 1
 		if unit := swaps[s.order[w.judged]].Unit; unit != 0 {
@@ -627,7 +630,7 @@ func (s *Store) judge(w *work, swaps []store.Swap) error {
 				end++
 			}
 		}
-		s.unit(l, swaps, s.order[w.judged:end])
+		s.unit(l, swaps, w.judged, end)
 		w.judged = end
 	}
 	if len(s.buffer) == empty {
@@ -642,10 +645,11 @@ func (s *Store) judge(w *work, swaps []store.Swap) error {
 	return nil
 }
 
-// unit judges swaps that are done all or none.
-func (s *Store) unit(l *replica, swaps []store.Swap, unit []int32) {
+// unit judges swaps that are done all or none: those in a range of order.
+func (s *Store) unit(l *replica, swaps []store.Swap, from, to int32) {
 	all := true
-	for _, i := range unit {
+	for k := from; k < to; k++ {
+		i := s.order[k]
 		swap, result := &swaps[i], &s.results[i]
 		*result = store.Result{}
 		if l.life.ID == 0 || swap.Life != l.life.ID {
@@ -653,7 +657,10 @@ func (s *Store) unit(l *replica, swaps []store.Swap, unit []int32) {
 			all = false
 			continue
 		}
-		it, _ := l.records.find(swap.ID)
+		var it item
+		if handle := s.handles[k]; handle != 0 {
+			it = l.records.at(handle)
+		}
 		switch {
 		case it == nil && swap.Base == 0, it != nil && it.tag() == swap.Base:
 			continue
@@ -664,7 +671,7 @@ func (s *Store) unit(l *replica, swaps []store.Swap, unit []int32) {
 		}
 		all = false
 	}
-	for _, i := range unit {
+	for _, i := range s.order[from:to] {
 		swap, result := &swaps[i], &s.results[i]
 		switch {
 		case !all && result.Status == store.Swapped:
@@ -692,11 +699,18 @@ func (s *Store) copied(record []byte) []byte {
 
 // perform puts what was appended into memory.
 func (s *Store) perform(w *work, swaps []store.Swap) {
-	now := s.seconds()
-	for _, i := range s.order[w.from:w.judged] {
-		if swap := &swaps[i]; swap.Record != nil && s.results[i].Status == store.Swapped {
-			w.log.records.put(swap.ID, swap.Tag, now, swap.Record)
+	now, records := s.seconds(), w.log.records
+	for k := w.from; k < w.judged; k++ {
+		i := s.order[k]
+		swap := &swaps[i]
+		if swap.Record == nil || s.results[i].Status != store.Swapped {
+			continue
 		}
+		// If the swaps have a stream twice, its item may be another's by now.
+		if handle := s.handles[k]; handle != 0 && records.at(handle).is(swap.ID) && records.replace(handle, swap.Tag, now, swap.Record) {
+			continue
+		}
+		records.put(swap.ID, swap.Tag, now, swap.Record)
 	}
 }
 

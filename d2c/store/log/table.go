@@ -8,19 +8,19 @@ import (
 	"iter"
 	"math/bits"
 
+	"github.com/deltaring/deltaring/d2c/store"
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// table has the records of a log in memory: an index with open addressing, and items in chunks by size. That is some 38 bytes for a
+// table has the records of a log in memory: an index with open addressing, and items in chunks by size. That is some 46 bytes for a
 // record beside itself, and nothing for the garbage collector to follow but chunks.
 type table struct {
 	key [2]uint64 // where streams are in the index is not for those to know who choose them
 
-	// index has, by place, the handles of items, zero for none, and prints the low bits of their hashes, so that only an item that is
-	// likely the right one is looked at.
-	index  []uint32
-	prints []uint8
-	n      int // items in use
+	// index holds, by place, the handle of an item in the low half, zero for none, and a part of its hash in the high half, so that only
+	// the right item is looked at: what costs time here is to wait for memory.
+	index []uint64
+	n     int // items in use
 
 	classes [maxClasses]class
 	bytes   int // of records
@@ -52,6 +52,10 @@ func (it item) record() []byte {
 func (it item) set(id streamid.ID, tag uint64, written uint32, record []byte) {
 	binary.LittleEndian.PutUint64(it, id.Hi)
 	binary.LittleEndian.PutUint64(it[8:], id.Lo)
+	it.update(tag, written, record)
+}
+
+func (it item) update(tag uint64, written uint32, record []byte) {
 	binary.LittleEndian.PutUint64(it[16:], tag)
 	binary.LittleEndian.PutUint32(it[24:], written)
 	binary.LittleEndian.PutUint16(it[28:], uint16(len(it)-itemHeader-copy(it[itemHeader:], record)))
@@ -152,13 +156,19 @@ func (t *table) hash(id streamid.ID) uint64 {
 	return hi ^ lo
 }
 
-// place is where a hash belongs, and printOf what is there to tell it from others.
+// place is where a hash belongs.
 func (t *table) place(h uint64) int {
 	hi, _ := bits.Mul64(h, uint64(len(t.index)))
 	return int(hi)
 }
 
-func printOf(h uint64) uint8 { return uint8(h) }
+// entryOf is what the index holds of an item.
+func entryOf(h uint64, handle uint32) uint64 { return h<<32 | uint64(handle) }
+
+// is reports whether an item is in use, and of a stream.
+func (it item) is(id streamid.ID) bool {
+	return binary.LittleEndian.Uint64(it) == id.Hi && binary.LittleEndian.Uint64(it[8:]) == id.Lo && it.tag() != 0
+}
 
 // find returns the item of a stream, and its place, or nil and the place where it would be.
 func (t *table) find(id streamid.ID) (item, int) {
@@ -166,10 +176,10 @@ func (t *table) find(id streamid.ID) (item, int) {
 		return nil, 0
 	}
 	h := t.hash(id)
-	p, print := t.place(h), printOf(h)
+	p := t.place(h)
 	for t.index[p] != 0 {
-		if t.prints[p] == print {
-			if it := t.at(t.index[p]); binary.LittleEndian.Uint64(it) == id.Hi && binary.LittleEndian.Uint64(it[8:]) == id.Lo {
+		if e := t.index[p]; uint32(e>>32) == uint32(h) {
+			if it := t.at(uint32(e)); it.is(id) {
 				return it, p
 			}
 		}
@@ -180,16 +190,55 @@ func (t *table) find(id streamid.ID) (item, int) {
 	return nil, p
 }
 
+// seek finds the items of the streams of some swaps, those in order. It sets the handle of each, zero for none. Item by item, each would
+// have to wait for memory two or three times; here they wait together.
+func (t *table) seek(handles []uint32, swaps []store.Swap, order []int32) {
+	if len(t.index) == 0 {
+		clear(handles)
+		return
+	}
+	const block = 128
+	var hashes [block]uint64
+	for len(order) > 0 {
+		n := min(block, len(order))
+		for k, i := range order[:n] {
+			h := t.hash(swaps[i].ID)
+			hashes[k] = h
+			handles[k] = uint32(t.index[t.place(h)]) // for nothing but to have it in the cache
+		}
+		for k, h := range hashes[:n] {
+			p := t.place(h)
+			for t.index[p] != 0 && uint32(t.index[p]>>32) != uint32(h) {
+				if p++; p == len(t.index) {
+					p = 0
+				}
+			}
+			handles[k] = uint32(t.index[p])
+		}
+		for k, i := range order[:n] {
+			if handles[k] == 0 || t.at(handles[k]).is(swaps[i].ID) {
+				continue
+			}
+			handles[k] = 0 // half of another's hash is the same
+			if it, p := t.find(swaps[i].ID); it != nil {
+				handles[k] = uint32(t.index[p])
+			}
+		}
+		handles, order = handles[n:], order[n:]
+	}
+}
+
 // put sets the record of a stream.
 func (t *table) put(id streamid.ID, tag uint64, written uint32, record []byte) {
 	it, p := t.find(id)
 	if it != nil {
-		t.bytes += len(record) - len(it.record())
-		if c := classOf(itemHeader + len(record)); c != int(t.index[p]>>numberBits) || c == largeClass && len(it) != itemHeader+len(record) {
-			t.release(t.index[p])
-			t.index[p], it = t.alloc(len(record))
+		if handle := uint32(t.index[p]); !t.replace(handle, tag, written, record) {
+			t.bytes += len(record) - len(it.record())
+			t.release(handle)
+			handle, it = t.alloc(len(record))
+			t.index[p] = entryOf(t.hash(id), handle)
+			it.set(id, tag, written, record)
 		}
-		it.set(id, tag, written, record)
 		return
 	}
 	if t.n >= len(t.index)/8*7 {
@@ -197,10 +246,21 @@ func (t *table) put(id streamid.ID, tag uint64, written uint32, record []byte) {
 		_, p = t.find(id)
 	}
 	t.bytes += len(record)
-	t.index[p], it = t.alloc(len(record))
-	t.prints[p] = printOf(t.hash(id))
+	handle, it := t.alloc(len(record))
+	t.index[p] = entryOf(t.hash(id), handle)
 	it.set(id, tag, written, record)
 	t.n++
+}
+
+// replace sets the record of the stream that has an item, and reports whether there is room for it.
+func (t *table) replace(handle uint32, tag uint64, written uint32, record []byte) bool {
+	it, size := t.at(handle), itemHeader+len(record)
+	if c := classOf(size); c != int(handle>>numberBits) || c == largeClass && len(it) != size {
+		return false
+	}
+	t.bytes += len(record) - len(it.record())
+	it.update(tag, written, record)
+	return true
 }
 
 // grow makes room for n items in the index.
@@ -209,7 +269,7 @@ func (t *table) grow(n int) {
 	if places <= len(t.index) {
 		return
 	}
-	t.index, t.prints = make([]uint32, places), make([]uint8, places)
+	t.index = make([]uint64, places)
 	for handle, it := range t.all() {
 		h := t.hash(it.id())
 		p := t.place(h)
@@ -218,7 +278,7 @@ func (t *table) grow(n int) {
 				p = 0
 			}
 		}
-		t.index[p], t.prints[p] = handle, printOf(h)
+		t.index[p] = entryOf(h, handle)
 	}
 }
 
@@ -229,7 +289,7 @@ func (t *table) remove(id streamid.ID) {
 		return
 	}
 	t.bytes -= len(it.record())
-	t.release(t.index[p])
+	t.release(uint32(t.index[p]))
 	t.n--
 	// Whatever would not be found behind an empty place moves there.
 	for next := p; ; {
@@ -239,13 +299,13 @@ func (t *table) remove(id streamid.ID) {
 		if t.index[next] == 0 {
 			break
 		}
-		home := t.place(t.hash(t.at(t.index[next]).id()))
+		home := t.place(t.hash(t.at(uint32(t.index[next])).id()))
 		if (next-home+len(t.index))%len(t.index) >= (next-p+len(t.index))%len(t.index) {
-			t.index[p], t.prints[p] = t.index[next], t.prints[next]
+			t.index[p] = t.index[next]
 			p = next
 		}
 	}
-	t.index[p], t.prints[p] = 0, 0
+	t.index[p] = 0
 }
 
 // all returns all items with their handles.
@@ -264,7 +324,7 @@ func (t *table) all() iter.Seq2[uint32, item] {
 
 // memory returns the bytes that the table takes.
 func (t *table) memory() int {
-	n := len(t.index) * 5
+	n := len(t.index) * 8
 	for c := range t.classes {
 		class := &t.classes[c]
 		n += cap(class.chunks)*24 + cap(class.free)*4

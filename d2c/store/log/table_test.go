@@ -82,7 +82,7 @@ func TestTableIsAMap(t *testing.T) {
 	}
 }
 
-// A record costs 44 bytes at most beside itself, 41 in the mean, at the number where the index has just grown, too, and what is told of it is so.
+// A record costs 48 bytes at most beside itself, 46 in the mean, at the number where the index has just grown, too, and what is told of it is so.
 func TestTableBytes(t *testing.T) {
 	const length, logs = 88, 64
 	for _, n := range []int{300_000, 360_000, 420_000} {
@@ -105,7 +105,7 @@ func TestTableBytes(t *testing.T) {
 		}
 		beside := float64(int(after.HeapAlloc-before.HeapAlloc)-size) / float64(n)
 		t.Logf("%d streams: %.1f bytes each beside the record, %.1f told", n, beside, float64(told-size)/float64(n))
-		if beside > 44 {
+		if beside > 48 {
 			t.Errorf("%d streams take %.1f bytes each beside the record", n, beside)
 		}
 		if float64(told-size)/float64(n) < beside-4 {
