@@ -60,7 +60,11 @@ func aggregateBatches() []pmetric.Metrics {
 	}
 }
 
-const aggregateGolden = "testdata/aggregate_v1.txt"
+// Golden records of version 1 are only read.
+const (
+	aggregateGolden1 = "testdata/aggregate_v1.txt"
+	aggregateGolden  = "testdata/aggregate_v2.txt"
+)
 
 // aggregateHistory returns what storage and a shared store hold of aggregateBatches, by name.
 func aggregateHistory(t testing.TB, many bool) map[string][]byte {
@@ -86,7 +90,7 @@ func aggregateHistory(t testing.TB, many bool) map[string][]byte {
 	}
 	prefix := map[bool]string{true: "many writers, "}[many]
 	for id, r := range st.records {
-		values[prefix+"shared "+id.String()] = sealShared(r.record, goldenTag)
+		values[prefix+"shared "+id.String()] = sealShared(r.record, id, goldenTag)
 	}
 	for key, value := range files.values {
 		if strings.HasPrefix(key, "j/") {
@@ -104,7 +108,7 @@ func aggregateConfig(many bool, now *time.Time) d2c.Config {
 	return cfg
 }
 
-// TestAggregateRecordFormat holds records of totals and writers to testdata/aggregate_v1.txt, in both directions.
+// TestAggregateRecordFormat holds records of totals and writers to testdata/aggregate_v2.txt, in both directions.
 func TestAggregateRecordFormat(t *testing.T) {
 	written := aggregateHistory(t, false)
 	maps.Copy(written, aggregateHistory(t, true))
@@ -120,7 +124,7 @@ func TestAggregateRecordFormat(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	golden := readAggregateGolden(t)
+	golden := readAggregateGolden(t, aggregateGolden)
 	if !slices.Equal(slices.Sorted(maps.Keys(golden)), slices.Sorted(maps.Keys(written))) {
 		t.Fatalf("%d records, want %d: %v", len(written), len(golden), slices.Sorted(maps.Keys(written)))
 	}
@@ -131,12 +135,15 @@ func TestAggregateRecordFormat(t *testing.T) {
 	}
 	for _, many := range []bool{false, true} {
 		t.Run(fmt.Sprint("many ", many), func(t *testing.T) { testAggregateGoldenIsRead(t, golden, many) })
+		t.Run(fmt.Sprintf("version 1, many %v", many), func(t *testing.T) {
+			testAggregateGoldenIsRead(t, readAggregateGolden(t, aggregateGolden1), many)
+		})
 	}
 }
 
-func readAggregateGolden(t testing.TB) map[string][]byte {
+func readAggregateGolden(t testing.TB, file string) map[string][]byte {
 	t.Helper()
-	data, err := os.ReadFile(aggregateGolden)
+	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +238,7 @@ func readID(t testing.TB, text string) (id streamid.ID) {
 // FuzzAggregateRecord finds any bytes in the place of the record of a total or a writer, as they are and with a sound checksum. They are
 // set aside, or read as what a Converter could have written; a retry elsewhere gives out the same.
 func FuzzAggregateRecord(f *testing.F) {
-	golden := readAggregateGolden(f)
+	golden := readAggregateGolden(f, aggregateGolden)
 	records := map[bool]map[streamid.ID][]byte{false: {}, true: {}}
 	var ids []streamid.ID
 	for _, name := range slices.Sorted(maps.Keys(golden)) {
@@ -250,7 +257,7 @@ func FuzzAggregateRecord(f *testing.F) {
 			body := of[id][9 : len(of[id])-8]
 			f.Add(uint8(i), many, true, body)
 			f.Add(uint8(i+1), many, true, body)
-			for at := 17; at < len(body); at++ {
+			for at := 5; at < len(body); at++ {
 				forged := bytes.Clone(body)
 				forged[at] ^= 0x81
 				f.Add(uint8(i), many, true, forged)
@@ -265,7 +272,7 @@ func FuzzAggregateRecord(f *testing.F) {
 		cfg := aggregateConfig(many, &now)
 		id := ids[int(which)%len(ids)]
 		if sound {
-			data = sealShared(append(append(bytes.Clone(records[many][id][:9]), data...), make([]byte, 8)...), goldenTag)
+			data = sealShared(append(append(bytes.Clone(records[many][id][:9]), data...), make([]byte, 8)...), id, goldenTag)
 		}
 		st := &rawStore{}
 		for other, record := range records[many] {
@@ -291,7 +298,7 @@ func FuzzAggregateRecord(f *testing.F) {
 		for i, conv := range convs {
 			md := clonedMetrics(next)
 			_, err := conv.Convert(context.Background(), md)
-			if errors.Is(err, d2c.ErrVersion) && data[0] > 1 {
+			if errors.Is(err, d2c.ErrVersion) && data[0] > 2 {
 				if !bytes.Equal(st.records[id].record, data) || text(md) != text(next) {
 					t.Fatal("the record of a newer version has changed, or the batch")
 				}

@@ -493,7 +493,7 @@ func TestOutageAndARecordOfANewerVersion(t *testing.T) {
 	b.convert(delta{stream: "x", start: 1, end: 1, value: 1}) // so that we know which record is x's
 	for id, r := range st.inner.records {
 		if _, ok := b.conv.Cached(id); ok {
-			st.inner.records[id] = newer(r)
+			st.inner.records[id] = newer(id, r)
 		}
 	}
 	st.back()

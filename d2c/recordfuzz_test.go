@@ -106,7 +106,7 @@ func FuzzSection(f *testing.F) {
 	for _, key := range slices.Sorted(maps.Keys(rec.values)) {
 		forEachSection(key, rec.values[key], func(_ int, section []byte) { f.Add(section[sectionSize:]) })
 	}
-	for name, value := range readAggregateGolden(f) {
+	for name, value := range readAggregateGolden(f, aggregateGolden) {
 		if _, key, ok := strings.Cut(name, "storage "); ok {
 			forEachSection(key, value, func(_ int, section []byte) { f.Add(section[sectionSize:]) })
 		}

@@ -138,63 +138,84 @@ func clonedMetrics(md pmetric.Metrics) pmetric.Metrics {
 
 const goldenTag = 0x0123456789abcdef
 
-// TestSharedRecordFormat holds version 1 of the format to testdata/shared_v1.txt, in both directions: it is what workers
-// of all versions have in common. There all records have one tag.
+// TestSharedRecordFormat holds version 2 of the format to testdata/shared_v2.txt, in both directions, and what is read to version 1 in
+// testdata/shared_v1.txt: it is what workers of all versions have in common. There all records have one tag.
 func TestSharedRecordFormat(t *testing.T) {
-	const file = "testdata/shared_v1.txt"
+	const file = "testdata/shared_v2.txt"
 	if *update {
+		if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("%s is there already: another format is another version, with a file of its own", file)
+		}
 		var b strings.Builder
 		for _, c := range recordCases() {
 			id, record := c.record(t)
-			fmt.Fprintf(&b, "%s\t%v\t%x\n", c.name, id, sealShared(record.record, goldenTag))
+			fmt.Fprintf(&b, "%s\t%v\t%x\n", c.name, id, sealShared(record.record, id, goldenTag))
 		}
 		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+	cases := recordCases()
+	for i, golden := range readSharedGolden(t, file) {
+		c := cases[i]
+		t.Run(c.name, func(t *testing.T) {
+			id, record := c.record(t)
+			if got := sealShared(record.record, id, goldenTag); !bytes.Equal(got, golden) {
+				t.Errorf("writes %x\nwant   %x", got, golden)
+			}
+			c.goesOn(t, golden)
+		})
+	}
+	for i, golden := range readSharedGolden(t, "testdata/shared_v1.txt") {
+		t.Run("version 1, "+cases[i].name, func(t *testing.T) { cases[i].goesOn(t, golden) })
+	}
+}
+
+// readSharedGolden returns the golden records of recordCases.
+func readSharedGolden(t testing.TB, file string) (records [][]byte) {
+	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	cases := recordCases()
+	lines, cases := strings.Split(strings.TrimSpace(string(text)), "\n"), recordCases()
 	if len(lines) != len(cases) {
-		t.Fatalf("%d lines, want %d", len(lines), len(cases))
+		t.Fatalf("%s: %d lines, want %d", file, len(lines), len(cases))
 	}
 	for i, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			fields := strings.Split(lines[i], "\t")
-			golden, err := hex.DecodeString(fields[len(fields)-1])
-			if err != nil {
-				t.Fatal(err)
-			}
-			id, record := c.record(t)
-			if fields[0] != c.name || fields[1] != id.String() {
-				t.Fatalf("line is of %s, stream %s, want stream %v", fields[0], fields[1], id)
-			}
-			if got := sealShared(record.record, goldenTag); !bytes.Equal(got, golden) {
-				t.Errorf("writes %x\nwant   %x", got, golden)
-			}
-			// What is read from it goes on as what it was made of.
-			st := new(rawStore)
-			st.put(id, rawRecord{goldenTag, golden})
-			got := clonedMetrics(c.md[len(c.md)-1])
-			result, err := c.converter(t, st).Convert(context.Background(), got)
-			if err != nil || st.aside > 0 {
-				t.Fatalf("%v, %d set aside", err, st.aside)
-			}
-			if c.name != "marked" && result.Count(d2c.Repeat) != 1 {
-				t.Fatalf("a retry is %s", describeResult(result))
-			}
-			m := newModel(c.config())
-			var want pmetric.Metrics
-			for _, md := range append(c.md, c.md[len(c.md)-1]) {
-				want, _ = m.convert(md)
-			}
-			if a, b := describeMetrics(got), describeMetrics(want); c.name != "marked" && a != b {
-				t.Errorf("got  %s\nwant %s", a, b)
-			}
-		})
+		fields := strings.Split(lines[i], "\t")
+		golden, err := hex.DecodeString(fields[len(fields)-1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id, _ := c.record(t); fields[0] != c.name || fields[1] != id.String() {
+			t.Fatalf("%s: line is of %s, stream %s, want %s, stream %v", file, fields[0], fields[1], c.name, id)
+		}
+		records = append(records, golden)
+	}
+	return records
+}
+
+// goesOn asserts that what is read from a golden record goes on as what it was made of.
+func (c recordCase) goesOn(t *testing.T, golden []byte) {
+	id, _ := c.record(t)
+	st := new(rawStore)
+	st.put(id, rawRecord{goldenTag, golden})
+	got := clonedMetrics(c.md[len(c.md)-1])
+	result, err := c.converter(t, st).Convert(context.Background(), got)
+	if err != nil || st.aside > 0 {
+		t.Fatalf("%v, %d set aside", err, st.aside)
+	}
+	if c.name != "marked" && result.Count(d2c.Repeat) != 1 {
+		t.Fatalf("a retry is %s", describeResult(result))
+	}
+	m := newModel(c.config())
+	var want pmetric.Metrics
+	for _, md := range append(c.md, c.md[len(c.md)-1]) {
+		want, _ = m.convert(md)
+	}
+	if a, b := describeMetrics(got), describeMetrics(want); c.name != "marked" && a != b {
+		t.Errorf("got  %s\nwant %s", a, b)
 	}
 }
 
@@ -211,12 +232,11 @@ func describeMetrics(md pmetric.Metrics) string {
 // TestSharedRecordSize says what a stream costs in the store, apart from its key: of a sum nothing that it could do without.
 func TestSharedRecordSize(t *testing.T) {
 	const (
-		header   = 1 + 8 // version, owner
-		bounds   = 1     // none
-		identity = 16
-		state    = 1 + 3 + 5 + 9 + 9 // flags, fingerprint, seen, start, last
+		header   = 1 + 8                 // version, owner
+		bounds   = 1                     // none
+		state    = 4 + 1 + 3 + 1 + 5 + 5 // seen, flags, fingerprint; seen, start and last, beyond seen
 		checksum = 8
-		want     = header + bounds + identity + state + checksum
+		want     = header + bounds + state + checksum
 	)
 	for i, value := range []int{6, 8} { // 1<<40 + 5, and a float64
 		c := recordCases()[i]
@@ -230,16 +250,19 @@ func TestSharedRecordSize(t *testing.T) {
 // set aside, or read as what a Converter could have written.
 func FuzzSharedRecord(f *testing.F) {
 	cases := recordCases()
+	for i, golden := range readSharedGolden(f, "testdata/shared_v1.txt") {
+		f.Add(uint8(i)|0x80, true, golden[9:len(golden)-8])
+	}
 	var ids []streamid.ID
 	var headers [][]byte
 	for i, c := range cases {
 		id, record := c.record(f)
 		ids = append(ids, id)
 		headers = append(headers, record.record[:9])
-		f.Add(uint8(i), false, sealShared(record.record, goldenTag))
+		f.Add(uint8(i), false, sealShared(record.record, id, goldenTag))
 		f.Add(uint8(i), true, record.record[9:len(record.record)-8])
 		f.Add(uint8(i), false, record.record[:len(record.record)-1])
-		f.Add(uint8(i), false, sealShared(newer(record).record, goldenTag))
+		f.Add(uint8(i), false, sealShared(newer(id, record).record, id, goldenTag))
 	}
 	f.Add(uint8(0), false, []byte{})
 	f.Add(uint8(0), true, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
@@ -247,10 +270,12 @@ func FuzzSharedRecord(f *testing.F) {
 		if len(data) > 1<<12 {
 			return
 		}
-		i := int(which) % len(cases)
+		i := int(which&0x7f) % len(cases)
 		c, id := cases[i], ids[i]
 		if sound {
-			data = sealShared(append(append(bytes.Clone(headers[i]), data...), make([]byte, 8)...), goldenTag)
+			header := bytes.Clone(headers[i])
+			header[0] = 2 - which>>7 // half of which is for version 1
+			data = sealShared(append(append(header, data...), make([]byte, 8)...), id, goldenTag)
 		}
 		st := new(rawStore)
 		st.put(id, rawRecord{goldenTag, bytes.Clone(data)})
@@ -265,7 +290,7 @@ func FuzzSharedRecord(f *testing.F) {
 		for n, conv := range []*d2c.Converter{a, b} {
 			md := clonedMetrics(next)
 			result, err := conv.Convert(context.Background(), md)
-			if errors.Is(err, d2c.ErrVersion) && data[0] > 1 {
+			if errors.Is(err, d2c.ErrVersion) && data[0] > 2 {
 				if !bytes.Equal(st.records[id].record, data) {
 					t.Fatal("the record of a newer version has changed")
 				}

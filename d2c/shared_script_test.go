@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"math/bits"
 	"strings"
 	"sync"
 	"testing"
@@ -133,18 +134,21 @@ func (s *scriptStore) each(change func(record []byte) []byte) {
 	}
 }
 
-// newer makes a record one of format version 2: the checksum is in the same place in all of them.
-func newer(r rawRecord) rawRecord {
+// newer makes the record of a stream one of format version 3: the checksum is in the same place in all of them.
+func newer(id streamid.ID, r rawRecord) rawRecord {
 	record, tag := bytes.Clone(r.record), r.tag+2
-	record[0] = 2
-	return rawRecord{tag, sealShared(record, tag)}
+	record[0] = 3
+	return rawRecord{tag, sealShared(record, id, tag)}
 }
 
-// sealShared returns a record with the checksum that it must have under a tag.
-func sealShared(record []byte, tag uint64) []byte {
+// sealShared returns a record with the checksum that it must have as that of a stream under a tag.
+func sealShared(record []byte, id streamid.ID, tag uint64) []byte {
 	record = bytes.Clone(record)
-	body := record[:len(record)-8]
-	binary.LittleEndian.PutUint64(record[len(body):], xxh3.HashSeed(body, tag))
+	body, seed := record[:len(record)-8], tag
+	if record[0] != 1 {
+		seed ^= id.Hi ^ bits.RotateLeft64(id.Lo, 32)
+	}
+	binary.LittleEndian.PutUint64(record[len(body):], xxh3.HashSeed(body, seed))
 	return record
 }
 
@@ -446,7 +450,8 @@ func TestSharedForeignRecordIsSetAside(t *testing.T) {
 			}
 			expect(t, foreigner.add(0, 1, 500), "first (0, 1] 500")
 			expect(t, a.add(0, 1, 1), "first (0, 1] 1")
-			st.records[onlyShared(st.records)] = theirs.records[onlyShared(theirs.records)]
+			id, r := onlyShared(st.records), theirs.records[onlyShared(theirs.records)]
+			st.records[id] = rawRecord{r.tag, sealShared(r.record, id, r.tag)} // with another seed it is another stream's
 
 			b := newScriptWorker(t, st)
 			expect(t, b.add(1, 2, 10), "first (1, 2] 10")
@@ -489,7 +494,7 @@ func TestSharedNewerVersionRefusesUntilItIsGone(t *testing.T) {
 	expect(t, b.add(1, 2, 10), "aligned (0, 2] 11")
 	restore := st.backup()
 	for id, r := range st.records {
-		st.records[id] = newer(r)
+		st.records[id] = newer(id, r)
 	}
 	for _, w := range []*scriptWorker{a, b, newScriptWorker(t, st)} {
 		_, err := w.conv.Convert(context.Background(), deltas(delta{"requests", 2, 3, 100, false}, delta{"other", 2, 3, 100, false}))

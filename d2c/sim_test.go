@@ -390,11 +390,11 @@ func (s *sim) do(step simStep) {
 		s.put(st, simStored{})
 	case simDamage:
 		if st.stored.raw != nil && st.stored.junk == simIntact {
-			s.put(st, s.damaged(&st.stored, int(step.b), int(step.c)))
+			s.put(st, s.damaged(st, int(step.b), int(step.c)))
 		}
 	case simNewer:
 		if st.stored.raw != nil && st.stored.junk == simIntact {
-			s.put(st, s.newer(st.stored))
+			s.put(st, s.newer(st, st.stored))
 		}
 	case simOlder:
 		if st.stored.junk == simFuture {

@@ -6,14 +6,11 @@ package d2c_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
-
-	"github.com/zeebo/xxh3"
 
 	"github.com/deltaring/deltaring/d2c"
 	"github.com/deltaring/deltaring/d2c/store"
@@ -118,8 +115,9 @@ func (s *sim) put(st *simStream, r simStored) {
 	s.log("   the store has %v of stream %d", &st.stored, st.index)
 }
 
-// damaged returns what is left of a record.
-func (s *sim) damaged(r *simStored, how, where int) simStored {
+// damaged returns what is left of the record of a stream.
+func (s *sim) damaged(st *simStream, how, where int) simStored {
+	r := &st.stored
 	left := simStored{tag: r.tag, raw: bytes.Clone(r.raw), node: r.node, junk: simDamaged}
 	switch how % 4 {
 	case 0:
@@ -138,24 +136,18 @@ func (s *sim) damaged(r *simStored, how, where int) simStored {
 	case 3:
 		left.junk, left.node, left.tag = simForeign, nil, s.strangeTag()
 		left.raw[2] ^= 0x10
-		sealSim(left.raw, left.tag)
+		left.raw = sealShared(left.raw, st.template.id, left.tag)
 	}
 	return left
 }
 
-// newer returns the record that a newer version puts over r.
-func (s *sim) newer(r simStored) simStored {
+// newer returns the record that a newer version puts over that of a stream.
+func (s *sim) newer(st *simStream, r simStored) simStored {
 	over := simStored{tag: s.strangeTag(), raw: bytes.Clone(r.raw), junk: simFuture, under: &r}
-	over.raw[0] = 2
+	over.raw[0] = 3
 	over.raw[3] ^= 0x55
-	sealSim(over.raw, over.tag)
+	over.raw = sealShared(over.raw, st.template.id, over.tag)
 	return over
-}
-
-// sealSim gives a record its checksum, where each version has it.
-func sealSim(raw []byte, tag uint64) {
-	body := raw[:len(raw)-8]
-	binary.LittleEndian.PutUint64(raw[len(body):], xxh3.HashSeed(body, tag))
 }
 
 // strangeTag is one that somebody else has made: no test depends on which.
