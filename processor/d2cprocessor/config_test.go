@@ -150,6 +150,7 @@ func TestBadConfigNamesTheKey(t *testing.T) {
 		"empty summary":         {"summaries: [a, '']", []string{"summaries", "empty"}},
 		"policies are lower":    {"gap: Restart", []string{"gap", "Restart"}},
 		"misspelt key":          {"max_stail: 1h", []string{"max_stail", "did you mean max_stale?"}},
+		"swapped letters":       {"staet: {storage: file_storage}", []string{"staet: ", "did you mean state?"}},
 		"unknown key of state":  {"state: {store: file_storage}", []string{"state::store", "there are max_outstanding, on_error, shared, storage"}},
 		"key from below":        {"on_error: local", []string{"on_error: ", "did you mean state::on_error?"}},
 		"key from above":        {"state: {max_stale: 1h}", []string{"state::max_stale: ", "did you mean max_stale?"}},

@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/deltaring/deltaring/d2c/store/postgres"
+	"github.com/deltaring/deltaring/internal/keys"
 	"github.com/deltaring/deltaring/internal/units"
 	"github.com/deltaring/deltaring/processor/state/internal/logstate"
 )
@@ -55,9 +56,39 @@ type Config struct {
 }
 
 var (
-	_ component.Config  = (*Config)(nil)
-	_ confmap.Validator = (*Config)(nil)
+	_ component.Config    = (*Config)(nil)
+	_ confmap.Unmarshaler = (*Config)(nil)
+	_ confmap.Validator   = (*Config)(nil)
 )
+
+// meant are keys under which others look for what is here.
+var meant = map[string]string{
+	"dsn":               "write endpoint, database, username and password as keys of their own",
+	"datasource":        "write endpoint, database, username and password as keys of their own",
+	"connection_string": "write endpoint, database, username and password as keys of their own",
+	"url":               "write endpoint, database, username and password as keys of their own",
+	"host":              "did you mean endpoint, as host:port?",
+	"port":              "did you mean endpoint, as host:port?",
+	"address":           "did you mean endpoint?",
+	"db":                "did you mean database?",
+	"dbname":            "did you mean database?",
+	"user":              "did you mean username?",
+	"sslmode":           "did you mean tls?",
+	"ssl":               "did you mean tls?",
+	"insecure":          "did you mean tls::insecure?",
+	"max_connections":   "did you mean pool_size?",
+	"table":             "did you mean schema?",
+	"interval":          "did you mean commit_interval?",
+	"ttl":               "did you mean record_ttl?",
+}
+
+// Unmarshal refuses unknown keys, and says which one was meant.
+func (c *Config) Unmarshal(conf *confmap.Conf) error {
+	if err := keys.Check(conf, c, meant); err != nil {
+		return err
+	}
+	return conf.Unmarshal(c)
+}
 
 func createDefaultConfig() component.Config {
 	return &Config{

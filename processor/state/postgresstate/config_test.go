@@ -62,7 +62,9 @@ func TestConfig(t *testing.T) {
 		{"an interval without a unit", with(map[string]any{"commit_interval": 5}), "commit_interval: must be a millisecond at least, got 5ns; is there a unit missing?"},
 		{"no timeout", with(map[string]any{"timeout": "0s"}), "timeout: must be positive"},
 		{"for ever", with(map[string]any{"record_ttl": "0s"}), ""},
-		{"unknown key", with(map[string]any{"dsn": "x"}), "dsn"},
+		{"unknown key", with(map[string]any{"dsn": "x"}), "dsn: there is no such key; write endpoint, database, username and password"},
+		{"a key of others", with(map[string]any{"sslmode": "require"}), "did you mean tls?"},
+		{"a misspelt key", with(map[string]any{"shcema": "x"}), "did you mean schema?"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := createDefaultConfig()

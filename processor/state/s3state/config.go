@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/deltaring/deltaring/d2c/store/s3"
+	"github.com/deltaring/deltaring/internal/keys"
 	"github.com/deltaring/deltaring/internal/units"
 	"github.com/deltaring/deltaring/processor/state/internal/logstate"
 )
@@ -56,9 +57,34 @@ type Config struct {
 }
 
 var (
-	_ component.Config  = (*Config)(nil)
-	_ confmap.Validator = (*Config)(nil)
+	_ component.Config    = (*Config)(nil)
+	_ confmap.Unmarshaler = (*Config)(nil)
+	_ confmap.Validator   = (*Config)(nil)
 )
+
+// meant are keys under which others look for what is here.
+var meant = map[string]string{
+	"s3_bucket":           "did you mean bucket?",
+	"s3_prefix":           "did you mean prefix?",
+	"url":                 "did you mean endpoint?",
+	"s3uploader":          "its keys have no key above them here: bucket, region, prefix, endpoint",
+	"force_path_style":    "did you mean path_style?",
+	"s3_force_path_style": "did you mean path_style?",
+	"access_key":          "did you mean access_key_id?",
+	"secret_key":          "did you mean secret_access_key?",
+	"role_arn":            "roles come from the environment, as the AWS SDK finds them: AWS_ROLE_ARN, a service account, a task or an instance",
+	"insecure":            "did you mean tls::insecure?",
+	"interval":            "did you mean commit_interval?",
+	"ttl":                 "did you mean record_ttl?",
+}
+
+// Unmarshal refuses unknown keys, and says which one was meant.
+func (c *Config) Unmarshal(conf *confmap.Conf) error {
+	if err := keys.Check(conf, c, meant); err != nil {
+		return err
+	}
+	return conf.Unmarshal(c)
+}
 
 func createDefaultConfig() component.Config {
 	return &Config{

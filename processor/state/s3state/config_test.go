@@ -56,7 +56,10 @@ func TestConfig(t *testing.T) {
 		{"a timeout without a unit", map[string]any{"bucket": "state", "timeout": 10}, "timeout: must be a millisecond at least"},
 		{"record_ttl in seconds forgotten", map[string]any{"bucket": "state", "record_ttl": 86400}, "record_ttl: must be a millisecond at least"},
 		{"no timeout", map[string]any{"bucket": "state", "timeout": "0s"}, "timeout: must be positive"},
-		{"unknown key", map[string]any{"bucket": "state", "role": "x"}, "role"},
+		{"unknown key", map[string]any{"bucket": "state", "role": "x"}, "role: there is no such key; there are access_key_id, "},
+		{"a key of others", map[string]any{"bucket": "state", "force_path_style": true}, "did you mean path_style?"},
+		{"a misspelt key", map[string]any{"bucket": "state", "comit_interval": "1s"}, "did you mean commit_interval?"},
+		{"a key from below", map[string]any{"bucket": "state", "ca_file": "x"}, "did you mean tls::ca_file?"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := createDefaultConfig()
