@@ -244,7 +244,8 @@ var scraped = []string{"job", "instance", "namespace", "pod", "le", "epoch"}
 func knownMetrics(t *testing.T) metrics {
 	t.Helper()
 	known := metrics{}
-	for _, file := range []string{"../../processor/d2cprocessor/metadata.yaml", "../../processor/state/redisstate/metadata.yaml", "../../ring/ringexporter/metadata.yaml", "../../ring/lanesconnector/metadata.yaml"} {
+	for _, file := range []string{"../../processor/d2cprocessor/metadata.yaml", "../../processor/state/redisstate/metadata.yaml",
+		"../../processor/state/postgresstate/metadata.yaml", "../../processor/state/s3state/metadata.yaml", "../../ring/ringexporter/metadata.yaml", "../../ring/lanesconnector/metadata.yaml"} {
 		var metadata struct {
 			Attributes map[string]struct {
 				NameOverride string `json:"name_override"`
