@@ -15,20 +15,20 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// An entry, and a snapshot, version 1, all numbers little endian:
+// The format of entries and snapshots, version 1; all numbers are little endian:
 //
 //	1 version   1 flavour   4 time   8 number   items   8 checksum
 //
-// Time is when it was made, in Unix seconds. Number is that of the position where it ends. The checksum is the XXH3 of all before it, seeded with
-// the position's ID. Later versions hold version and checksum in the same places, so that they can be told from damage. Items begin with
-// a uvarint, four times a length and what it is:
+// Time is when it was made, in Unix seconds. Number is that of the position where it ends. The checksum is the XXH3 of everything before it,
+// seeded with the position's ID. Later versions keep version and checksum in the same places, so that they can be told from damage. Items
+// begin with a uvarint: four times the length of the record, plus the kind of the item:
 //
 //	put      16 stream   8 tag   record of the length
 //	life     8 ID   8 from   8 floor   2 groups
 //	kept     4 time   and as put: a record of a snapshot, and when it was written
-//	aside    as kept: a record that was set aside, which takes away that of the stream if it comes in an entry
+//	aside    as kept: a record that was set aside; in an entry it also removes the record of the stream
 //
-// The first item of a log is its life, and there is no other; in a snapshot it is the first, too.
+// The first item of a log, and of a snapshot, is its only life.
 const (
 	version        = 1
 	flavourEntry   = 'e'
@@ -43,11 +43,11 @@ const (
 	maxRecordBytes = math.MaxInt32 / 8
 )
 
-// ErrVersion is the error of logs that a newer version has written to. They are left as they are.
+// ErrVersion is the error for logs that a newer version has written to. They are left as they are.
 var ErrVersion = errors.New("written by a newer version")
 
-// ErrDamaged is the error of logs with bytes that no Store has written. They are left as they are: what comes after the damage can still
-// be looked at, and who deletes the log begins a new life of its streams, which restart.
+// ErrDamaged is the error for logs with bytes that no Store has written. They are left as they are: what comes after the damage can still
+// be inspected. Deleting the log begins a new life of its streams, which restart.
 var ErrDamaged = errors.New("damaged")
 
 // appendHeader begins an entry or a snapshot.
@@ -57,7 +57,7 @@ func appendHeader(b []byte, flavour byte, now uint32, number uint64) []byte {
 	return binary.LittleEndian.AppendUint64(b, number)
 }
 
-// appendChecksum ends what began at from.
+// appendChecksum ends the entry or snapshot that began at from.
 func appendChecksum(b []byte, from int, id uint64) []byte {
 	return binary.LittleEndian.AppendUint64(b, xxh3.HashSeed(b[from:], id))
 }
@@ -75,7 +75,7 @@ func appendPut(b []byte, id streamid.ID, tag uint64, record []byte) []byte {
 	return appendRecord(b, id, tag, record)
 }
 
-// appendKept appends a record, or one that was set aside, with its time.
+// appendKept appends a record with its time, in use or set aside.
 func appendKept(b []byte, what uint64, written uint32, id streamid.ID, tag uint64, record []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(record))<<2|what)
 	b = binary.LittleEndian.AppendUint32(b, written)
@@ -95,7 +95,7 @@ type reader struct {
 	time uint32
 	err  error
 
-	// What next has read. The record is a part of what is read.
+	// The item that next has read. The record is a part of the input.
 	what    uint64
 	written uint32
 	id      streamid.ID
@@ -105,7 +105,7 @@ type reader struct {
 	groups  int
 }
 
-// read begins to read what is at a position.
+// read begins to read the entry or snapshot that ends at a position.
 func read(b []byte, flavour byte, at Position) (r reader, err error) {
 	if len(b) < headerSize+checksumSize {
 		return r, fmt.Errorf("%w: %d bytes", ErrDamaged, len(b))
@@ -126,7 +126,7 @@ func read(b []byte, flavour byte, at Position) (r reader, err error) {
 	return reader{rest: body[headerSize:], time: binary.LittleEndian.Uint32(b[2:])}, nil
 }
 
-// next reads an item, and reports whether there was one.
+// next reads an item and reports whether there was one.
 func (r *reader) next() bool {
 	if len(r.rest) == 0 || r.err != nil {
 		return false

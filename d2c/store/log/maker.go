@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// maker makes snapshots beside the calls of a Store, and forgets logs that are idle.
+// maker makes snapshots in parallel to the calls of a Store, and drops the records of idle logs.
 type maker struct {
 	s      *Store
-	due    chan *replica // each at most once
+	due    chan *replica // holds each log at most once
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
 }
 
 const (
-	makers = 2 // snapshots that are made at once
-	// A snapshot that could not be put is tried again after a second, then after twice as long each time, up to a minute.
+	makers = 2 // snapshots made at a time
+	// After a failure a snapshot is tried again after a second, then after twice as long each time, up to a minute.
 	firstPause, lastPause = time.Second, time.Minute
 	compactTimeouts       = 6
-	// expiredParts: once that part of the records has expired, a log is written anew without them.
+	// Once one in expiredParts of the records has expired, the log is rewritten without them.
 	expiredParts = 4
 )
 
@@ -60,7 +60,7 @@ func (m *maker) begin(s *Store) {
 func (m *maker) stop() { m.cancel() }
 func (m *maker) wait() { m.ended.Wait() }
 
-// consider has a snapshot made if it is time. The log's mu is held.
+// consider requests a snapshot if it is time. The caller holds the log's mu.
 func (m *maker) consider(l *replica) {
 	if !l.due && l.grown() && !m.s.now().Before(l.notBefore) {
 		m.want(l)
@@ -72,7 +72,7 @@ func (m *maker) want(l *replica) {
 	m.due <- l // there is room for all
 }
 
-// make makes a snapshot, and puts it where it belongs.
+// make makes a snapshot and stores it.
 func (m *maker) make(ctx context.Context, l *replica) error {
 	s := m.s
 	l.mu.Lock()
@@ -88,7 +88,7 @@ func (m *maker) make(ctx context.Context, l *replica) error {
 	if dropped {
 		l.drop()
 	}
-	l.due = true // not twice at once
+	l.due = true // no second one meanwhile
 	l.mu.Unlock()
 
 	state = appendChecksum(state, 0, at.ID)
@@ -109,7 +109,7 @@ func (m *maker) make(ctx context.Context, l *replica) error {
 		return err
 	}
 	l.failed = 0
-	if made == l.made { // it was not read anew meanwhile
+	if made == l.made { // no newer snapshot was read meanwhile
 		l.tail -= tail
 		l.snapshot = len(state)
 		l.made++
@@ -117,8 +117,8 @@ func (m *maker) make(ctx context.Context, l *replica) error {
 	return nil
 }
 
-// reload reads the records of a log that was dropped when idle, to see what has expired, and reports whether nobody else has appended. The
-// log's mu is held.
+// reload reads the records of a log that was dropped when idle, so that expired ones can be left out, and reports whether nobody else has
+// appended. The caller holds the log's mu.
 func (m *maker) reload(ctx context.Context, l *replica) bool {
 	l.vacant = time.Time{}
 	known := l.end
@@ -132,7 +132,7 @@ func (m *maker) reload(ctx context.Context, l *replica) bool {
 	return true
 }
 
-// oldest is when a record must have been written not to have expired.
+// oldest is the time before which records have expired.
 func (s *Store) oldest() uint32 {
 	if s.opts.TTL == 0 {
 		return 0
@@ -140,7 +140,7 @@ func (s *Store) oldest() uint32 {
 	return uint32(max(s.now().Add(-s.opts.TTL).Unix(), 0))
 }
 
-// sweep looks at all logs that no call is using.
+// sweep looks after all logs that no call is using.
 func (m *maker) sweep() {
 	s, now := m.s, m.s.now()
 	for _, l := range s.replicas {

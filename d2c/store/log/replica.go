@@ -15,36 +15,36 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// replica is what a Store knows of a log: all that is in it up to a position, or only its life.
+// replica is what a Store knows of a log: all records up to a position, or only its life.
 type replica struct {
 	number int
 	groups int // of the Store
 
-	// mu is held by calls of the Store from their begin to their end, and while a snapshot is written in memory.
+	// mu is held by calls of the Store that use the log, from beginning to end, and while a snapshot is encoded.
 	mu sync.Mutex
 
 	end  Position
 	life store.Life // ID is zero if the log was empty
-	// records is nil unless all up to end is in memory.
+	// records is nil unless everything up to end is in memory.
 	records *table
 	aside   []Aside
-	// uncertain says that something may have been appended of which there was no answer.
+	// uncertain: an append had no answer, so the log may have moved.
 	uncertain bool
-	sent      uint64 // the ID of the entry that was appended last,
-	landed    bool   // and that it was met by reading on
+	sent      uint64 // the ID of the entry that was sent last,
+	landed    bool   // and whether reading on has found it
 
-	// What the log takes in its store since the last snapshot, and for that.
+	// The bytes of the entries since the last snapshot, and of that snapshot.
 	tail, snapshot int
-	made           int64     // how many snapshots were put, or read: others were faster
-	due            bool      // a snapshot is to be made
-	failed         int       // how often that was tried in vain,
-	notBefore      time.Time // and when it is tried again
+	made           int64     // number of snapshots put or read
+	due            bool      // a snapshot is due or being made
+	failed         int       // failed attempts in a row,
+	notBefore      time.Time // and the time of the next
 	looked         time.Time // when expired records were last looked for
 	touched        time.Time
-	// vacant is when all that is there has expired, if nobody else has appended. Zero if that is not to be looked at.
+	// vacant is when all records will have expired unless somebody else appends; zero if nobody has to look then.
 	vacant time.Time
 
-	// For who does not wait for mu.
+	// Figures for readers that do not wait for mu.
 	streams, memory atomic.Int64
 }
 
@@ -57,16 +57,16 @@ type Aside struct {
 }
 
 const (
-	// maxAside and maxAsideBytes bound what a log keeps of records that were set aside: the latest.
+	// maxAside and maxAsideBytes bound the records set aside that a log keeps: the latest.
 	maxAside      = 16
 	maxAsideBytes = 64 << 10
 	asideTTL      = 30 * 24 * time.Hour
 
-	// minTail is how many bytes of entries are not worth a snapshot.
+	// minTail is the size of entries below which a snapshot is not worth its price.
 	minTail = 1 << 20
 )
 
-// clear makes it that of an empty log.
+// clear makes it the replica of an empty log.
 func (l *replica) clear() {
 	l.end, l.life, l.aside, l.tail, l.snapshot = Position{}, store.Life{}, nil, 0, 0
 	l.records = &table{key: [2]uint64{rand.Uint64(), rand.Uint64()}}
@@ -74,7 +74,7 @@ func (l *replica) clear() {
 	l.count()
 }
 
-// drop forgets records.
+// drop removes the records from memory.
 func (l *replica) drop() {
 	l.records, l.aside = nil, nil
 	l.count()
@@ -89,7 +89,7 @@ func (l *replica) count() {
 	l.memory.Store(int64(memory))
 }
 
-// follow takes what was read. After an error nothing is known of the log.
+// follow applies what was read. After an error nothing is known about the log.
 func (l *replica) follow(t *Tail) (err error) {
 	defer func() {
 		if err != nil {
@@ -119,7 +119,7 @@ func (l *replica) follow(t *Tail) (err error) {
 	return nil
 }
 
-// load takes a snapshot.
+// load replaces the records by a snapshot.
 func (l *replica) load(t *Tail) error {
 	if t.Snapshot == nil {
 		if t.From != (Position{}) {
@@ -131,7 +131,7 @@ func (l *replica) load(t *Tail) error {
 	if err != nil {
 		return fmt.Errorf("log %d, snapshot at %d: %w", l.number, t.From.Number, err)
 	}
-	// Most of it is records of about the same length, so how many there are follows from the first.
+	// Records are of about the same length, so the first one tells how many there are.
 	first := r
 	first.next() // the life
 	if first.next() {
@@ -168,7 +168,7 @@ func (l *replica) load(t *Tail) error {
 	return nil
 }
 
-// apply does what an entry says.
+// apply applies an entry.
 func (l *replica) apply(data []byte, at Position) error {
 	r, err := read(data, flavourEntry, at)
 	if err != nil {
@@ -198,7 +198,7 @@ func (l *replica) apply(data []byte, at Position) error {
 	return r.err
 }
 
-// begin takes the life.
+// begin sets the life.
 func (l *replica) begin(r *reader) error {
 	if l.life.ID != 0 {
 		return fmt.Errorf("%w: a second life", ErrDamaged)
@@ -221,10 +221,10 @@ func (l *replica) keepAside(r *reader) {
 	}
 }
 
-// grown reports whether a snapshot is worth its price.
+// grown reports whether a snapshot is worth its price now.
 func (l *replica) grown() bool { return l.tail > max(minTail, l.snapshot) }
 
-// state returns a snapshot but for its checksum, without what was last written before oldest, which is forgotten.
+// state returns a snapshot without its checksum. Records last written before oldest are left out and forgotten.
 func (l *replica) state(now, oldest uint32) []byte {
 	size := headerSize + 1 + lifeSize + checksumSize + l.records.bytes + l.records.n*(4+4+16+8)
 	for i := range l.aside {

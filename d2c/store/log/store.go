@@ -91,9 +91,9 @@ const (
 
 	// maxTries bounds how often a part of a call is tried again because others append.
 	maxTries = 16
-	// maxEntry bounds entries, but for a unit that is larger. The rest goes into the next.
+	// maxEntry bounds entries; only a single unit may be larger. The rest goes into the next entry.
 	maxEntry = 4 << 20
-	// livesPatience is how long after it was proposed a life may be sent: its floor is of when it was proposed.
+	// livesPatience is how long after it was proposed a life may still be sent: its floor is the time of the proposal.
 	livesPatience = 500 * time.Millisecond
 
 	// keptSwaps and keptBytes bound the working memory that is kept for the next call.
@@ -120,7 +120,7 @@ type Store struct {
 	replicas []*replica
 	maker    maker
 
-	// mu is held by each call.
+	// mu is held for the whole of each call.
 	mu     sync.Mutex
 	closed atomic.Bool
 
@@ -139,12 +139,12 @@ type Store struct {
 
 var _ store.Paced = (*Store)(nil)
 
-// work is what a call does with a log.
+// work is the part of a call that concerns one log.
 type work struct {
 	log      *replica
-	from, to int32 // in order; what is before from is done
-	judged   int32 // where what was appended ends
-	// entry is in buffer, empty if there is none.
+	from, to int32 // a range of order; everything before from is done
+	judged   int32 // where the swaps of the entry end
+	// entry and entryEnd delimit the entry in buffer; they are equal if there is none.
 	entry, entryEnd int
 	id              uint64
 }
@@ -228,7 +228,7 @@ func (s *Store) Close(ctx context.Context) error {
 	ended := make(chan struct{})
 	go func() {
 		s.maker.wait()
-		s.mu.Lock() // once a call that was under way has ended
+		s.mu.Lock() // waits for a call that is under way
 		defer s.mu.Unlock()
 		close(ended)
 	}()
@@ -262,7 +262,7 @@ func (s *Store) Lives(ctx context.Context, proposed store.Life) ([]store.Life, e
 		case err == nil:
 			return lives, nil
 		case errors.Is(err, errEmptied) && time.Since(began) < livesPatience:
-			// Those that it thought to have a life are known to have none now.
+			// Logs that seemed to have a life are now known to have none: propose again.
 		default:
 			return nil, fmt.Errorf("log: lives: %w", err)
 		}
@@ -275,7 +275,7 @@ func (s *Store) lives(ctx context.Context, proposed store.Life) ([]store.Life, e
 		w := &s.works[i]
 		w.entry, w.entryEnd = 0, 0
 		if w.log.life.ID == 0 {
-			// If the log is empty, it gets this one.
+			// If the log is empty, this life becomes its first entry.
 			w.id, w.entry = rand.Uint64()|1, len(s.buffer)
 			s.buffer = appendHeader(s.buffer, flavourEntry, s.seconds(), 1)
 			s.buffer = appendLife(s.buffer, proposed, s.opts.Groups)
@@ -346,7 +346,7 @@ func (s *Store) enqueue(i int) {
 	s.sent = append(s.sent, int32(i))
 }
 
-// append calls the driver with what was enqueued.
+// append calls the driver with the enqueued appends.
 func (s *Store) append(ctx context.Context) ([]bool, error) {
 	size := 0
 	for i := range s.appends {
@@ -354,7 +354,7 @@ func (s *Store) append(ctx context.Context) ([]bool, error) {
 			s.appends[i].Entry = s.buffer[w.entry:w.entryEnd:w.entryEnd] // the buffer does not move any more
 			size += w.entryEnd - w.entry
 		}
-		// Whatever happens from here on, it may be done.
+		// From here on, whatever happens, the append may have been performed.
 		s.works[s.sent[i]].log.uncertain = true
 	}
 	call := Call{Method: MethodAppend, Logs: len(s.appends), Bytes: size}
@@ -385,7 +385,7 @@ func (s *Store) observe(ctx context.Context, call Call) {
 	}
 }
 
-// each calls f for logs, several at once.
+// each calls f for all logs, several at a time.
 func (s *Store) each(ctx context.Context, logs []*replica, f func(context.Context, *replica) error) (err error) {
 	n := min(s.opts.Readers, len(logs))
 	if n <= 1 {
@@ -430,7 +430,7 @@ func (s *Store) read(ctx context.Context, log int, after Position) (Tail, error)
 	return tail, err
 }
 
-// readOn brings a log's records to where it ends.
+// readOn brings the records of a log up to date.
 func (s *Store) readOn(ctx context.Context, l *replica) error {
 	after := l.end
 	if l.records == nil {
@@ -443,7 +443,8 @@ func (s *Store) readOn(ctx context.Context, l *replica) error {
 	return l.follow(&tail)
 }
 
-// look finds out the life of a log and where it ends. It reads on if the records are in memory, and does not keep them if not.
+// look finds out the life of a log and where it ends. If the records are in memory it brings them up to date; otherwise it does not keep
+// what it reads.
 func (s *Store) look(ctx context.Context, l *replica) error {
 	if l.records != nil {
 		return s.readOn(ctx, l)
@@ -453,7 +454,7 @@ func (s *Store) look(ctx context.Context, l *replica) error {
 		return err
 	}
 	if tail.From != l.end || l.life.ID == 0 {
-		// A snapshot or the first entry has the life first.
+		// The life is the first item of a snapshot, or of the first entry.
 		l.life = store.Life{}
 		b, flavour, at := tail.Snapshot, byte(flavourState), tail.From
 		switch {
@@ -522,7 +523,7 @@ func (s *Store) swap(ctx context.Context, swaps []store.Swap) (results []store.R
 	return results, conflicts, err
 }
 
-// divide finds out which swaps are of which log.
+// divide sorts the swaps by log.
 func (s *Store) divide(swaps []store.Swap) {
 	groups := s.opts.Groups
 	if cap(s.order) < len(swaps) {
@@ -546,14 +547,14 @@ func (s *Store) divide(swaps []store.Swap) {
 	}
 }
 
-// work appends what judge makes for each log, until all is done, and has it performed.
+// work judges the swaps of each log, appends the entries, and performs them, until all is done:
 //
-//	read on where a log is not in memory, or something of it is uncertain
-//	judge: compare with what is there, and make an entry
+//	read on where a log is not in memory, or uncertain
+//	judge: compare with the records, and make an entry
 //	append all entries
-//	where one is refused, another was faster: read on, and judge again
+//	where one is refused, another owner was faster: read on, and judge again
 //
-// Where there is no entry to be made, a check says whether what was compared with was the latest.
+// Where there is nothing to append, a check tells whether the records were up to date.
 func (s *Store) work(ctx context.Context, judge func(*work) error, perform func(*work)) (conflicts int, err error) {
 	for tries := 0; ; {
 		s.stale = s.stale[:0]
@@ -572,7 +573,7 @@ func (s *Store) work(ctx context.Context, judge func(*work) error, perform func(
 		for i := range s.works {
 			w := &s.works[i]
 			if w.id != 0 && w.log.landed {
-				// The driver has sent it twice, and knows only the second answer.
+				// It was appended: the driver sent it twice and knows only the second answer.
 				w.from, w.id, w.log.landed = w.judged, 0, false
 			}
 			if w.from == w.to {
@@ -616,7 +617,7 @@ func (s *Store) work(ctx context.Context, judge func(*work) error, perform func(
 	}
 }
 
-// judge says of the swaps of a log, or of as many as one entry is for, what becomes of them if the log has not moved, and makes the entry.
+// judge decides the swaps of a log, as many as fit into one entry, as if nobody else had appended meanwhile, and makes that entry.
 func (s *Store) judge(w *work, swaps []store.Swap) error {
 	l := w.log
 	w.id, w.entry = rand.Uint64()|1, len(s.buffer)
@@ -645,7 +646,7 @@ func (s *Store) judge(w *work, swaps []store.Swap) error {
 	return nil
 }
 
-// unit judges swaps that are done all or none: those in a range of order.
+// unit judges the swaps in a range of order, which are done all or none.
 func (s *Store) unit(l *replica, swaps []store.Swap, from, to int32) {
 	all := true
 	for k := from; k < to; k++ {
@@ -682,7 +683,7 @@ func (s *Store) unit(l *replica, swaps []store.Swap, from, to int32) {
 	}
 }
 
-// copied returns a copy for a result.
+// copied returns a copy of a record for a result.
 func (s *Store) copied(record []byte) []byte {
 	const block = 16 << 10
 	if len(record) > block/4 {
@@ -697,7 +698,7 @@ func (s *Store) copied(record []byte) []byte {
 	return result
 }
 
-// perform puts what was appended into memory.
+// perform applies an entry that was appended to the records in memory.
 func (s *Store) perform(w *work, swaps []store.Swap) {
 	now, records := s.seconds(), w.log.records
 	for k := w.from; k < w.judged; k++ {

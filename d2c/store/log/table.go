@@ -12,10 +12,10 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// table has the records of a log in memory: an index with open addressing, and items in chunks by size. That is some 46 bytes for a
-// record beside itself, and nothing for the garbage collector to follow but chunks.
+// table keeps the records of a log in memory: an index with open addressing, and items in chunks by size. A record takes about 46 bytes
+// beside itself, and the garbage collector follows only pointers to chunks.
 type table struct {
-	key [2]uint64 // where streams are in the index is not for those to know who choose them
+	key [2]uint64 // of the hash, so that nobody can choose streams that collide
 
 	// index holds, by place, the handle of an item in the low half, zero for none, and a part of its hash in the high half, so that only
 	// the right item is looked at: what costs time here is to wait for memory.
@@ -26,15 +26,15 @@ type table struct {
 	bytes   int // of records
 }
 
-// class has items of one size. An item that is free has the tag zero.
+// class holds the items of one size. A free item has the tag zero.
 type class struct {
 	chunks [][]byte
-	used   uint32 // numbers below have been in use
+	used   uint32 // lower numbers have been in use
 	free   []uint32
 }
 
-// item is where a record is: the stream's ID, 16 bytes, the tag, 8, when it was written, in Unix seconds, 4, how many bytes at the end
-// are no part of it, 2, and the record.
+// item holds a record: the stream's ID (16 bytes), the tag (8), when it was written in Unix seconds (4), the number of unused bytes at the
+// end (2), and the record.
 type item []byte
 
 const itemHeader = 16 + 8 + 4 + 2
@@ -61,12 +61,12 @@ func (it item) update(tag uint64, written uint32, record []byte) {
 	binary.LittleEndian.PutUint16(it[28:], uint16(len(it)-itemHeader-copy(it[itemHeader:], record)))
 }
 
-// Sizes of items are 8 bytes apart up to 256, then an eighth of their power of two, up to 4096. What is larger is as large as it is.
+// Sizes of items are 8 bytes apart up to 256, then an eighth of a power of two, up to 4096. Larger items get a chunk of their exact size.
 const (
 	smallStep, smallItem = 8, 256
 	largeItem            = 4096
-	noClasses            = itemHeader / smallStep              // sizes that no item has
-	smallClasses         = smallItem/smallStep - noClasses + 1 // the first is of none: a handle is never zero
+	noClasses            = itemHeader / smallStep              // sizes below that of the smallest item
+	smallClasses         = smallItem/smallStep - noClasses + 1 // class 0 stays empty, so that no handle is zero
 	largeClass           = smallClasses + 4*8
 	maxClasses           = largeClass + 1
 
@@ -190,8 +190,8 @@ func (t *table) find(id streamid.ID) (item, int) {
 	return nil, p
 }
 
-// seek finds the items of the streams of some swaps, those in order. It sets the handle of each, zero for none. Item by item, each would
-// have to wait for memory two or three times; here they wait together.
+// seek finds the items for the swaps in order and sets their handles, zero for none. One by one, each lookup would wait for memory two or
+// three times; here they wait together.
 func (t *table) seek(handles []uint32, swaps []store.Swap, order []int32) {
 	if len(t.index) == 0 {
 		clear(handles)
@@ -204,7 +204,7 @@ func (t *table) seek(handles []uint32, swaps []store.Swap, order []int32) {
 		for k, i := range order[:n] {
 			h := t.hash(swaps[i].ID)
 			hashes[k] = h
-			handles[k] = uint32(t.index[t.place(h)]) // for nothing but to have it in the cache
+			handles[k] = uint32(t.index[t.place(h)]) // only to load the cache line
 		}
 		for k, h := range hashes[:n] {
 			p := t.place(h)
@@ -219,7 +219,7 @@ func (t *table) seek(handles []uint32, swaps []store.Swap, order []int32) {
 			if handles[k] == 0 || t.at(handles[k]).is(swaps[i].ID) {
 				continue
 			}
-			handles[k] = 0 // half of another's hash is the same
+			handles[k] = 0 // another stream's hash has the same half
 			if it, p := t.find(swaps[i].ID); it != nil {
 				handles[k] = uint32(t.index[p])
 			}
@@ -291,7 +291,7 @@ func (t *table) remove(id streamid.ID) {
 	t.bytes -= len(it.record())
 	t.release(uint32(t.index[p]))
 	t.n--
-	// Whatever would not be found behind an empty place moves there.
+	// Move back whatever would not be found any more behind an empty place.
 	for next := p; ; {
 		if next++; next == len(t.index) {
 			next = 0

@@ -181,27 +181,36 @@ func processorTime(b *testing.B, servers []*redistest.Server) (used time.Duratio
 	return used
 }
 
-// BenchmarkLatency is how long a batch of 1000 takes if 100 of them come each second.
+// BenchmarkLatency is how long a batch of 1000 takes if so many come each second. A worker by log takes more than 600 a second.
 func BenchmarkLatency(b *testing.B) {
-	const points, streams, interval = 1000, 20_000, 10 * time.Millisecond
-	conv := share(b, openStore(b, testConfig(redistest.Start(b).Addr)))
-	l := newLoad(points, false)
-	var took []time.Duration
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for i := 0; b.Loop(); i++ {
-		md := l.next(i*points%streams, time.Unix(int64(1_700_000_000+i*points/streams), 0))
-		<-tick.C
-		started := time.Now()
-		if _, err := conv.Convert(context.Background(), md); err != nil {
-			b.Fatal(err)
-		}
-		took = append(took, time.Since(started))
+	const points, streams = 1000, 20_000
+	for _, c := range []struct {
+		layout Layout
+		rate   int
+	}{{LayoutRecords, 100}, {LayoutLog, 100}, {LayoutLog, 300}} {
+		b.Run(fmt.Sprintf("%s/batches=%d", c.layout, c.rate), func(b *testing.B) {
+			cfg := testConfig(redistest.Start(b).Addr)
+			cfg.Layout = c.layout
+			conv := share(b, sharedStore(b, startExtension(b, cfg), testProcessor))
+			l := newLoad(points, false)
+			var took []time.Duration
+			tick := time.NewTicker(time.Second / time.Duration(c.rate))
+			defer tick.Stop()
+			for i := 0; b.Loop(); i++ {
+				md := l.next(i*points%streams, time.Unix(int64(1_700_000_000+i*points/streams), 0))
+				<-tick.C
+				started := time.Now()
+				if _, err := conv.Convert(context.Background(), md); err != nil {
+					b.Fatal(err)
+				}
+				took = append(took, time.Since(started))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+			b.ReportMetric(0, "ns/op")
+		})
 	}
-	slices.Sort(took)
-	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
-	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
-	b.ReportMetric(0, "ns/op")
 }
 
 // What a stream costs in the server, keys, expiry and all, and what it costs there with a histogram.
