@@ -1,35 +1,36 @@
 // Copyright The deltaring Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package shared keeps state where any number of workers have it in common.
+// Package shared keeps state in a store that any number of workers share.
 //
 // # The protocol
 //
-// The table of a worker is a cache, and so are the copies that a transaction folds its batches onto. For each copy the store is
-// asked to put its record in the place of the one that the cache has (a swap):
+// The table of a worker is a cache, and so are the copies onto which a transaction folds its batches. For each copy, the store is asked to
+// replace the record that the cache knows by the new one (a swap):
 //
 //	learn the lives of the store, if they are not known
 //	fold the batches onto copies
 //	up to maxTries times, until no copy is pending:
-//	    swap every pending copy; one that has not changed only compares
-//	    swapped    the copy is what the store has
-//	    changed    somebody else was faster, or the cache is stale: renew the copy from what is there, fold again
+//	    swap every pending copy; an unchanged copy is only compared
+//	    swapped    the store now has the copy
+//	    changed    somebody else was faster, or the cache is stale: renew the copy from the store, fold again
 //	    other life the store was wiped: learn the new life
 //	publish the copies
 //
-// So a stale cache never speaks: what it makes a repeat, a late point or a marker is compared before it is given out or dropped.
+// So a stale cache never decides anything: before a point is given out or dropped as a repeat, as late or as a marker, the cache is compared
+// with the store.
 //
 // # What a store loses
 //
-// A stream whose record is gone, or does not continue what this worker knows of it (see lineage), is lost. It begins anew
-// after the latest start and time that the worker knows to have been given out, or after the floor of the store's life if it
-// knows none. The floor is the time at which somebody first found the store without a life, so nothing that was given out in
-// an earlier life is later, and nothing from then can count a second time.
+// A stream is lost if its record is gone, or does not continue what this worker knows about it (see lineage). A lost stream begins anew
+// after the latest start and time that the worker knows to have been given out, or after the floor of the store's life if it knows none.
+// The floor is the time at which somebody first found the store without a life. Everything given out in an earlier life is before it, so
+// nothing from then can count a second time.
 //
-// There is one exception. Where a ring routes each stream to one worker and nothing of that has changed since the stream was last
-// counted here, and a point begins where the cache ends, nobody else can have changed it: the cache's copy is stored. A ring that
-// went and came back has the same epoch, but gateways say since when they use it (see follow). Where one does not, only a
-// batch by the ring in between tells.
+// There is one exception. If a ring routes each stream to one worker, the routing has not changed since the stream was last counted here,
+// and a point begins where the cache ends, then nobody else can have changed the stream: the cache's copy is stored. A ring that changed
+// and changed back has the same epoch, but gateways say since when they use it (see follow). If a gateway does not say so, only a batch
+// that came by the ring in between tells.
 package shared
 
 import (
@@ -47,16 +48,16 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// ErrContended is the error of batches with a stream that others changed each time these were about to.
+// ErrContended is the error of a batch with a stream that other workers changed before each attempt.
 var ErrContended = errors.New("d2c: other workers keep changing a stream of the batch")
 
 const (
-	// maxTries bounds how often a batch is folded onto what others have left.
+	// maxTries bounds how often a batch is folded again because others have changed its streams.
 	maxTries = 16
 
-	// floorMargin is how far behind the floor of a new life what was given out may be ahead of this worker's clock.
+	// floorMargin is how far other workers' clocks may be ahead of this one's: the floor of a new life is that much later.
 	floorMargin = time.Second
-	// routeMargin is how far apart the clocks of gateways and of this worker may be. What was counted within it after a ring began
+	// routeMargin is how far apart the clocks of gateways and of this worker may be. What was counted within this time after a ring began
 	// is not put back.
 	routeMargin = 2 * time.Second
 )
@@ -64,13 +65,13 @@ const (
 // Keeper keeps transactions in a shared store.
 type Keeper struct {
 	Store store.Shared
-	// Damaged, if not nil, is told of a record that could not be read and was set aside.
+	// Damaged, if not nil, is called for each record that could not be read and was set aside.
 	Damaged func(id streamid.ID, err error)
 
 	codec   codec
 	p       *commit.Pipeline
 	lives   []store.Life // by group; empty until they are known
-	learned atomic.Bool  // lives are known; for who does not make transactions
+	learned atomic.Bool  // lives are known; for readers outside of transactions
 	floors  []fold.Interval
 
 	// The route by which batches come, zero if unknown, and since when, in seconds of the table's clock.
@@ -82,7 +83,7 @@ type Keeper struct {
 	// high is the latest time given out.
 	high atomic.Int64
 
-	// held is what is outstanding, while it is brought to the store.
+	// held is the outstanding transaction while it is brought to the store.
 	held *held
 
 	// Working memory of a transaction.
@@ -92,26 +93,26 @@ type Keeper struct {
 	members []int32 // of units: see unit.go
 	saved   map[int]*table.Record
 	buffer  []byte
-	record  table.Record // what was read
-	mine    table.Record // what this worker has
+	record  table.Record // read from the store
+	mine    table.Record // read from this worker's table
 }
 
 // state says how a copy becomes a record.
 type state struct {
 	base    uint64        // the tag that must be there
 	tag     uint64        // of the record that was last sent
-	sent    uint64        // the first of the tags that earlier swaps without an answer may have left there: each is 2 above the last
-	unheard uint32        // how many those are
+	sent    uint64        // the first tag of earlier swaps without an answer, which the store may have; each is 2 above the last
+	unheard uint32        // number of those swaps
 	since   uint32        // when the base was written, as far as is known
 	pending bool          // until the store has confirmed it
-	failed  bool          // it cannot be
-	asked   bool          // whether the table knows the stream: see known
-	renewed bool          // the copy is not of the table's stream any more
+	failed  bool          // it cannot be stored
+	asked   bool          // the table was asked for the stream: see known
+	renewed bool          // the copy is no longer made of the table's stream
 	lost    bool          // of a total: it begins anew
 	known   lineage       // what a record must continue
-	after   fold.Interval // latest start and time that this worker has heard of
+	after   fold.Interval // latest start and time that this worker knows of
 	given   fold.Interval // start and latest time given out while the store failed, see Outage
-	own     bool          // that was under a life that began meanwhile
+	own     bool          // given was given out in a life that began meanwhile
 	group   uint8
 }
 
@@ -120,8 +121,8 @@ func New(p *commit.Pipeline, s store.Shared, identity uint64, damaged func(strea
 	return &Keeper{Store: s, Damaged: damaged, codec: codec{identity: identity}, p: p}
 }
 
-// Learn asks for the lives of the store, unless they are known. A worker does so before it takes anything: the floor of a life
-// that it begins drops what is older.
+// Learn asks for the lives of the store, unless they are known. A worker does so before it takes any batch, because points older than the
+// floor of a life that it begins are dropped.
 func (k *Keeper) Learn(ctx context.Context) error {
 	if len(k.lives) > 0 {
 		return nil
@@ -129,7 +130,7 @@ func (k *Keeper) Learn(ctx context.Context) error {
 	return k.learn(ctx)
 }
 
-// proposal is the life that a store gets which has none. A worker that has known another one is sure that there was one.
+// proposal is the life for a store that has none. A worker that has known another life is sure that there was one before.
 func (k *Keeper) proposal() store.Life {
 	now := k.p.Time()
 	life := store.Life{ID: rand.Uint64() | 1, Floor: k.floor(now)}
@@ -157,7 +158,7 @@ func (k *Keeper) learn(ctx context.Context) error {
 	return nil
 }
 
-// floor is a time that is not before whatever was given out, by this worker or another, up to now.
+// floor is a time at or after everything that any worker has given out up to now.
 func (k *Keeper) floor(now time.Time) int64 {
 	return max(now.UnixNano(), min(k.high.Load(), now.Add(commit.MaxAhead).UnixNano())) + int64(floorMargin)
 }
@@ -174,9 +175,9 @@ func (k *Keeper) Keep(ctx context.Context, tx *commit.Tx) error {
 	return k.bring(ctx, tx)
 }
 
-// follow notes by which route the batches came. It is another one where the ring or the member is, or where a gateway has begun to
-// use the ring later than any that were heard before: its ring may have been another one in between, of which this worker got
-// no batch. (Or the gateway has just started: then this is caution for nothing.)
+// follow notes the route by which the batches came. The route is another one if the ring or the member is, or if a gateway began to use the
+// ring later than all gateways heard before: in between it may have used another ring, by which this worker got no batch. (If the gateway
+// has just started, this caution is unnecessary.)
 func (k *Keeper) follow(tx *commit.Tx) {
 	for _, b := range tx.Batches() {
 		r := &b.Route
@@ -192,7 +193,7 @@ func (k *Keeper) follow(tx *commit.Tx) {
 	}
 }
 
-// begin prepares a state for each copy that has none.
+// begin makes the state of each copy.
 func (k *Keeper) begin(tx *commit.Tx) {
 	clear(k.saved)
 	k.states = k.states[:0]
@@ -212,8 +213,7 @@ func (k *Keeper) fresh(tx *commit.Tx, n int) state {
 	}
 }
 
-// bring brings the copies and the store together: a copy that is based on what is not there any more is made anew from what
-// is.
+// bring stores the copies. A copy whose base is no longer in the store is made anew from what the store has.
 func (k *Keeper) bring(ctx context.Context, tx *commit.Tx) error {
 	for range maxTries {
 		k.prepare(tx)
@@ -268,7 +268,7 @@ func (k *Keeper) bring(ctx context.Context, tx *commit.Tx) error {
 		tx.Refold()
 	}
 	if k.held != nil {
-		return commit.StoreError{Err: ErrContended} // there will be another time
+		return commit.StoreError{Err: ErrContended} // it will be tried again
 	}
 	for n := range k.states {
 		if k.states[n].pending {
@@ -278,7 +278,7 @@ func (k *Keeper) bring(ctx context.Context, tx *commit.Tx) error {
 	return nil
 }
 
-// unanswered notes that the store may have, or get, what was last sent.
+// unanswered notes that the store may have what was last sent, or may still get it.
 func (s *state) unanswered() {
 	if s.unheard == 0 {
 		s.sent = s.tag
@@ -289,7 +289,7 @@ func (s *state) unanswered() {
 // ours reports whether a tag is that of a swap without an answer.
 func (s *state) ours(tag uint64) bool { return tag&1 == 1 && (tag-s.sent)/2 < uint64(s.unheard) }
 
-// confirmed notes that the store has what a copy says.
+// confirmed notes that the store has a copy.
 func (k *Keeper) confirmed(tx *commit.Tx, n int) {
 	s := &k.states[n]
 	s.pending, s.base, s.unheard = false, s.tag, 0
@@ -338,17 +338,16 @@ func (k *Keeper) prepareOne(tx *commit.Tx, n int, unit int32, now uint32, epoch 
 		k.buffer = k.codec.append(k.buffer, tx.Copies(), n, s.tag, epoch)
 		swap.Tag, swap.Record = s.tag, k.buffer[from:len(k.buffer):len(k.buffer)]
 	} else {
-		// A repeat is given out again, and a point too late dropped, because of what we believe of the stream: ask
-		// whether it still is so.
+		// A repeat is given out again, or a late point dropped, because of what the cache says about the stream: ask whether that is still so.
 		s.tag = s.base
 	}
 	k.swaps = append(k.swaps, swap)
 	k.targets = append(k.targets, int32(n))
 }
 
-// otherLife learns the lives that have begun. Copies of streams that this worker did not know, or that begin anew, were opened
-// above the floor of a life that has ended: they are folded again. One that was to be put back still is. Of the others the
-// store will say that their records are not there.
+// otherLife learns the lives that have begun. Copies of streams that this worker did not know, or that begin anew, were opened above the
+// floor of a life that has ended: they are folded again. A copy that was to be put back still is. For the others, the store will answer that
+// their records are not there.
 func (k *Keeper) otherLife(ctx context.Context, tx *commit.Tx, results []store.Result) error {
 	if err := k.learn(ctx); err != nil {
 		return err
@@ -363,7 +362,7 @@ func (k *Keeper) otherLife(ctx context.Context, tx *commit.Tx, results []store.R
 	return nil
 }
 
-// renew makes a copy what the store has, or says how the stream is to go on if the store has lost it.
+// renew replaces a copy by what the store has, or decides how the stream goes on if the store has lost it.
 func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Swap, result *store.Result) error {
 	s := &k.states[n]
 	tag, there, err := k.read(ctx, tx, n, swap, result)
@@ -381,7 +380,7 @@ func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Sw
 	s.base = tag
 	if there && s.ours(tag) {
 		s.unheard = 0
-		return nil // ours, of an earlier try without an answer: what has come since is added to it
+		return nil // ours, of an earlier attempt without an answer: what has come since is added to it
 	}
 	k.ask(tx, n)
 	var r lineage
@@ -393,12 +392,12 @@ func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Sw
 		if k.adopt(tx, n, there, &r) {
 			return nil
 		}
-		// What the store has must continue what was given out, which it cannot.
+		// What the store has would have to continue what was given out, and cannot.
 		s.known = lineage{known: true, start: s.given.Start, emitted: s.given.Time}
 	}
 	lost := s.known.known && (!there || !r.continues(&s.known, k.record.Kind != table.KindSum || tx.Monotonic(n)))
 	if lost && !s.renewed && (!there || r.start == s.known.start && r.emitted < s.known.emitted) && tx.Changed(n) && k.unbroken(tx, n) {
-		return nil // the copy stands, on another base; one that has not changed would do so without being stored
+		return nil // keep the copy, on another base; an unchanged copy would not be stored
 	}
 	if r.known {
 		s.after = fold.Interval{Start: max(s.after.Start, r.start), Time: max(s.after.Time, r.emitted)}
@@ -420,8 +419,8 @@ func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Sw
 	return nil
 }
 
-// read reads into k.record what the store has of a copy, and reports whether there is anything and under which tag. What is damaged is
-// set aside, and is not there.
+// read reads the store's record for a copy into k.record, and returns its tag and whether there is one. A damaged record is set aside and
+// counts as missing.
 func (k *Keeper) read(ctx context.Context, tx *commit.Tx, n int, swap *store.Swap, result *store.Result) (tag uint64, there bool, err error) {
 	if result.Record == nil {
 		return result.Tag, false, nil
@@ -446,7 +445,7 @@ func (k *Keeper) read(ctx context.Context, tx *commit.Tx, n int, swap *store.Swa
 	return 0, false, nil
 }
 
-// ask finds out, once, what this worker knows of the stream.
+// ask finds out, once, what this worker knows about the stream.
 func (k *Keeper) ask(tx *commit.Tx, n int) {
 	s := &k.states[n]
 	if s.asked {
@@ -459,16 +458,15 @@ func (k *Keeper) ask(tx *commit.Tx, n int) {
 	}
 }
 
-// unbroken reports whether nobody but this worker can have changed the stream since it last did: nothing of the routing has
-// changed since, by what this worker got and by what gateways say, and a point begins where the stream ends here. k.mine is what
-// this worker has.
+// unbroken reports whether nobody but this worker can have changed the stream since it last did: the routing has not changed, as far as
+// batches and gateways tell, and a point begins where the stream ends here. It leaves what this worker has in k.mine.
 func (k *Keeper) unbroken(tx *commit.Tx, n int) bool {
 	return k.route != 0 && tx.Seen(n) >= k.routeSince && k.countedSince(tx.Seen(n)) && tx.Original(n, &k.mine) &&
 		tx.Aligned(n, k.mine.Timeline.Last)
 }
 
-// countedSince reports whether a stream that was last counted at seen was counted after all gateways had begun to use the ring, as
-// far as they were heard. It matters where follow cannot tell: one whose clock is behind begins later than it says.
+// countedSince reports whether a stream last counted at seen was counted after all gateways heard so far had begun to use the ring. It covers
+// what follow cannot tell: a gateway whose clock is behind began later than it says.
 func (k *Keeper) countedSince(seen uint32) bool {
 	counted := k.p.Epoch.Add(time.Duration(seen)*time.Second - routeMargin)
 	return k.ringSince == 0 || counted.UnixMilli() > k.ringSince

@@ -15,11 +15,11 @@ import (
 	"github.com/deltaring/deltaring/d2c/store"
 )
 
-// A total and its writers that a transaction touches are a unit: their swaps are done all or none, so that what a writer has had added
-// is in the total, and nothing else. Where one of them is another than the cache has it, all are made what the store has, and
-// what the batches have of them is folded again.
+// A total and those of its writers that a transaction touches are a unit: their swaps are done all or none, so that the total contains exactly
+// what its writers have had added. If the store has changed one of them, all are replaced by what the store has, and the batches' points of
+// them are folded again.
 
-// prepareUnits makes the swaps of k.members, each unit's next to each other, the total first.
+// prepareUnits makes the swaps of k.members: those of a unit next to each other, the total first.
 func (k *Keeper) prepareUnits(tx *commit.Tx, now uint32, epoch int64) {
 	slices.SortFunc(k.members, func(a, b int32) int {
 		return cmp.Or(cmp.Compare(tx.Total(int(a)), tx.Total(int(b))), cmp.Compare(a, b))
@@ -38,13 +38,13 @@ func (k *Keeper) unitEnd(from int) int {
 	return to
 }
 
-// unit takes note of what became of a unit's swaps, and reports whether its group has another life.
+// unit handles the results of a unit's swaps and reports whether its group has another life.
 func (k *Keeper) unit(ctx context.Context, tx *commit.Tx, from, to int, results []store.Result) (ended bool, err error) {
 	done, twice := true, true
 	for i := from; i < to; i++ {
 		r, swap := &results[i], &k.swaps[i]
 		done = done && r.Status == store.Swapped
-		// What the store has done twice is there, and only the first time it was as it had to be.
+		// If the store did it twice, the record is there, and the second attempt found its base changed by the first.
 		twice = twice && (r.Status == store.Changed && r.Record != nil && swap.Record != nil && r.Tag == swap.Tag ||
 			r.Status == store.Withheld && swap.Record == nil)
 		ended = ended || r.Status == store.OtherLife
@@ -80,10 +80,9 @@ func (k *Keeper) failUnit(tx *commit.Tx, from, to int, err error) {
 	}
 }
 
-// renewMember makes a copy what the store has. If the store has lost a total that begins anew, as any stream does. If it has lost a writer of
-// deltas, what this worker knows of it is put back: nothing is given out of it, and a delta that others have counted since is
-// from before the floor. One that is cumulative must not be: what it holds beyond what this worker knows of it others may have counted, and all
-// of that would be added again.
+// renewMember replaces a copy by what the store has. A lost total begins anew, as any stream does. A lost writer of deltas is put back as this
+// worker knows it: nothing is given out of it, and deltas that others have counted since are from before the floor. A lost cumulative writer
+// must not be put back: others may have counted what it holds beyond what this worker knows, and all of that would be added again.
 func (k *Keeper) renewMember(ctx context.Context, tx *commit.Tx, n int, swap *store.Swap, result *store.Result) error {
 	s := &k.states[n]
 	tag, there, err := k.read(ctx, tx, n, swap, result)
@@ -102,7 +101,7 @@ func (k *Keeper) renewMember(ctx context.Context, tx *commit.Tx, n int, swap *st
 			k.save(n, &k.record)
 		case tx.Copy(n).Role == table.RoleCumulative:
 			k.ask(tx, n)
-			// If all is lost the floor is after what was counted. Else nobody knows.
+			// If everything is lost, the floor is after what was counted; otherwise nobody knows.
 			if damaged := result.Record != nil; damaged || s.known.known && s.known.emitted > k.floors[s.group].Time {
 				s.lost, s.after = true, fold.Interval{Time: fold.MaxTime}
 			}
@@ -134,7 +133,7 @@ func (k *Keeper) renewMember(ctx context.Context, tx *commit.Tx, n int, swap *st
 	return nil
 }
 
-// save remembers what a copy begins with, nil if nothing is known of it.
+// save remembers what a copy begins with, nil if nothing is known.
 func (k *Keeper) save(n int, rec *table.Record) {
 	if k.saved == nil {
 		k.saved = map[int]*table.Record{}
@@ -145,7 +144,7 @@ func (k *Keeper) save(n int, rec *table.Record) {
 	k.saved[n] = rec
 }
 
-// restore makes a copy what it was before anything was folded onto it.
+// restore resets a copy to what it was before anything was folded onto it.
 func (k *Keeper) restore(tx *commit.Tx, n int) {
 	s := &k.states[n]
 	rec, known := k.saved[n]
@@ -159,7 +158,7 @@ func (k *Keeper) restore(tx *commit.Tx, n int) {
 	case tx.Original(n, &k.mine):
 		tx.Renew(n, &k.mine, fold.Interval{})
 	default:
-		// It has expired here meanwhile. No record has this tag: the store says what there is.
+		// It has expired here meanwhile. No record has this tag, so the store will answer with what it has.
 		s.base = 2
 		tx.Renew(n, nil, fold.Interval{})
 	}

@@ -28,8 +28,7 @@ import (
 //	exponential  distribution, scale 1, zero count varint, zero threshold 8, 2 offsets of 4, 2 n varint, counts varint
 //	distribution presence 1, count varint, then sum, min, max of 8 each if present
 //	section  number of bounds varint, each n varint and n float64; then records to the end
-//	single   seen (Unix seconds) 4, bounds as in a section, then one record without its id, whose three times are by how much
-//	         more than seen
+//	single   seen (Unix seconds) 4, bounds as in a section, then one record without its id, whose three times are relative to seen
 //
 // A record is the state after a commit, not the change: applying it twice, or after a newer fold, does no harm, and
 // reading it needs none of the rules that made it. Streams of one producer share their times, so that records of sums tend to
@@ -197,7 +196,7 @@ func sameSlice(a, b []float64) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
-// AppendSingle appends a section of one record by itself, for who keeps it under its identity. It is some 25 bytes shorter.
+// AppendSingle appends a single record, for a store that keeps it under its identity. It is about 25 bytes shorter than a section of one record.
 func (w *RecordWriter) AppendSingle(b []byte, sh *Shard, number int, epoch int64) []byte {
 	w.Reset()
 	seen := uint32(max(epoch+int64(sh.Slot(number).Seen), 0))
