@@ -256,7 +256,7 @@ func TestBadArgumentsAreSetUpErrors(t *testing.T) {
 		{[]string{"serve"}, `unexpected argument "serve"`},
 		{[]string{"-nonsense"}, "not defined"},
 		{[]string{"-grpc", "nowhere:0"}, "-grpc: "},
-		{[]string{"-serve", "-http", "127.0.0.1"}, "missing port"},
+		{[]string{"-serve", "-grpc", "127.0.0.1:0", "-http", "127.0.0.1"}, "missing port"},
 	} {
 		var stdout, stderr bytes.Buffer
 		if status := run(t.Context(), tc.args, &stdout, &stderr); status != exitSetup {
