@@ -34,7 +34,7 @@ var elsewhere = map[string]string{
 	"DISTRIBUTION.md 1":                         "TestDistributionFromAClone",
 	"DISTRIBUTION.md 2":                         "TestDistributionFromAClone",
 	"DISTRIBUTION.md 4":                         "TestDistributionFromAClone",
-	"DISTRIBUTION.md 6":                         "TestDryRun",
+	"DISTRIBUTION.md 7":                         "TestDryRun",
 	"README.md 2":                               "TestREADMEShowsWhatIsRun",
 	"README.md 3":                               "TestREADMEShowsWhatIsRun",
 	"README.md 4":                               "TestREADME",
@@ -245,6 +245,9 @@ func (b block) checkCommands(t *testing.T) {
 			}
 		case slices.Contains([]string{"docker", "kubectl", "helm", "aws", "apt-get", "for", "do", "done", "timeout"}, words[0]):
 		case strings.HasPrefix(words[0], "./build/"):
+			if _, over, ok := strings.Cut(line, "--config 'yaml:"); ok {
+				checkMerged(t, strings.TrimSuffix(over, "'"))
+			}
 		default:
 			t.Errorf("nothing tests %q", line)
 		}
@@ -254,6 +257,19 @@ func (b block) checkCommands(t *testing.T) {
 	}
 	if commands == 0 {
 		t.Errorf("nothing tests this:\n%s", b.text)
+	}
+}
+
+// checkMerged has the Collector accept what is merged over the configuration of DISTRIBUTION.md.
+func checkMerged(t *testing.T, over string) {
+	_, _, config := distributionBlocks(t)
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("OTLP_BACKEND", "http://localhost:1")
+	if out, err := validate(t, "--config", file, "--config", "yaml:"+over); err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

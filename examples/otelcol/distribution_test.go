@@ -6,11 +6,13 @@ package otelcol
 import (
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -277,5 +279,57 @@ func TestDryRun(t *testing.T) {
 				t.Errorf("%v, want an error and %q:\n%s", err, c.want, out)
 			}
 		})
+	}
+}
+
+// TestDistributionWithoutBackend stops the configuration of DISTRIBUTION.md while its backend is away and a producer has no timeout: the
+// producer gets an answer that it may retry, and the Collector ends.
+func TestDistributionWithoutBackend(t *testing.T) {
+	t.Parallel()
+	_, _, config := distributionBlocks(t)
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ports := freePorts(t, 5)
+	cmd := exec.CommandContext(t.Context(), binary(t), "--config", file)
+	cmd.Env = append(os.Environ(), "OTLP_BACKEND=http://"+loopback(ports[4]), "STATE_DIRECTORY="+t.TempDir(), "HEALTH_ENDPOINT="+loopback(ports[0]),
+		"OTLP_GRPC_ENDPOINT="+loopback(ports[1]), "OTLP_HTTP_ENDPOINT="+loopback(ports[2]), fmt.Sprintf("TELEMETRY_PORT=%d", ports[3]))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	if err := poll(func() error {
+		resp, err := http.Get("http://" + loopback(ports[0]))
+		if err != nil {
+			return err
+		}
+		return resp.Body.Close()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UnixNano()
+	body := fmt.Sprintf(`{"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"name": "cups", "sum": {"aggregationTemporality": 1,
+		"isMonotonic": true, "dataPoints": [{"asInt": "5", "startTimeUnixNano": "%d", "timeUnixNano": "%d"}]}}]}]}]}`, now-1e9, now)
+	producer := http.Client{Timeout: patience} // so that the test ends
+	resp, err := producer.Post("http://"+loopback(ports[2])+"/v1/metrics", "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("status %s, want one that says to try again", resp.Status)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("the Collector does not end")
 	}
 }

@@ -100,7 +100,7 @@ type user struct {
 func claim(host component.Host, key string, id, processor component.ID) (ext component.Component, release func(), err error) {
 	ext, found := host.GetExtensions()[id]
 	if !found {
-		return nil, nil, fmt.Errorf("%s: extension %q is not there: list it under service::extensions; %s", key, id, candidates(host, key))
+		return nil, nil, fmt.Errorf("%s: extension %q is not there: configure it under extensions and list it under service::extensions; %s", key, id, candidates(host, key))
 	}
 	u := user{ext, processor}
 	if !reflect.TypeOf(ext).Comparable() {
