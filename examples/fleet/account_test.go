@@ -198,3 +198,28 @@ func TestExpectationsAreWhatIsSent(t *testing.T) {
 		t.Errorf("%+v of %d series, %d are expected", c, len(has), len(expectations))
 	}
 }
+
+func TestComplete(t *testing.T) {
+	key := seriesKey{name: "n"}
+	for _, tc := range []struct {
+		totals  []int64
+		sparse  bool
+		samples []sample
+		want    bool
+	}{
+		{[]int64{1, 2, 3}, false, all(1, 2, 3), true},
+		{[]int64{1, 2, 3}, false, all(1, 2, none), false},
+		{[]int64{1, 2, 2}, true, all(1, 2, none), true},
+		{[]int64{1, 2, 2}, true, all(1, none, none), false},
+		{[]int64{0, 0, 3}, true, nil, false}, // a new series at the very end
+		{[]int64{0, 0, 3}, true, all(none, none, 3), true},
+		{[]int64{0, 0, 0}, true, nil, true},
+		{[]int64{4, 4, 4}, true, nil, false},
+		{nil, true, nil, true},
+	} {
+		e := expected{truth: &truth{totals: tc.totals}, sparse: tc.sparse}
+		if got := complete(map[seriesKey]expected{key: e}, map[seriesKey][]sample{key: tc.samples}); got != tc.want {
+			t.Errorf("totals %v, sparse %v, samples %v: complete %v, want %v", tc.totals, tc.sparse, tc.samples, got, tc.want)
+		}
+	}
+}
