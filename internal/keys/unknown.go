@@ -12,6 +12,14 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 )
 
+// Unmarshal decodes conf into cfg, a pointer to its struct, after Check. It is for the method Unmarshal of a configuration.
+func Unmarshal(conf *confmap.Conf, cfg any, meant map[string]string) error {
+	if err := Check(conf, cfg, meant); err != nil {
+		return err
+	}
+	return conf.Unmarshal(cfg)
+}
+
 // Check returns an error for the first key of conf that cfg, a pointer to its struct, does not have, and says which one it has in its place.
 // meant has keys that others have for the same thing, with what to write: {"resolver::kubernetes": "resolver::k8s"}. Keys of the
 // Collector's own types are left to the Collector.

@@ -84,10 +84,7 @@ var meant = map[string]string{
 
 // Unmarshal refuses unknown keys, and says which one was meant.
 func (c *Config) Unmarshal(conf *confmap.Conf) error {
-	if err := keys.Check(conf, c, meant); err != nil {
-		return err
-	}
-	return conf.Unmarshal(c)
+	return keys.Unmarshal(conf, c, meant)
 }
 
 func createDefaultConfig() component.Config {
