@@ -838,3 +838,21 @@ func raceEnabled() bool {
 	info, ok := debug.ReadBuildInfo()
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
+
+// A call should have a stream once. If it has it twice, what is in memory is still what the log says, for this stream and for others: here the
+// first swap frees the stream's place, and the second takes it for a new stream.
+func TestStreamTwiceInACall(t *testing.T) {
+	driver := new(log.Memory)
+	u := newUser(t, open(t, driver, log.Options{Groups: 1}))
+	a, b := u.id(0, 1), u.id(0, 2)
+	short, long := bytes.Repeat([]byte{1}, 40), bytes.Repeat([]byte{2}, 400)
+	u.put(short, a)
+	u.must([]store.Swap{u.swap(a, long), u.swap(b, short), u.swap(a, short)})
+	other := newUser(t, open(t, driver, log.Options{Groups: 1})) // reads the log
+	for _, id := range []streamid.ID{a, b} {
+		got, want := u.there(id), other.there(id)
+		if got.Tag != u.tags[id] || got.Tag != want.Tag || !bytes.Equal(got.Record, short) || !bytes.Equal(want.Record, short) {
+			t.Errorf("stream %v: tag %#x, record %x, and in the log tag %#x, record %x", id, got.Tag, got.Record, want.Tag, want.Record)
+		}
+	}
+}

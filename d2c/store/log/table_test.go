@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/deltaring/deltaring/d2c/store"
 	"github.com/deltaring/deltaring/streamid"
 )
 
@@ -112,5 +113,32 @@ func TestTableBytes(t *testing.T) {
 			t.Errorf("of %.1f bytes beside a record %.1f are told", beside, float64(told-size)/float64(n))
 		}
 		runtime.KeepAlive(tables)
+	}
+}
+
+// seek finds what find does, for streams that are there and that are not, also where half of a hash is another stream's.
+func TestSeek(t *testing.T) {
+	tab := new(table) // whose key is zero: the hash of {1, n} is n
+	r := rand.New(rand.NewPCG(3, 3))
+	var swaps []store.Swap
+	var order []int32
+	for i := range uint64(3000) {
+		id := streamid.ID{Hi: r.Uint64(), Lo: r.Uint64()}
+		if i%3 == 0 {
+			id = streamid.ID{Hi: 1, Lo: i<<32 | 7} // close to each other, and alike in the lower half
+		}
+		if i%2 == 0 {
+			tab.put(id, i+1, 1, make([]byte, 1+r.IntN(5000)))
+		}
+		swaps, order = append(swaps, store.Swap{ID: id}), append(order, int32(i))
+	}
+	r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	handles := make([]uint32, len(order))
+	tab.seek(handles, swaps, order)
+	for k, i := range order {
+		it, p := tab.find(swaps[i].ID)
+		if want := tab.index[p]; handles[k] != uint32(want) || (it != nil) != (i%2 == 0) || it != nil && it.tag() != uint64(i)+1 {
+			t.Fatalf("stream %d: handle %#x, want %#x", i, handles[k], uint32(want))
+		}
 	}
 }
