@@ -58,7 +58,7 @@ func BenchmarkAppend(b *testing.B) {
 	single := redistest.Start(b)
 	three := redistest.StartCluster(b, 3)
 	for _, servers := range []int{1, 3} {
-		for _, logs := range []int{1, 8, 21, 64, 256} {
+		for _, logs := range []int{1, 8, 16, 21, 64, 256} {
 			b.Run(fmt.Sprintf("servers=%d/logs=%d", servers, logs), func(b *testing.B) {
 				mode, nodes := "standalone", []*redistest.Server{single}
 				if servers > 1 {
