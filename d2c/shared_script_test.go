@@ -92,6 +92,30 @@ type scriptStore struct {
 	// swaps counts calls.
 	swaps   int
 	damaged []error
+	// told, if not nil, makes it a store.Reader, and is asked what to say of a stream.
+	told  func(id streamid.ID) (store.Result, error)
+	reads int
+}
+
+// readStore is a scriptStore that can be read.
+type readStore struct{ *scriptStore }
+
+func (s readStore) Read(_ context.Context, ids []streamid.ID) (results []store.Result, err error) {
+	s.reads++
+	for _, id := range ids {
+		r, err := s.told(id)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, r)
+	}
+	return results, nil
+}
+
+// there is what a store says that tells the truth.
+func (s *scriptStore) there(id streamid.ID) store.Result {
+	r := s.records[id]
+	return store.Result{Status: store.Changed, Tag: r.tag, Record: bytes.Clone(r.record)}
 }
 
 func (s *scriptStore) Swap(ctx context.Context, swaps []store.Swap) (results []store.Result, err error) {
@@ -175,8 +199,12 @@ func scriptWorkerAt(t *testing.T, st *scriptStore, second int64, options ...func
 	for _, option := range options {
 		option(&cfg)
 	}
+	var shared store.Shared = st
+	if st.told != nil {
+		shared = readStore{st}
+	}
 	conv, err := d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{
-		Store: st, Owner: "script", OnDamaged: func(_ streamid.ID, err error) { st.damaged = append(st.damaged, err) },
+		Store: shared, Owner: "script", OnDamaged: func(_ streamid.ID, err error) { st.damaged = append(st.damaged, err) },
 	})
 	if err != nil {
 		t.Fatal(err)

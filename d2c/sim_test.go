@@ -128,6 +128,7 @@ type simPlan struct {
 	steady bool
 	loss   simLoss
 	logs   bool // the store keeps logs
+	reads  bool // the store can be read without a swap
 	// many: streams have several writers, whose intervals overlap, and whose starts need not move.
 	many   bool
 	clocks [4]time.Duration // by how much those of the workers are wrong
@@ -161,7 +162,8 @@ const (
 // newSimPlan makes the history of a seed.
 func newSimPlan(seed uint64, many bool) *simPlan {
 	r := rand.New(rand.NewPCG(seed, 0x51b))
-	p := &simPlan{seed: seed, many: many, workers: 1 + r.IntN(4), groups: 1 << r.IntN(3), ring: r.IntN(2) == 0, tick: time.Second}
+	p := &simPlan{seed: seed, many: many, workers: 1 + r.IntN(4), groups: 1 << r.IntN(3), ring: r.IntN(2) == 0, tick: time.Second,
+		reads: seed%2 == 1}
 	if r.IntN(4) == 0 {
 		p.tick = 2 * time.Millisecond
 	}
@@ -243,13 +245,13 @@ func newSimPlan(seed uint64, many bool) *simPlan {
 }
 
 type simStats struct {
-	histories, converts, refused, contended, swaps, conflicts, lives, otherLife int
-	how                                                                         [simHows]int
-	outcomes                                                                    [d2c.NumOutcomes]uint64
-	snapshots                                                                   int
-	acrossLives                                                                 int // streams that were given out in several
-	steady                                                                      int // histories
-	excused, voided                                                             int // streams, and checks that failed on them
+	histories, converts, refused, contended, swaps, reads, conflicts, lives, otherLife int
+	how                                                                                [simHows]int
+	outcomes                                                                           [d2c.NumOutcomes]uint64
+	snapshots                                                                          int
+	acrossLives                                                                        int // streams that were given out in several
+	steady                                                                             int // histories
+	excused, voided                                                                    int // streams, and checks that failed on them
 }
 
 func (s *simStats) add(o *simStats) {
@@ -258,6 +260,7 @@ func (s *simStats) add(o *simStats) {
 	s.refused += o.refused
 	s.contended += o.contended
 	s.swaps += o.swaps
+	s.reads += o.reads
 	s.conflicts += o.conflicts
 	s.lives += o.lives
 	s.otherLife += o.otherLife
@@ -276,8 +279,8 @@ func (s *simStats) add(o *simStats) {
 
 func (s *simStats) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d histories (%d steady): %d batches (%d refused, %d of them as contended), %d swaps, %d conflicts, %d of another life\n",
-		s.histories, s.steady, s.converts, s.refused, s.contended, s.swaps, s.conflicts, s.otherLife)
+	fmt.Fprintf(&b, "%d histories (%d steady): %d batches (%d refused, %d of them as contended), %d swaps, %d reads, %d conflicts, %d of another life\n",
+		s.histories, s.steady, s.converts, s.refused, s.contended, s.swaps, s.reads, s.conflicts, s.otherLife)
 	fmt.Fprintf(&b, "%d lives of stores, %d streams that were given out in several, %d snapshots\nrecords:", s.lives, s.acrossLives, s.snapshots)
 	for how, n := range s.how {
 		fmt.Fprintf(&b, " %d %s", n, simHowNames[how])

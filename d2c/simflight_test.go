@@ -129,6 +129,9 @@ func (s *sim) start(w int, fault simFault) {
 		st = worker.logs
 	} else {
 		s.plain = append(s.plain, plain)
+		if s.plan.reads {
+			st = simReader{plain}
+		}
 	}
 	conv, err := d2c.OpenShared(context.Background(), cfg, d2c.SharedConfig{Store: st, Owner: "sim"})
 	if err != nil {

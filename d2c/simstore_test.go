@@ -311,6 +311,45 @@ func (x *simStore) Swap(_ context.Context, swaps []store.Swap) ([]store.Result, 
 	return results, nil
 }
 
+// simReader is a simStore that can be read.
+type simReader struct{ *simStore }
+
+var _ store.Reader = simReader{}
+
+// Read tells what is so at some time of the call. That a worker finds what it knows says nothing to it.
+func (x simReader) Read(_ context.Context, ids []streamid.ID) ([]store.Result, error) {
+	f, fault := x.call()
+	s := x.sim
+	if s.ended || !x.asks(f, nil) {
+		return nil, errSimStopped
+	}
+	switch fault {
+	case simNone, simTwice, simHangAfter:
+	case simHangBefore, simHangBetween:
+		if !f.hang() {
+			return nil, errSimStopped
+		}
+	default:
+		return nil, errSimFault
+	}
+	results := make([]store.Result, len(ids))
+	for i, id := range ids {
+		st := s.byID[id]
+		view, there := f.view(st), &st.stored
+		s.stats.reads++
+		s.seq++
+		if view.known == nil || there.tag != view.known.tag {
+			s.conflict(f, st, view, &store.Swap{ID: id})
+		}
+		results[i] = store.Result{Status: store.Changed, Tag: there.tag, Record: bytes.Clone(there.raw)}
+	}
+	if fault == simHangAfter && !f.hang() || f.dead {
+		return nil, errSimStopped
+	}
+	x.told = results
+	return results, nil
+}
+
 // asks reports whether a worker may ask for swaps.
 func (x *simStore) asks(f *simFlight, swaps []store.Swap) bool {
 	s := x.sim

@@ -26,7 +26,7 @@ type entry struct {
 	record []byte
 }
 
-var _ Shared = (*Memory)(nil)
+var _ Reader = (*Memory)(nil)
 
 // Lives implements Shared. There is one group. It returns no errors.
 func (m *Memory) Lives(_ context.Context, proposed Life) ([]Life, error) {
@@ -53,6 +53,18 @@ func (m *Memory) Swap(_ context.Context, swaps []Swap) ([]Result, error) {
 		}
 		m.unit(swaps[from:to], results[from:to])
 		from = to
+	}
+	return results, nil
+}
+
+// Read implements Reader. It returns no errors.
+func (m *Memory) Read(_ context.Context, ids []streamid.ID) ([]Result, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	results := make([]Result, len(ids))
+	for i, id := range ids {
+		there := m.records[id]
+		results[i] = Result{Status: Changed, Tag: there.tag, Record: bytes.Clone(there.record)}
 	}
 	return results, nil
 }

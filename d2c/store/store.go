@@ -106,6 +106,16 @@ type Result struct {
 	Record []byte
 }
 
+// Reader is a Shared store that reads a record for much less than a swap costs. A Converter uses it while others change most
+// of its streams between two of its batches, as they do where any worker gets any delta: it reads what they have written, and
+// then swaps once, instead of learning from a swap that fails.
+type Reader interface {
+	Shared
+	// Read returns what is stored of each stream, in the same order, as the results of swaps that found a change. It need not
+	// be up to date, nor of one point in time, because a swap decides. The results are valid until the next Read or Swap.
+	Read(ctx context.Context, ids []streamid.ID) ([]Result, error)
+}
+
 // Paced is a Shared store that charges per call and therefore prefers few, large commits.
 type Paced interface {
 	Shared

@@ -942,3 +942,65 @@ func recordsLiveOn(t tester, f Fixture) {
 		}
 	}
 }
+
+// readsTell checks a store.Reader: what nobody is changing meanwhile is told as it is, in order, and as a copy.
+func readsTell(t tester, f Fixture) {
+	c, other := f.open(t), f.open(t)
+	reader, ok := c.st.(store.Reader)
+	if !ok {
+		return
+	}
+	read := func(ids ...streamid.ID) []store.Result {
+		t.Helper()
+		results, err := reader.Read(context.Background(), ids)
+		if err != nil {
+			t.Fatalf("Read: %v", err)
+		}
+		if len(results) != len(ids) {
+			t.Fatalf("%d streams have %d results", len(ids), len(results))
+		}
+		return results
+	}
+	read()
+	const n = 3000
+	ids, swaps := make([]streamid.ID, n), make([]store.Swap, 0, n)
+	for i := range ids {
+		ids[i] = newID()
+		if i%3 != 0 {
+			swaps = append(swaps, store.Swap{ID: ids[i], Tag: newTag(), Record: fmt.Append(nil, "record\x00", i)})
+		}
+	}
+	c.must(swaps...)
+	read(ids...)
+	for i := range swaps {
+		if i%2 == 0 {
+			swaps[i].Base, swaps[i].Tag, swaps[i].Record = swaps[i].Tag, newTag(), fmt.Append(nil, "another\x00", i)
+		} else {
+			swaps[i].Base, swaps[i].Record = swaps[i].Tag, nil
+		}
+	}
+	other.must(swaps...)
+	want := map[streamid.ID]store.Result{}
+	for i, swap := range swaps {
+		r := store.Result{Status: store.Changed, Tag: swap.Tag, Record: swap.Record}
+		if r.Record == nil {
+			r.Record = fmt.Append(nil, "record\x00", i/2*3+1+i%2)
+		}
+		want[swap.ID] = r
+	}
+	for _, some := range [][]streamid.ID{ids, ids[7:8], ids[6:7]} {
+		for i, got := range read(some...) {
+			c.changed(fmt.Sprintf("stream %d of %d", i, len(some)), got, want[some[i]].Tag, want[some[i]].Record)
+			for k := range got.Record {
+				got.Record[k] = 'x'
+			}
+		}
+	}
+	for i, got := range read(ids...) {
+		c.changed(fmt.Sprintf("stream %d once more", i), got, want[ids[i]].Tag, want[ids[i]].Record)
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, _ = reader.Read(ended, ids)
+	c.changed("after a context that is over", read(ids[1])[0], want[ids[1]].Tag, want[ids[1]].Record)
+}

@@ -99,6 +99,7 @@ var checks = []check{
 	{"set aside", setAside},
 	{"one of many wins", oneOfManyWins},
 	{"units of many do not mix", unitsDoNotMix},
+	{"reads tell what is there", readsTell},
 	{"a context that is over", contextIsOver},
 	{"records live on while they are written", recordsLiveOn},
 }

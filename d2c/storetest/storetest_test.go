@@ -110,6 +110,10 @@ func TestFaultsAreFound(t *testing.T) {
 		"set aside takes another record":              "set aside",
 		"set aside leaves it":                         "set aside",
 		"set aside leaves a tombstone":                "set aside",
+		"reads are of a cache":                        "reads tell what is there",
+		"reads are reversed":                          "reads tell what is there",
+		"reads leave out what is not there":           "reads tell what is there",
+		"read hands out what is stored":               "reads tell what is there",
 		"breaks when a context is over":               "a context that is over",
 		"does part when a context is over":            "a context that is over",
 		"expires from its first write":                "records live on while they are written",
@@ -266,6 +270,39 @@ func (s *faulty) Swap(ctx context.Context, swaps []store.Swap) ([]store.Result, 
 	if s.is("results are reversed") {
 		slices.Reverse(results)
 	}
+	return results, nil
+}
+
+func (s *faulty) Read(ctx context.Context, ids []streamid.ID) ([]store.Result, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	for i := range s.last {
+		s.last[i] = store.Result{Status: 99, Tag: 99}
+	}
+	var results []store.Result
+	for _, id := range ids {
+		there, found := s.look(&store.Swap{ID: id})
+		if was, known := s.cache[id]; s.is("reads are of a cache") {
+			if known {
+				there = was
+			}
+			s.cache[id] = there
+		}
+		if !found && s.is("reads leave out what is not there") {
+			continue
+		}
+		if !s.is("read hands out what is stored") {
+			there.record = bytes.Clone(there.record)
+		}
+		results = append(results, store.Result{Status: store.Changed, Tag: there.tag, Record: there.record})
+	}
+	if s.is("reads are reversed") {
+		slices.Reverse(results)
+	}
+	s.last = results
 	return results, nil
 }
 

@@ -211,7 +211,7 @@ func (o *Outage) reconcile(ctx context.Context) error {
 	tx.Refold()
 	k.held = h
 	defer func() { k.held = nil }()
-	if err := k.bring(ctx, tx); err != nil {
+	if err := k.bring(ctx, tx, false); err != nil {
 		return err
 	}
 	for n, rec := range h.lost {

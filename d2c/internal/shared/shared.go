@@ -10,6 +10,7 @@
 //
 //	learn the lives of the store, if they are not known
 //	fold the batches onto copies
+//	if others have lately changed most streams, and the store can be read for less than a swap: read, and renew what has changed
 //	up to maxTries times, until no copy is pending:
 //	    swap every pending copy; an unchanged copy is only compared
 //	    swapped    the store now has the copy
@@ -86,10 +87,14 @@ type Keeper struct {
 	// held is the outstanding transaction while it is brought to the store.
 	held *held
 
+	reader store.Reader // nil if the store is none
+	stale  stale
+
 	// Working memory of a transaction.
 	states  []state
 	swaps   []store.Swap
-	targets []int32 // copies, by swap
+	ids     []streamid.ID
+	targets []int32 // copies, by swap or ID
 	members []int32 // of units: see unit.go
 	saved   map[int]*table.Record
 	buffer  []byte
@@ -108,6 +113,7 @@ type state struct {
 	failed  bool          // it cannot be stored
 	asked   bool          // the table was asked for the stream: see known
 	renewed bool          // the copy is no longer made of the table's stream
+	anew    bool          // nor of anything else: the stream is yet to be opened
 	lost    bool          // of a total: it begins anew
 	known   lineage       // what a record must continue
 	after   fold.Interval // latest start and time that this worker knows of
@@ -118,7 +124,9 @@ type state struct {
 
 // New returns the Keeper of an owner's state.
 func New(p *commit.Pipeline, s store.Shared, identity uint64, damaged func(streamid.ID, error)) *Keeper {
-	return &Keeper{Store: s, Damaged: damaged, codec: codec{identity: identity}, p: p}
+	k := &Keeper{Store: s, Damaged: damaged, codec: codec{identity: identity}, p: p}
+	k.reader, _ = s.(store.Reader)
+	return k
 }
 
 // Learn asks for the lives of the store, unless they are known. A worker does so before it takes any batch, because points older than the
@@ -172,7 +180,13 @@ func (k *Keeper) Keep(ctx context.Context, tx *commit.Tx) error {
 	tx.Floors(k.floors)
 	tx.Fold()
 	k.begin(tx)
-	return k.bring(ctx, tx)
+	look := k.reader != nil && k.stale.mostly()
+	if look {
+		if err := k.look(ctx, tx); err != nil {
+			return err
+		}
+	}
+	return k.bring(ctx, tx, !look)
 }
 
 // follow notes the route by which the batches came. The route is another one if the ring or the member is, or if a gateway began to use the
@@ -202,7 +216,7 @@ func (k *Keeper) begin(tx *commit.Tx) {
 	}
 	const maxKept = 1 << 16
 	if cap(k.swaps) > maxKept {
-		k.swaps, k.targets, k.buffer = nil, nil, nil
+		k.swaps, k.ids, k.targets, k.buffer = nil, nil, nil, nil
 	}
 }
 
@@ -213,8 +227,62 @@ func (k *Keeper) fresh(tx *commit.Tx, n int) state {
 	}
 }
 
-// bring stores the copies. A copy whose base is no longer in the store is made anew from what the store has.
-func (k *Keeper) bring(ctx context.Context, tx *commit.Tx) error {
+// look renews the copies that others have changed meanwhile by what the store has. Whatever it is told, the swaps decide: what is out of
+// date there costs another attempt, and what cannot be used is left to them. So are the members of units, which are renewed as a whole.
+func (k *Keeper) look(ctx context.Context, tx *commit.Tx) error {
+	k.ids, k.targets = k.ids[:0], k.targets[:0]
+	for n := range k.states {
+		if tx.Total(n) < 0 {
+			k.ids, k.targets = append(k.ids, tx.Copy(n).ID), append(k.targets, int32(n))
+		}
+	}
+	if len(k.ids) == 0 {
+		return nil
+	}
+	results, err := k.reader.Read(ctx, k.ids)
+	if err == nil && len(results) != len(k.ids) {
+		err = fmt.Errorf("the store returned %d results for %d streams", len(results), len(k.ids))
+	}
+	if err != nil {
+		return commit.StoreError{Err: fmt.Errorf("d2c: shared state: %w", err)}
+	}
+	changed := 0
+	for i, n := range k.targets {
+		r := &results[i]
+		if r.Tag == k.states[n].base {
+			continue
+		}
+		changed++
+		if err := k.renew(ctx, tx, int(n), nil, r); err != nil && !errors.Is(err, errUnusable) {
+			return err
+		}
+	}
+	k.stale.note(len(results), changed)
+	tx.Refold()
+	return nil
+}
+
+// stale is how many streams of late this worker knew something else of than the store.
+type stale struct {
+	asked, changed int
+}
+
+// To read a record costs a Redis server about a third of a swap that fails. So it pays where others change more than one stream in staleShare,
+// over about the last staleStreams.
+const staleShare, staleStreams = 3, 4096
+
+func (s *stale) mostly() bool { return s.changed*staleShare > s.asked }
+
+func (s *stale) note(asked, changed int) {
+	s.asked, s.changed = s.asked+asked, s.changed+changed
+	for s.asked > staleStreams {
+		s.asked, s.changed = s.asked/2, s.changed/2
+	}
+}
+
+// bring stores the copies. A copy whose base is no longer in the store is made anew from what the store has. first says that nothing has been
+// asked yet, so that the results tell how stale the cache is.
+func (k *Keeper) bring(ctx context.Context, tx *commit.Tx, first bool) error {
 	for range maxTries {
 		k.prepare(tx)
 		if len(k.swaps) == 0 {
@@ -233,7 +301,7 @@ func (k *Keeper) bring(ctx context.Context, tx *commit.Tx) error {
 			clear(k.swaps)
 			return commit.StoreError{Err: fmt.Errorf("d2c: shared state: %w", err)}
 		}
-		ended := false
+		ended, asked, changed := false, 0, 0
 		for i := 0; i < len(results); i++ {
 			if k.swaps[i].Unit != 0 {
 				other, err := k.unit(ctx, tx, i, k.unitEnd(i), results)
@@ -246,17 +314,23 @@ func (k *Keeper) bring(ctx context.Context, tx *commit.Tx) error {
 				continue
 			}
 			n := int(k.targets[i])
+			asked++
 			switch results[i].Status {
 			case store.Swapped:
 				k.confirmed(tx, n)
 			case store.OtherLife:
 				ended = true
 			default:
+				changed++
 				if err := k.renew(ctx, tx, n, &k.swaps[i], &results[i]); err != nil {
 					clear(k.swaps)
 					return err
 				}
 			}
+		}
+		if first {
+			k.stale.note(asked, changed)
+			first = false
 		}
 		if ended {
 			if err := k.otherLife(ctx, tx, results); err != nil {
@@ -355,14 +429,15 @@ func (k *Keeper) otherLife(ctx context.Context, tx *commit.Tx, results []store.R
 	tx.Floors(k.floors)
 	for i := range results {
 		n := int(k.targets[i])
-		if s := &k.states[n]; results[i].Status == store.OtherLife && k.swaps[i].Unit == 0 && s.base == 0 && (s.renewed || !tx.Known(n)) {
+		if s := &k.states[n]; results[i].Status == store.OtherLife && k.swaps[i].Unit == 0 && (s.anew || s.base == 0 && !tx.Known(n)) {
 			tx.Renew(n, nil, s.after)
 		}
 	}
 	return nil
 }
 
-// renew replaces a copy by what the store has, or decides how the stream goes on if the store has lost it.
+// renew replaces a copy by what the store has, or decides how the stream goes on if the store has lost it. swap is what the result is of,
+// nil if it was read.
 func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Swap, result *store.Result) error {
 	s := &k.states[n]
 	tag, there, err := k.read(ctx, tx, n, swap, result)
@@ -373,7 +448,7 @@ func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Sw
 	if err != nil {
 		return err
 	}
-	if there && swap.Record != nil && tag == s.tag {
+	if there && swap != nil && swap.Record != nil && tag == s.tag {
 		k.confirmed(tx, n) // ours: the store has done it twice
 		return nil
 	}
@@ -405,7 +480,7 @@ func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Sw
 			s.known = r
 		}
 	}
-	s.renewed = true
+	s.renewed, s.anew = true, lost || !there
 	switch {
 	case lost:
 		s.after = fold.Interval{Start: max(s.after.Start, s.given.Start), Time: max(s.after.Time, s.given.Time)}
@@ -419,20 +494,25 @@ func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Sw
 	return nil
 }
 
+// errUnusable is the error of what was read and is no record for a copy. It may be out of date, so nothing follows from it.
+var errUnusable = errors.New("unusable")
+
 // read reads the store's record for a copy into k.record, and returns its tag and whether there is one. A damaged record is set aside and
-// counts as missing.
+// counts as missing, if it is the result of a swap.
 func (k *Keeper) read(ctx context.Context, tx *commit.Tx, n int, swap *store.Swap, result *store.Result) (tag uint64, there bool, err error) {
-	if result.Record == nil {
+	if result.Record == nil && (swap != nil || result.Tag == 0) {
 		return result.Tag, false, nil
 	}
 	slot := tx.Copy(n)
-	err = k.codec.read(result.Record, result.Tag, swap.ID, &k.record)
+	err = k.codec.read(result.Record, result.Tag, slot.ID, &k.record)
 	if err == nil && (k.record.Kind != slot.Kind() || k.record.Role != slot.Role || slot.Role.Writes() && k.record.Owner != tx.Copies().Owner(n)) {
 		err = errDamaged
 	}
 	switch {
 	case err == nil:
 		return result.Tag, true, nil
+	case swap == nil:
+		return 0, false, errUnusable
 	case errors.Is(err, ErrVersion):
 		return 0, false, fmt.Errorf("d2c: stream %v in shared state: %w", swap.ID, err)
 	}

@@ -52,6 +52,34 @@ func BenchmarkSwap(b *testing.B) {
 	}
 }
 
+// BenchmarkRead is BenchmarkSwap for reads.
+func BenchmarkRead(b *testing.B) {
+	server := redistest.Start(b)
+	nodes := []*redistest.Server{server}
+	for _, batch := range []int{10, 100, 1000, 10_000} {
+		b.Run(fmt.Sprintf("servers=1/batch=%d", batch), func(b *testing.B) {
+			opts := testOptions()
+			opts.Name = fmt.Sprint("b", batch)
+			te := openTester(b, connect(b, "standalone", server.Addr), opts)
+			swaps, ids := make([]store.Swap, batch), make([]streamid.ID, batch)
+			for i := range swaps {
+				ids[i] = streamid.ID{Hi: uint64(i) * 0x9e3779b97f4a7c15, Lo: uint64(i)}
+				swaps[i] = store.Swap{ID: ids[i], Tag: 1, Record: make([]byte, 95)}
+			}
+			te.must(swaps...)
+			before, n := processorTime(b, nodes), 0
+			for b.Loop() {
+				if _, err := te.Read(b.Context(), ids); err != nil {
+					b.Fatal(err)
+				}
+				n += batch
+			}
+			b.ReportMetric(float64((processorTime(b, nodes)-before).Nanoseconds())/1000/float64(n), "server-µs/read")
+			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "reads/s")
+		})
+	}
+}
+
 // BenchmarkAppend is commits of 100 KB, as of a thousand sums, to more or fewer logs, which a snapshot ends after 8 MB. server-µs/commit is the
 // server's processor time.
 func BenchmarkAppend(b *testing.B) {

@@ -84,6 +84,18 @@ func TestClusterMovesASlot(t *testing.T) {
 				t.Fatalf("%s: stream %d has %+v", what, i, r)
 			}
 		}
+		ids := make([]streamid.ID, streams)
+		for i := range ids {
+			ids[i] = id(i)
+		}
+		if results, err = te.Read(context.Background(), ids); err != nil {
+			t.Fatalf("%s: reading: %v", what, err)
+		}
+		for i, r := range results {
+			if r.Status != store.Changed || r.Tag != tags[i] || r.Tag == 0 != (r.Record == nil) || i < n && string(r.Record) != what {
+				t.Fatalf("%s: stream %d reads as %+v", what, i, r)
+			}
+		}
 		// Another life is refused now as well, and changes nothing.
 		swap := te.on([]store.Swap{{ID: id(0), Base: tags[0], Tag: 1 << 50, Record: []byte("wrong")}, {ID: id(streams + 1), Tag: 5, Record: []byte("wrong")}})
 		swap[0].Life, swap[1].Life = swap[0].Life+1, swap[1].Life+1

@@ -12,6 +12,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/deltaring/deltaring/d2c/store"
+	"github.com/deltaring/deltaring/streamid"
 )
 
 var errUnit = errors.New("a unit has streams of several groups")
@@ -36,44 +37,85 @@ func (st *Store) divide(swaps []store.Swap) ([]*call, error) {
 			st.blobs[i], values = values[:length:length], values[length:]
 		}
 	}
-	groups := st.server.groups()
-	if groups == 1 {
-		for i := range swaps {
+	if st.server.groups() > 1 {
+		for i := 1; i < n; i++ {
+			if swaps[i].Unit != 0 && swaps[i].Unit == swaps[i-1].Unit && slotGroup(swaps[i].ID) != slotGroup(swaps[i-1].ID) {
+				return nil, errUnit
+			}
+		}
+	}
+	calls := make([]*call, 0, n/maxSwaps+1)
+	st.arrange(func(i int) streamid.ID { return swaps[i].ID }, func(group int, order []int32) {
+		calls = st.chop(swaps, calls, group, order)
+	})
+	return calls, nil
+}
+
+// arrange fills st.order with the numbers of streams, those of a group together and otherwise as they were, and calls each for the numbers
+// of one group, which is what can be lost as a whole.
+func (st *Store) arrange(id func(i int) streamid.ID, each func(group int, order []int32)) {
+	if st.server.groups() == 1 {
+		for i := range st.order {
 			st.order[i] = int32(i)
 		}
-		return st.chop(swaps, make([]*call, 0, n/maxSwaps+1), 0, st.order), nil
+		each(0, st.order)
+		return
 	}
 	var ends [slotGroups]int
-	for i := range swaps {
-		ends[slotGroup(swaps[i].ID)]++
-		if i > 0 && swaps[i].Unit != 0 && swaps[i].Unit == swaps[i-1].Unit && slotGroup(swaps[i].ID) != slotGroup(swaps[i-1].ID) {
-			return nil, errUnit
-		}
+	for i := range st.order {
+		ends[slotGroup(id(i))]++
 	}
 	at := 0
 	for g, n := range ends {
 		ends[g] = at
 		at += n
 	}
-	for i := range swaps { // units stay together
-		g := slotGroup(swaps[i].ID)
+	for i := range st.order {
+		g := slotGroup(id(i))
 		st.order[ends[g]] = int32(i)
 		ends[g]++
 	}
-	var calls []*call
 	from := 0
 	for g, end := range ends {
-		calls = st.chop(swaps, calls, g, st.order[from:end])
+		if from < end {
+			each(g, st.order[from:end])
+		}
 		from = end
 	}
-	return calls, nil
+}
+
+// gets makes calls that read the records of streams.
+func (st *Store) gets(ids []streamid.ID) (calls []*call) {
+	n := len(ids)
+	st.text = st.text[:0]
+	st.keys, st.order = grown(st.keys, n), grown(st.order, n)
+	for _, id := range ids {
+		st.text = st.appendKey(st.text, id)
+	}
+	text, size := string(st.text), len(st.text)/n
+	for i := range ids {
+		st.keys[i] = text[i*size : (i+1)*size]
+	}
+	st.arrange(func(i int) streamid.ID { return ids[i] }, func(_ int, order []int32) {
+		for some := range slices.Chunk(order, maxGets) {
+			calls = append(calls, st.get(some))
+		}
+	})
+	return calls
+}
+
+// get makes one call that reads the records of the streams in order.
+func (st *Store) get(order []int32) *call {
+	c := &call{key: st.keys[order[0]], swaps: order, args: append(make([]any, 0, 1+len(order)), "mget")}
+	for _, i := range order {
+		c.args = append(c.args, &st.keys[i])
+	}
+	c.args[1] = c.key // where the client looks for the slot
+	return c
 }
 
 // chop appends calls for the swaps in order, which are of one group. A call knows one life and does not cut a unit.
 func (st *Store) chop(swaps []store.Swap, calls []*call, group int, order []int32) []*call {
-	if len(order) == 0 {
-		return calls
-	}
 	life := st.lifeKey(group)
 	for from := 0; from < len(order); {
 		to := from

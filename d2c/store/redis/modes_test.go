@@ -94,7 +94,7 @@ func (f *fake) reply(words []string) string {
 		}
 	}
 	switch strings.ToLower(words[0]) {
-	case "evalsha", "eval", "get":
+	case "evalsha", "eval", "get", "mget":
 		return f.answer
 	case "hello":
 		return "-ERR unknown command 'hello'\r\n"
@@ -220,6 +220,16 @@ func tryAll(t *testing.T, mode, addr string, opts Options) (errs []error) {
 	results, err := st.Swap(ctx, swaps)
 	if err == nil && len(results) != len(swaps) {
 		t.Errorf("%d results", len(results))
+	}
+	errs = append(errs, err)
+	told, err := st.Read(ctx, []streamid.ID{swaps[0].ID, swaps[1].ID, swaps[2].ID})
+	if err == nil && len(told) != 3 {
+		t.Errorf("3 reads, %d results", len(told))
+	}
+	for _, r := range told {
+		if r.Status != store.Changed {
+			t.Errorf("read %+v", r)
+		}
 	}
 	errs = append(errs, err)
 	lives, err := st.Lives(ctx, store.Life{ID: 1})

@@ -132,13 +132,13 @@ type server struct {
 	waitTimeout  time.Duration
 }
 
-// call is one run of a script. All its keys are in one hash slot, if there are several servers.
+// call is one run of a script, or a command that changes nothing. All its keys are in one hash slot, if there are several servers.
 type call struct {
-	script *script
-	args   []any  // room for two, the number of keys, the keys, the arguments
-	key    string // one of the keys
+	script *script // nil for a command
+	args   []any   // room for two, the number of keys, the keys, the arguments; or the command
+	key    string  // one of the keys
 
-	// What a call for swaps is about.
+	// What a call for swaps, or to read records, is about.
 	swaps []int32
 	alone int // how many of them are units of their own
 	life  uint64
@@ -299,7 +299,7 @@ func (s *server) exec(ctx context.Context, node *goredis.Client, calls []*call) 
 		_ = pipe.Process(ctx, cmds[i])
 	}
 	var replicas *goredis.IntCmd
-	if s.waitReplicas > 0 {
+	if s.waitReplicas > 0 && calls[0].script != nil {
 		// WAIT is about all that the server had written when it last ran a command of this connection: also what others
 		// have written and a call has but read.
 		replicas = goredis.NewIntCmd(ctx, "wait", s.waitReplicas, s.waitTimeout.Milliseconds())
@@ -372,6 +372,9 @@ func (s *server) stray(ctx context.Context, c *call) {
 }
 
 func (c *call) command(ctx context.Context) *goredis.Cmd {
+	if c.script == nil {
+		return goredis.NewCmd(ctx, c.args...)
+	}
 	if c.whole {
 		c.args[0], c.args[1] = "eval", c.script.source
 	} else {

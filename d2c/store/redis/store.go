@@ -58,6 +58,8 @@ type Observer interface {
 	// Swapped is called after each Swap with the time it took, the number of calls to servers that were sent again, and the
 	// error. If there is an error, there are no results.
 	Swapped(ctx context.Context, swaps []store.Swap, results []store.Result, took time.Duration, retries int, err error)
+	// Read is called after each Read with the number of records asked for, of calls to servers that were sent again, and the error.
+	Read(ctx context.Context, records, retries int, err error)
 	// SetAside is called after each SetAside; moved reports whether there was such a record.
 	SetAside(ctx context.Context, moved bool, err error)
 }
@@ -83,7 +85,7 @@ type Store struct {
 	lost    map[int]uint64 // lives to look at again, by group
 }
 
-var _ store.Shared = (*Store)(nil)
+var _ store.Reader = (*Store)(nil)
 
 // blob is bytes as an argument, without the allocation that bytes in an interface cost.
 type blob []byte
@@ -105,6 +107,8 @@ const (
 	// maxSwaps bounds the swaps of a call, unless they are one unit. Meanwhile the server does nothing else: a millisecond at
 	// most. It also begins with the first call of a batch while the others are on their way.
 	maxSwaps = 250
+	// maxGets bounds the records that are read in a call: each costs a quarter of a swap, or less.
+	maxGets = 1000
 	// asideTTL is how long a value that was set aside is kept.
 	asideTTL = 30 * 24 * time.Hour
 	probeTTL = time.Minute
@@ -369,21 +373,79 @@ func (st *Store) swapped(c *call) error {
 		if !ok || n < 1 || n > int64(len(c.swaps)) {
 			return errAnswer
 		}
-		result := &st.results[c.swaps[n-1]]
-		result.Status = store.Changed
-		switch there := pairs[1].(type) {
-		case nil:
-		case string:
-			if len(there) > tagSize {
-				result.Tag = binary.LittleEndian.Uint64([]byte(there[:tagSize]))
-				there = there[tagSize:]
-			}
-			result.Record = []byte(there) // not nil: there is something, whatever it is
-		default:
+		if st.results[c.swaps[n-1]], ok = changedTo(pairs[1]); !ok {
 			return errAnswer
 		}
 	}
 	return nil
+}
+
+// changedTo returns the result that tells what is there, and whether a server can say that.
+func changedTo(there any) (r store.Result, ok bool) {
+	r.Status = store.Changed
+	switch there := there.(type) {
+	case nil:
+		return r, true
+	case string:
+		if len(there) > tagSize {
+			r.Tag = binary.LittleEndian.Uint64([]byte(there[:tagSize]))
+			there = there[tagSize:]
+		}
+		r.Record = []byte(there) // not nil: there is something, whatever it is
+		return r, true
+	}
+	return r, false
+}
+
+// Read implements store.Reader, without a script. What is no record of ours may read as none. A server that has become a replica
+// answers with what it knew: it refuses the swap.
+func (st *Store) Read(ctx context.Context, ids []streamid.ID) ([]store.Result, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	retries, err := st.read(ctx, ids)
+	if err != nil {
+		err = st.server.explain("read", err)
+	}
+	results := st.results
+	st.forget()
+	if err != nil {
+		results = nil
+	}
+	if st.observer != nil {
+		st.observer.Read(ctx, len(ids), retries, err)
+	}
+	return results, err
+}
+
+func (st *Store) read(ctx context.Context, ids []streamid.ID) (retries int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, st.server.timeout)
+	defer cancel()
+	clear(st.results)
+	st.results = grown(st.results, len(ids))
+	done, retries, err := st.server.run(ctx, st.gets(ids), func(_ context.Context, c *call) ([]*call, error) {
+		parts := make([]*call, len(c.swaps)) // to each key its own: they are at two servers
+		for at := range parts {
+			parts[at] = st.get(c.swaps[at : at+1])
+			parts[at].apart = true
+		}
+		return parts, nil
+	})
+	if err != nil {
+		return retries, err
+	}
+	for _, c := range done {
+		values, ok := c.answer.([]any)
+		if !ok || len(values) != len(c.swaps) {
+			return retries, errAnswer
+		}
+		for at, i := range c.swaps {
+			if st.results[i], ok = changedTo(values[at]); !ok {
+				return retries, errAnswer
+			}
+		}
+	}
+	return retries, nil
 }
 
 // SetAside implements store.Shared: the value is kept under another key for 30 days.

@@ -6,6 +6,7 @@ package redisstate
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"syscall"
@@ -155,6 +156,58 @@ func BenchmarkShare(b *testing.B) {
 				b.ReportMetric(0, "ns/op")
 			})
 		}
+	}
+}
+
+// BenchmarkTurns is three workers on one server by record, whose batches come by turns: what each knows of two streams in three is out of
+// date. With reads=false the Converter does not know that the store can be read.
+func BenchmarkTurns(b *testing.B) {
+	const streams, points, workers = 21_000, 1000, 3 // 21 batches: each worker gets other streams every time
+	server := redistest.Start(b)
+	nodes := []*redistest.Server{server}
+	for _, reads := range []bool{false, true} {
+		b.Run(fmt.Sprintf("reads=%t", reads), func(b *testing.B) {
+			var convs []*d2c.Converter
+			prefix := fmt.Sprintf("turns%x", rand.Uint64())
+			for range workers {
+				cfg := testConfig(server.Addr)
+				cfg.Prefix = prefix
+				st := sharedStore(b, startExtension(b, cfg), testProcessor)
+				if !reads {
+					st = struct{ store.Shared }{st}
+				}
+				convs = append(convs, share(b, st))
+			}
+			l := newLoad(points, false)
+			from, turn := time.Unix(1_700_000_000, 0), 0
+			var used time.Duration
+			convert := func() {
+				for first := 0; first < streams; first += points {
+					md := l.next(first, from)
+					before := ownProcessorTime(b)
+					if _, err := convs[turn%workers].Convert(context.Background(), md); err != nil {
+						b.Fatal(err)
+					}
+					used += ownProcessorTime(b) - before
+					turn++
+				}
+				turn++
+				from = from.Add(time.Second)
+			}
+			for range 2 * workers {
+				convert()
+			}
+			n := 0
+			used = 0
+			before := processorTime(b, nodes)
+			for b.Loop() {
+				convert()
+				n += streams
+			}
+			b.ReportMetric(float64((processorTime(b, nodes)-before).Nanoseconds())/1000/float64(n), "server-µs/point")
+			b.ReportMetric(float64(used.Nanoseconds())/1000/float64(n), "worker-µs/point")
+			b.ReportMetric(0, "ns/op")
+		})
 	}
 }
 

@@ -39,6 +39,7 @@ type processorTelemetry struct {
 	builder                      *metadata.TelemetryBuilder
 	plain                        metric.MeasurementOption
 	swaps, confirmed, conflicted metric.MeasurementOption
+	read                         metric.MeasurementOption
 	appended, refused            metric.MeasurementOption
 	readTail, readWhole          metric.MeasurementOption
 	methods                      map[log.Method]metric.MeasurementOption
@@ -59,6 +60,7 @@ func (t *telemetry) observer(processor component.ID, failing chan<- struct{}) *p
 		swaps:      with(attribute.String("outcome", "swapped")),
 		confirmed:  with(attribute.String("outcome", "confirmed")),
 		conflicted: with(attribute.String("outcome", "conflict")),
+		read:       with(attribute.String("outcome", "read")),
 		appended:   with(attribute.String("outcome", "appended")),
 		refused:    with(attribute.String("outcome", "conflict")),
 		readTail:   with(attribute.String("kind", "tail")),
@@ -101,6 +103,17 @@ func (o *processorTelemetry) Swapped(
 	o.add(ctx, swapped, o.swaps)
 	o.add(ctx, confirmed, o.confirmed)
 	o.add(ctx, conflicted, o.conflicted)
+}
+
+// Read implements redis.Observer.
+func (o *processorTelemetry) Read(ctx context.Context, records, retries int, err error) {
+	o.retried(ctx, retries)
+	if err != nil {
+		o.builder.RedisStateErrors.Add(ctx, 1, o.reasons[redis.ReasonOf(err)])
+		o.failed()
+		return
+	}
+	o.add(ctx, int64(records), o.read)
 }
 
 // retried is told of calls that were sent again.

@@ -30,8 +30,10 @@ func TestTelemetry(t *testing.T) {
 	swap(t, st, store.Swap{ID: id(1), Base: 1}, store.Swap{ID: id(2), Base: 7, Tag: 2, Record: []byte("record")})
 	require.NoError(t, st.SetAside(context.Background(), id(2), []byte("record")))
 	require.NoError(t, st.SetAside(context.Background(), id(2), []byte("record"))) // nothing is there
+	_, err := st.Read(context.Background(), []streamid.ID{id(1), id(2), id(3)})
+	require.NoError(t, err)
 	server.Do("config", "set", "maxmemory", "1")
-	_, err := st.try(store.Swap{ID: id(3), Tag: 1, Record: []byte("record")})
+	_, err = st.try(store.Swap{ID: id(3), Tag: 1, Record: []byte("record")})
 	require.Error(t, err)
 
 	instance := []attribute.KeyValue{attribute.String("extension", "redis_state"), attribute.String("processor", "d2c")}
@@ -41,7 +43,7 @@ func TestTelemetry(t *testing.T) {
 	outcome := func(s string) attribute.KeyValue { return attribute.String("outcome", s) }
 	ignore := metricdatatest.IgnoreTimestamp()
 	metadatatest.AssertEqualRedisStateRecords(t, tel, []metricdata.DataPoint[int64]{
-		point(2, outcome("swapped")), point(1, outcome("confirmed")), point(1, outcome("conflict")),
+		point(2, outcome("swapped")), point(1, outcome("confirmed")), point(1, outcome("conflict")), point(3, outcome("read")),
 	}, ignore)
 	metadatatest.AssertEqualRedisStateAside(t, tel, []metricdata.DataPoint[int64]{point(1)}, ignore)
 	metadatatest.AssertEqualRedisStateErrors(t, tel,
