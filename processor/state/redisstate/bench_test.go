@@ -165,20 +165,23 @@ func BenchmarkTurns(b *testing.B) {
 	const streams, points, workers = 21_000, 1000, 3 // 21 batches: each worker gets other streams every time
 	server := redistest.Start(b)
 	nodes := []*redistest.Server{server}
-	for _, reads := range []bool{false, true} {
-		b.Run(fmt.Sprintf("reads=%t", reads), func(b *testing.B) {
+	for _, c := range []struct {
+		kind              string
+		histograms, reads bool
+	}{{"sum", false, false}, {"sum", false, true}, {"histogram", true, false}, {"histogram", true, true}} {
+		b.Run(fmt.Sprintf("%s/reads=%t", c.kind, c.reads), func(b *testing.B) {
 			var convs []*d2c.Converter
 			prefix := fmt.Sprintf("turns%x", rand.Uint64())
 			for range workers {
 				cfg := testConfig(server.Addr)
 				cfg.Prefix = prefix
 				st := sharedStore(b, startExtension(b, cfg), testProcessor)
-				if !reads {
+				if !c.reads {
 					st = struct{ store.Shared }{st}
 				}
 				convs = append(convs, share(b, st))
 			}
-			l := newLoad(points, false)
+			l := newLoad(points, c.histograms)
 			from, turn := time.Unix(1_700_000_000, 0), 0
 			var used time.Duration
 			convert := func() {
