@@ -153,22 +153,26 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 // BenchmarkTakeover is how long a worker takes for its first batch, which has a point of each group of streams, where another has left
-// the records of 200 000 streams: it reads all of them.
+// the records of so many streams: it reads all of them.
 func BenchmarkTakeover(b *testing.B) {
-	const streams, points = 200_000, 10_000
-	s := postgrestest.Start(b, "max_wal_size=4GB", "shared_buffers=256MB")
-	pool := connectWith(b, s.Addr, func(cfg *pgxpool.Config) { cfg.MaxConns = 4 })
-	first := share(b, open(b, pool, Options{Name: "d2c"}))
-	from := time.Unix(1_700_000_000, 0)
-	for i := 0; i < streams; i += points {
-		if _, err := first.Convert(context.Background(), deltas(i, points, from)); err != nil {
-			b.Fatal(err)
-		}
-	}
-	for b.Loop() {
-		from = from.Add(time.Second)
-		if _, err := share(b, open(b, pool, Options{Name: "d2c"})).Convert(context.Background(), deltas(0, 2000, from)); err != nil {
-			b.Fatal(err)
-		}
+	const points = 10_000
+	for _, streams := range []int{200_000, 1_000_000} {
+		b.Run(fmt.Sprintf("streams=%d", streams), func(b *testing.B) {
+			s := postgrestest.Start(b, "max_wal_size=4GB", "shared_buffers=256MB")
+			pool := connectWith(b, s.Addr, func(cfg *pgxpool.Config) { cfg.MaxConns = 4 })
+			first := share(b, open(b, pool, Options{Name: "d2c"}))
+			from := time.Unix(1_700_000_000, 0)
+			for i := 0; i < streams; i += points {
+				if _, err := first.Convert(context.Background(), deltas(i, points, from)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for b.Loop() {
+				from = from.Add(time.Second)
+				if _, err := share(b, open(b, pool, Options{Name: "d2c"})).Convert(context.Background(), deltas(0, 2000, from)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

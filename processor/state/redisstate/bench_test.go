@@ -214,6 +214,39 @@ func BenchmarkTurns(b *testing.B) {
 	}
 }
 
+// BenchmarkTakeover is how long a worker by log takes for its first batch, which has a point of each group of streams, where another has left
+// the records of so many streams: it reads all of them.
+func BenchmarkTakeover(b *testing.B) {
+	const points = 10_000
+	for _, groups := range []int{16, 64} {
+		for _, streams := range []int{100_000, 1_000_000} {
+			b.Run(fmt.Sprintf("groups=%d/streams=%d", groups, streams), func(b *testing.B) {
+				cfg := testConfig(redistest.Start(b).Addr)
+				cfg.Layout, cfg.Groups = LayoutLog, groups
+				worker := func() *d2c.Converter {
+					return share(b, sharedStore(b, startExtension(b, cfg), testProcessor))
+				}
+				conv, from := worker(), time.Unix(1_700_000_000, 0)
+				many, few := newLoad(points, false), newLoad(1000, false)
+				for first := 0; first < streams; first += points {
+					if _, err := conv.Convert(context.Background(), many.next(first, from)); err != nil {
+						b.Fatal(err)
+					}
+				}
+				for b.Loop() {
+					b.StopTimer()
+					conv, from = worker(), from.Add(time.Second)
+					md := few.next(0, from)
+					b.StartTimer()
+					if r, err := conv.Convert(context.Background(), md); err != nil || r.Count(d2c.AddedAligned) != 1000 {
+						b.Fatal(r, err)
+					}
+				}
+			})
+		}
+	}
+}
+
 // ownProcessorTime is what this process has used so far.
 func ownProcessorTime(b *testing.B) time.Duration {
 	var u syscall.Rusage
