@@ -25,13 +25,17 @@ import (
 
 // servers start what workers keep their state in, in a directory of its own, and return what workers have in their environment.
 var servers = map[string]func(ctx context.Context, dir string) (p *process, env []string, err error){
-	"redis":    startRedis,
+	"redis": func(ctx context.Context, dir string) (*process, []string, error) { return startRedis(ctx, dir) },
+	"redis-tuned": func(ctx context.Context, dir string) (*process, []string, error) {
+		// As the manifests of examples/otelcol have it, for logs of many series.
+		return startRedis(ctx, dir, "--auto-aof-rewrite-percentage", "300", "--rdbcompression", "no")
+	},
 	"postgres": startPostgres,
 	"s3":       startS3,
 }
 
 // startRedis starts Redis as examples/otelcol/shared.yaml wants it: what it has acknowledged survives the process.
-func startRedis(ctx context.Context, dir string) (*process, []string, error) {
+func startRedis(ctx context.Context, dir string, more ...string) (*process, []string, error) {
 	binary, err := exec.LookPath("redis-server")
 	if err != nil {
 		return nil, nil, fmt.Errorf("the Redis server (Debian: apt-get install redis-server): %w", err)
@@ -61,8 +65,9 @@ func startRedis(ctx context.Context, dir string) (*process, []string, error) {
 		}
 		return err
 	}
-	p, err := start(ctx, "redis", filepath.Join(dir, "log"), nil, ready, binary, "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", dir,
-		"--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction")
+	args := append([]string{"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", dir,
+		"--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"}, more...)
+	p, err := start(ctx, "redis", filepath.Join(dir, "log"), nil, ready, binary, args...)
 	return p, []string{"REDIS=" + loopback(port)}, err
 }
 
