@@ -16,8 +16,10 @@
 // # How it works
 //
 // A [Store] sends a batch as script calls of at most 250 swaps each; in a Cluster each call is for one slot group. All calls
-// for one server are sent together, so a batch costs one round trip. If a server rejects a call for a temporary reason, the
-// call is sent again, up to a limit. Any other failure is an error, and the batch is refused.
+// for one server are sent together, so a batch costs one round trip, and another one if other workers have changed its
+// streams. Where they do so by turns, the Converter reads the records first, with MGET: that takes the server less time than
+// swaps that fail. If a server rejects a call for a temporary reason, the call is sent again, up to a limit. Any other failure
+// is an error, and the batch is refused.
 //
 // # Keys and layout
 //
