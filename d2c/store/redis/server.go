@@ -66,8 +66,8 @@ func (o one) judge(err error) error {
 	switch {
 	case saysAny(err, "MOVED", "ASK", "CLUSTERDOWN", "CROSSSLOT", "TRYAGAIN"):
 		return modeError{"this is a node of a Cluster: set mode: cluster (in Go, give a ClusterClient)", err}
-	case unknownCommand(err, "eval"):
-		return modeError{"this server runs no scripts: if it is a Sentinel, set mode: sentinel (in Go, give a FailoverClient)", err}
+	case unknownCommand(err, "eval"), unknownCommand(err, "mget"):
+		return modeError{"this server keeps no data: if it is a Sentinel, set mode: sentinel (in Go, give a FailoverClient)", err}
 	case notSentinel(err):
 		return modeError{"this is no Sentinel: set mode: standalone, or name the Sentinels", err}
 	}
