@@ -111,8 +111,9 @@ type Result struct {
 // then swaps once, instead of learning from a swap that fails.
 type Reader interface {
 	Shared
-	// Read returns what is stored of each stream, in the same order, as the results of swaps that found a change. It need not
-	// be up to date, nor of one point in time, because a swap decides. The results are valid until the next Read or Swap.
+	// Read returns a result for each stream, in the same order: Status is Changed, with the stored record if there is one. It
+	// may be out of date, because only a swap decides. An error refuses the batch, as that of Swap does. The results are valid
+	// until the next Read or Swap.
 	Read(ctx context.Context, ids []streamid.ID) ([]Result, error)
 }
 
