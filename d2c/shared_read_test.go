@@ -4,11 +4,13 @@
 package d2c_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/deltaring/deltaring/d2c/store"
 	"github.com/deltaring/deltaring/streamid"
@@ -129,4 +131,39 @@ func TestReadThatFails(t *testing.T) {
 	}
 	fail = false
 	expect(t, a.add(4, 5, 10000), "aligned (0, 5] 11111")
+}
+
+// A store that fails while it is read begins an outage like one that fails in a swap, and all ends up in the totals.
+func TestOutageBeginsWithARead(t *testing.T) {
+	st := new(scriptStore)
+	failing := false
+	st.told = func(id streamid.ID) (store.Result, error) {
+		if failing {
+			return store.Result{}, errStorage
+		}
+		return st.there(id), nil
+	}
+	b := newScriptWorker(t, st)
+	now := time.Unix(scriptEpoch, 0)
+	conv, err := d2c.OpenShared(context.Background(), d2c.Config{MaxStale: time.Hour, Now: func() time.Time { return now }},
+		d2c.SharedConfig{Store: readStore{st}, Owner: "script", MaxOutstanding: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conv.Close(context.Background()) })
+	a := &scriptWorker{t: t, conv: conv, st: st}
+	expect(t, a.add(0, 1, 1), "first (0, 1] 1")
+	expect(t, b.add(1, 2, 10), "aligned (0, 2] 11")
+	expect(t, a.add(2, 3, 100), "aligned (0, 3] 111")
+	failing = true
+	st.swaps = 0
+	expect(t, a.add(3, 4, 1000), "aligned (0, 4] 1111")
+	if got := conv.Stats().Outstanding; got != 1 || st.swaps != 0 {
+		t.Errorf("%d points outstanding after %d swaps, want 1 after none", got, st.swaps)
+	}
+	failing = false
+	if err := conv.Reconcile(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, b.add(4, 5, 10000), "aligned (0, 5] 11111")
 }

@@ -20,18 +20,18 @@ var errUnit = errors.New("a unit has streams of several groups")
 // divide makes calls of the swaps.
 func (st *Store) divide(swaps []store.Swap) ([]*call, error) {
 	n := len(swaps)
-	st.text, st.values, st.sorted = st.text[:0], st.values[:0], st.sorted[:0]
-	st.keys, st.blobs, st.order = grown(st.keys, n), grown(st.blobs, n), grown(st.order, n)
+	id := func(i int) streamid.ID { return swaps[i].ID }
+	st.makeKeys(n, id)
+	st.values, st.sorted = st.values[:0], st.sorted[:0]
+	st.blobs, st.order = grown(st.blobs, n), grown(st.order, n)
 	for i := range swaps {
-		st.text = st.appendKey(st.text, swaps[i].ID)
 		if swaps[i].Record != nil {
 			st.values = binary.LittleEndian.AppendUint64(st.values, swaps[i].Tag)
 			st.values = append(st.values, swaps[i].Record...)
 		}
 	}
-	text, size, values := string(st.text), len(st.text)/n, st.values
+	values := st.values
 	for i := range swaps {
-		st.keys[i] = text[i*size : (i+1)*size]
 		if swaps[i].Record != nil {
 			length := tagSize + len(swaps[i].Record)
 			st.blobs[i], values = values[:length:length], values[length:]
@@ -45,10 +45,22 @@ func (st *Store) divide(swaps []store.Swap) ([]*call, error) {
 		}
 	}
 	calls := make([]*call, 0, n/maxSwaps+1)
-	st.arrange(func(i int) streamid.ID { return swaps[i].ID }, func(group int, order []int32) {
+	st.arrange(id, func(group int, order []int32) {
 		calls = st.chop(swaps, calls, group, order)
 	})
 	return calls, nil
+}
+
+// makeKeys fills st.keys with the keys of n streams.
+func (st *Store) makeKeys(n int, id func(i int) streamid.ID) {
+	st.text, st.keys = st.text[:0], grown(st.keys, n)
+	for i := range n {
+		st.text = st.appendKey(st.text, id(i))
+	}
+	text, size := string(st.text), len(st.text)/n
+	for i := range n {
+		st.keys[i] = text[i*size : (i+1)*size]
+	}
 }
 
 // arrange fills st.order with the numbers of streams, those of a group together and otherwise as they were, and calls each for the numbers
@@ -86,17 +98,10 @@ func (st *Store) arrange(id func(i int) streamid.ID, each func(group int, order 
 
 // gets makes calls that read the records of streams.
 func (st *Store) gets(ids []streamid.ID) (calls []*call) {
-	n := len(ids)
-	st.text = st.text[:0]
-	st.keys, st.order = grown(st.keys, n), grown(st.order, n)
-	for _, id := range ids {
-		st.text = st.appendKey(st.text, id)
-	}
-	text, size := string(st.text), len(st.text)/n
-	for i := range ids {
-		st.keys[i] = text[i*size : (i+1)*size]
-	}
-	st.arrange(func(i int) streamid.ID { return ids[i] }, func(_ int, order []int32) {
+	id := func(i int) streamid.ID { return ids[i] }
+	st.makeKeys(len(ids), id)
+	st.order = grown(st.order, len(ids))
+	st.arrange(id, func(_ int, order []int32) {
 		for some := range slices.Chunk(order, maxGets) {
 			calls = append(calls, st.get(some))
 		}
