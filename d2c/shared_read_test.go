@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/deltaring/deltaring/d2c"
 	"github.com/deltaring/deltaring/d2c/store"
 	"github.com/deltaring/deltaring/streamid"
 )
