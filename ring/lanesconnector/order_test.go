@@ -297,7 +297,7 @@ func TestOneLaneIsStuck(t *testing.T) {
 			}
 			cancel()
 		}
-		assert.Greater(t, passed, 20)
+		assert.Greater(t, passed, 10, "about three of four: which lane a stream has is chance")
 		require.ErrorIs(t, <-waits, context.DeadlineExceeded)
 		close(stuck)
 		l.stop()
