@@ -368,7 +368,7 @@ func (x *simStore) asks(f *simFlight, swaps []store.Swap) bool {
 	x.told = nil
 	for i := range swaps {
 		f.view(s.byID[swaps[i].ID]).open = true
-		if swaps[i].Unit != 0 || swaps[i].Age < 0 || (swaps[i].Record == nil) != (swaps[i].Tag == 0) {
+		if swaps[i].Unit != 0 || (swaps[i].Record == nil) != (swaps[i].Tag == 0) {
 			s.fail("worker %d asks for %+v", f.w, swaps[i])
 		}
 	}

@@ -74,9 +74,6 @@ type Swap struct {
 	Tag uint64
 	// Record replaces the stored record. It is never empty; nil leaves the stored record unchanged and only compares tags.
 	Record []byte
-	// Age is how long ago the record at Base was written, as far as is known. A store whose records expire can use it to
-	// decide whether to renew the expiry.
-	Age time.Duration
 	// Unit groups swaps that are performed all or none: those with the same number. They are adjacent and belong to one
 	// group of streams. A swap with zero is a unit by itself.
 	Unit int32

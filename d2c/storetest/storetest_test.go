@@ -117,7 +117,7 @@ func TestFaultsAreFound(t *testing.T) {
 		"breaks when a context is over":               "a context that is over",
 		"does part when a context is over":            "a context that is over",
 		"expires from its first write":                "records live on while they are written",
-		"expiry is set only by what is old":           "records live on while they are written",
+		"expiry is set by every other write":          "records live on while they are written",
 		"unit does not set expiry":                    "records live on while they are written",
 	} {
 		t.Run(fault, func(t *testing.T) {
@@ -418,7 +418,7 @@ func (s *faulty) write(swap *store.Swap, there kept) {
 		k.record = []byte("begun")
 	case swap.Base == 0:
 	case s.is("expires from its first write"),
-		s.is("expiry is set only by what is old") && swap.Age < backendTTL/2,
+		s.is("expiry is set by every other write") && s.writes%2 == 0,
 		s.is("unit does not set expiry") && swap.Unit != 0:
 		k.expires = there.expires
 	}

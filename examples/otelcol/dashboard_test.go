@@ -191,9 +191,11 @@ func (r *redis) damage(t *testing.T) {
 	}
 	defer conn.Close()
 	const script = `local n = 0
-		for _, key in ipairs(redis.call('KEYS', '*')) do
-			local length = redis.call('STRLEN', key)
-			if length > 30 then redis.call('SETRANGE', key, 0, string.rep('x', length)) n = n + 1 end
+		for _, key in ipairs(redis.call('KEYS', '*:3n')) do
+			local all = redis.call('HGETALL', key)
+			for i = 1, #all, 2 do
+				if all[i] ~= 'about' then redis.call('HSET', key, all[i], string.rep('x', #all[i+1])) n = n + 1 end
+			end
 		end
 		return n`
 	if _, err := fmt.Fprintf(conn, "AUTH %s\r\nEVAL %q 0\r\nQUIT\r\n", redisPassword, strings.Join(strings.Fields(script), " ")); err != nil {

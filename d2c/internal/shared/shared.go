@@ -108,7 +108,6 @@ type state struct {
 	tag     uint64        // of the record that was last sent
 	sent    uint64        // the first tag of earlier swaps without an answer, which the store may have; each is 2 above the last
 	unheard uint32        // number of those swaps
-	since   uint32        // when the base was written, as far as is known
 	pending bool          // until the store has confirmed it
 	failed  bool          // it cannot be stored
 	asked   bool          // the table was asked for the stream: see known
@@ -222,7 +221,7 @@ func (k *Keeper) begin(tx *commit.Tx) {
 
 func (k *Keeper) fresh(tx *commit.Tx, n int) state {
 	return state{
-		base: tx.Tag(n), since: tx.Seen(n), pending: true,
+		base: tx.Tag(n), pending: true,
 		group: uint8(store.Group(tx.Copy(n).ID, len(k.lives))),
 	}
 }
@@ -383,26 +382,24 @@ func (k *Keeper) fail(tx *commit.Tx, n int, err error) {
 // prepare makes a swap for each copy that the store has not confirmed yet.
 func (k *Keeper) prepare(tx *commit.Tx) {
 	k.swaps, k.targets, k.buffer, k.members = k.swaps[:0], k.targets[:0], k.buffer[:0], k.members[:0]
-	now, epoch := tx.Now(), k.p.Epoch.Unix()
+	epoch := k.p.Epoch.Unix()
 	for n := range k.states {
 		switch {
 		case !k.states[n].pending:
 		case tx.Total(n) >= 0:
 			k.members = append(k.members, int32(n))
 		default:
-			k.prepareOne(tx, n, 0, now, epoch)
+			k.prepareOne(tx, n, 0, epoch)
 		}
 	}
-	k.prepareUnits(tx, now, epoch)
+	k.prepareUnits(tx, epoch)
 }
 
 // prepareOne makes the swap of a copy, of a unit unless that is zero.
-func (k *Keeper) prepareOne(tx *commit.Tx, n int, unit int32, now uint32, epoch int64) {
+func (k *Keeper) prepareOne(tx *commit.Tx, n int, unit int32, epoch int64) {
 	s := &k.states[n]
 	swap := store.Swap{
-		ID: tx.Copy(n).ID, Life: k.lives[s.group].ID, Base: s.base,
-		Age:  time.Duration(now-min(s.since, now)) * time.Second,
-		Unit: unit,
+		ID: tx.Copy(n).ID, Life: k.lives[s.group].ID, Base: s.base, Unit: unit,
 	}
 	if tx.Changed(n) {
 		if s.tag = s.sent + 2*uint64(s.unheard); s.unheard == 0 {
@@ -461,7 +458,6 @@ func (k *Keeper) renew(ctx context.Context, tx *commit.Tx, n int, swap *store.Sw
 	var r lineage
 	if there {
 		r = lineageOf(&k.record)
-		s.since = tx.Now() - min(uint32(max(k.p.Time().Unix()-int64(k.record.Seen), 0)), tx.Now())
 	}
 	if s.own && !s.renewed {
 		if k.adopt(tx, n, there, &r) {

@@ -20,12 +20,12 @@ import (
 // them are folded again.
 
 // prepareUnits makes the swaps of k.members: those of a unit next to each other, the total first.
-func (k *Keeper) prepareUnits(tx *commit.Tx, now uint32, epoch int64) {
+func (k *Keeper) prepareUnits(tx *commit.Tx, epoch int64) {
 	slices.SortFunc(k.members, func(a, b int32) int {
 		return cmp.Or(cmp.Compare(tx.Total(int(a)), tx.Total(int(b))), cmp.Compare(a, b))
 	})
 	for _, n := range k.members {
-		k.prepareOne(tx, int(n), int32(tx.Total(int(n)))+1, now, epoch)
+		k.prepareOne(tx, int(n), int32(tx.Total(int(n)))+1, epoch)
 	}
 }
 
@@ -93,7 +93,6 @@ func (k *Keeper) renewMember(ctx context.Context, tx *commit.Tx, n int, swap *st
 	var r lineage
 	if there {
 		r = lineageOf(&k.record)
-		s.since = tx.Now() - min(uint32(max(k.p.Time().Unix()-int64(k.record.Seen), 0)), tx.Now())
 	}
 	if tx.Copy(n).Role.Writes() {
 		switch {

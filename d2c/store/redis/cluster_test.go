@@ -27,13 +27,15 @@ func TestClusterIsDividedEvenly(t *testing.T) {
 	for range 12_000 {
 		swaps = append(swaps, store.Swap{ID: streamid.ID{Hi: rand.Uint64(), Lo: rand.Uint64()}, Tag: 1, Record: []byte("a")})
 	}
-	var before []int64
-	for _, node := range nodes {
-		before = append(before, node.Do("dbsize").(int64))
-	}
 	te.must(swaps...)
 	for i, node := range nodes {
-		if n := node.Do("dbsize").(int64) - before[i]; n < 3600 || n > 4400 {
+		n := int64(0)
+		for _, key := range keysOf(t, node) {
+			if strings.HasSuffix(key, ":d2c:"+layoutVersion+"n") {
+				n += node.Do("hlen", key).(int64) - 1
+			}
+		}
+		if n < 3600 || n > 4400 {
 			t.Errorf("node %d has %d of 12000 streams", i, n)
 		}
 		node.Do("script", "flush")
@@ -44,27 +46,45 @@ func TestClusterIsDividedEvenly(t *testing.T) {
 	te.must(swaps...)
 }
 
-// A slot moves to another node, key by key, while its streams are swapped.
+// A slot moves to another node, key by key, while its streams are swapped. What is known goes on while all of it is on one side. The
+// rest waits: a server does not do a call of which it has one key and not another.
 func TestClusterMovesASlot(t *testing.T) {
 	nodes := redistest.StartCluster(t, 3)
 	opts := testOptions()
-	opts.MaxRetries = 0 // nothing here is a failure
+	opts.MaxRetries = 0
 	te := openTester(t, connect(t, "cluster", nodes[0].Addr), opts)
 	const streams = 60
 	id := func(i int) streamid.ID { return streamid.ID{Hi: uint64(i), Lo: uint64(i)} } // all in group 0
 	tags := make([]uint64, streams)
-	step := func(what string, n int) {
-		t.Helper()
-		var swaps []store.Swap
+	batch := func(what string, n int) (swaps []store.Swap) {
 		for i := range n {
 			swaps = append(swaps, store.Swap{ID: id(i), Base: tags[i], Tag: tags[i] + 1, Record: []byte(what)})
-			tags[i]++
 		}
 		// Others, on all nodes, in the same batch.
 		for g := 1; g < slotGroups; g++ {
 			swaps = append(swaps, store.Swap{ID: streamid.ID{Hi: uint64(g) << 58, Lo: rand.Uint64()}, Tag: 1, Record: []byte(what)})
 		}
-		results, err := te.try(swaps...)
+		return te.on(swaps)
+	}
+	reads := func(what string, n int) {
+		t.Helper()
+		ids := make([]streamid.ID, streams)
+		for i := range ids {
+			ids[i] = id(i)
+		}
+		results, err := te.Read(context.Background(), ids)
+		if err != nil {
+			t.Fatalf("%s: reading: %v", what, err)
+		}
+		for i, r := range results {
+			if r.Status != store.Changed || r.Tag != tags[i] || r.Tag == 0 != (r.Record == nil) || i < n && string(r.Record) != what {
+				t.Fatalf("%s: stream %d reads as %+v", what, i, r)
+			}
+		}
+	}
+	step := func(what string, n int) {
+		t.Helper()
+		results, err := te.try(batch(what, n)...)
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
@@ -73,10 +93,12 @@ func TestClusterMovesASlot(t *testing.T) {
 				t.Fatalf("%s: swap %d: %+v", what, i, r)
 			}
 		}
+		var swaps []store.Swap
 		for i := range n {
-			swaps[i] = store.Swap{ID: id(i), Base: 1 << 40}
+			tags[i]++
+			swaps = append(swaps, store.Swap{ID: id(i), Base: 1 << 40, Unit: int32(i / 4)})
 		}
-		if results, err = te.try(swaps[:n]...); err != nil {
+		if results, err = te.try(swaps...); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 		for i, r := range results {
@@ -84,66 +106,74 @@ func TestClusterMovesASlot(t *testing.T) {
 				t.Fatalf("%s: stream %d has %+v", what, i, r)
 			}
 		}
-		ids := make([]streamid.ID, streams)
-		for i := range ids {
-			ids[i] = id(i)
-		}
-		if results, err = te.Read(context.Background(), ids); err != nil {
-			t.Fatalf("%s: reading: %v", what, err)
-		}
-		for i, r := range results {
-			if r.Status != store.Changed || r.Tag != tags[i] || r.Tag == 0 != (r.Record == nil) || i < n && string(r.Record) != what {
-				t.Fatalf("%s: stream %d reads as %+v", what, i, r)
-			}
-		}
+		reads(what, n)
 		// Another life is refused now as well, and changes nothing.
-		swap := te.on([]store.Swap{{ID: id(0), Base: tags[0], Tag: 1 << 50, Record: []byte("wrong")}, {ID: id(streams + 1), Tag: 5, Record: []byte("wrong")}})
-		swap[0].Life, swap[1].Life = swap[0].Life+1, swap[1].Life+1
-		if results, err = te.Swap(context.Background(), swap); err != nil || results[0].Status != store.OtherLife || results[1].Status != store.OtherLife {
+		swap := te.on([]store.Swap{{ID: id(0), Base: tags[0], Tag: 1 << 50, Record: []byte("wrong")}})
+		swap[0].Life++
+		if results, err = te.Swap(context.Background(), swap); err != nil || results[0].Status != store.OtherLife {
 			t.Fatalf("%s: under another life: %+v, error %v", what, results, err)
 		}
 		if _, err := te.Lives(context.Background(), store.Life{ID: 1}); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
+		if err := te.Probe(context.Background()); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
 	}
+	waits := func(what string, swaps ...store.Swap) {
+		t.Helper()
+		if results, err := te.try(swaps...); !says(err, "TRYAGAIN") || !strings.Contains(err.Error(), "a slot is being moved") || !mayPass(err) {
+			t.Fatalf("%s: %+v, error %v", what, results, err)
+		}
+	}
+	began := store.Swap{ID: id(streams), Tag: 1, Record: []byte("new")}
+	newer, _, _ := te.where(id(0))
 	from, to := nodes[0], nodes[2]
-	slot := from.Do("cluster", "keyslot", te.key(id(0))).(int64)
+	slot := from.Do("cluster", "keyslot", newer).(int64)
 	fromID, toID := from.Do("cluster", "myid").(string), to.Do("cluster", "myid").(string)
 	migrate := func(key string) { from.Do("migrate", "127.0.0.1", to.Port(), key, 0, 5000) }
 
 	step("before", 20)
+	step("before, others too", 40)
 	to.Do("cluster", "setslot", slot, "importing", fromID)
 	from.Do("cluster", "setslot", slot, "migrating", toID)
-	step("none has moved", 30)
-	for i := range 15 {
-		migrate(te.key(id(2 * i)))
-	}
-	step("half have moved", 40)
+	step("none has moved", 40)
+	waits("none has moved", began)
 	migrate(te.lifeKey(0))
-	step("half have moved, and the life", 50)
+	waits("the life has moved", batch("", 40)...)
+	reads("none has moved", 40)
 	to.Do("script", "flush")
-	step("half have moved, and the script is not known", 50)
-	// A unit waits.
-	unit := []store.Swap{{ID: id(streams + 2), Tag: 1, Record: []byte("a"), Unit: 1}, {ID: id(1), Base: tags[1], Unit: 1}}
-	if results, err := te.try(unit...); err == nil {
-		t.Fatalf("a unit of keys on two sides: %+v", results)
-	}
-	for {
-		left := from.Do("cluster", "getkeysinslot", slot, 1000).([]any)
-		if len(left) == 0 {
-			break
+	migrate(newer)
+	step("all have moved", 40)
+	waits("all have moved", began)
+
+	// It waits for as long as it may.
+	opts.MaxRetries = 50
+	patient := openTester(t, connect(t, "cluster", nodes[1].Addr), opts)
+	done := make(chan error, 1)
+	to.Do("config", "resetstat")
+	go func() {
+		_, err := patient.try(began)
+		done <- err
+	}()
+	redistest.Eventually(t, "the swap waits", func() error {
+		if !strings.Contains(to.Do("info", "errorstats").(string), "TRYAGAIN") {
+			return errors.New("not yet")
 		}
-		for _, k := range left {
-			migrate(k.(string))
-		}
+		return nil
+	})
+	for _, left := range from.Do("cluster", "getkeysinslot", slot, 10).([]any) {
+		migrate(left.(string))
 	}
-	step("all have moved", 55)
 	for _, node := range []*redistest.Server{to, from, nodes[1]} {
 		node.Do("cluster", "setslot", slot, "node", toID)
 	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
 	step("the slot has moved", streams)
 	step("and after", streams)
-	te.must(unit[0], store.Swap{ID: id(1), Base: tags[1], Unit: 1})
+	te.must(store.Swap{ID: began.ID, Base: 1, Unit: 1}, store.Swap{ID: id(1), Base: tags[1], Unit: 1})
 }
 
 // What a replica says is not what is so.
@@ -198,7 +228,7 @@ func TestUnitIsWholeWithoutAPermission(t *testing.T) {
 	te := openTester(t, connect(t, "standalone", server.Addr), testOptions())
 	ids := []streamid.ID{{Hi: 1}, {Hi: 2}, {Hi: 3}}
 	te.must(store.Swap{ID: ids[0], Tag: 1, Record: []byte("a")}, store.Swap{ID: ids[1], Tag: 1, Record: []byte("b")})
-	for _, command := range []string{"set", "psetex", "setrange", "pexpire", "mget", "get"} {
+	for _, command := range []string{"hset", "hmget", "pttl", "mget", "hdel", "pexpire", "persist", "renamenx"} {
 		server.Do("acl", "setuser", "default", "-"+command)
 		swaps := te.on([]store.Swap{
 			{ID: ids[0], Base: 1, Tag: 2, Record: []byte("c"), Unit: 1},
@@ -206,13 +236,18 @@ func TestUnitIsWholeWithoutAPermission(t *testing.T) {
 			{ID: ids[1], Base: 1, Unit: 1},
 		})
 		_, err := te.Swap(context.Background(), swaps)
+		if probe := te.Probe(context.Background()); ReasonOf(probe) != Credentials {
+			t.Errorf("without %s: the probe's error %v", command, probe)
+		}
 		server.Do("acl", "setuser", "default", "+"+command)
 		if err == nil {
-			if command != "psetex" && command != "setrange" {
+			if command == "hset" || command == "hmget" || command == "pttl" || command == "mget" {
 				t.Errorf("without %s: no error", command)
 			}
 			te.must(store.Swap{ID: ids[0], Base: 2, Tag: 1, Record: []byte("a")})
-			server.Do("del", te.key(ids[2]))
+			if err := te.SetAside(context.Background(), ids[2], []byte("d")); err != nil {
+				t.Fatal(err)
+			}
 			continue
 		}
 		if ReasonOf(err) != Credentials {

@@ -15,24 +15,27 @@
 //
 // # How it works
 //
-// A [Store] sends a batch as script calls of at most 250 swaps each; in a Cluster each call is for one slot group. All calls
+// A [Store] sends a batch as script calls of at most 500 swaps each; in a Cluster each call is for one slot group. All calls
 // for one server are sent together, so a batch costs one round trip, and another one if other workers have changed its
-// streams. Where they do so by turns, the Converter reads the records first, with MGET: that takes the server less time than
+// streams. Where they do so by turns, the Converter reads the records first, with HMGET: that takes the server less time than
 // swaps that fail. If a server rejects a call for a temporary reason, the call is sent again, up to a limit. Any other failure
 // is an error, and the batch is refused.
 //
 // # Keys and layout
 //
-// A record is stored as a string: its 8-byte tag, followed by the record itself. Its key is
+// A record is a field of a hash: the field is the stream's identity, 16 bytes, and the value an 8-byte tag, followed by the record
+// itself. A Cluster has 64 groups of streams, one for each of its slot groups, and a single server has one. The keys of a group are
 //
-//	<prefix>:{<slot group>}:<name>:2<identity, 16 bytes>
+//	<prefix>:{<slot group>}:<name>:3n      the newer records
+//	<prefix>:{<slot group>}:<name>:3o      the older records
+//	<prefix>:{<slot group>}:_life:<name>:3
 //
-// Lives are strings of 24 bytes that never expire. A Cluster has one for each of its 64 slot groups, a single server has
-// one:
+// Records expire in two steps, by the server's clock. All writes go to the newer hash, which is to live for twice the TTL. When half
+// of that is over, it becomes the older one, and each record in it moves to a new hash when it is written next. What is never written
+// again expires with the older hash, between one and two TTLs after it was last written. Lives are strings of 24 bytes that never
+// expire.
 //
-//	<prefix>:{<slot group>}:_life:<name>:2
-//
-// The user needs permission for these commands on keys with the prefix: eval, evalsha, get, mget, set, setrange, psetex,
+// The user needs permission for these commands on keys with the prefix: eval, evalsha, get, mget, set, hmget, hset, hdel, pttl,
 // persist, pexpire, renamenx.
 //
 // # Logs
@@ -55,9 +58,8 @@
 //
 // # Cost
 //
-// The record of a sum, 42 bytes, takes about 200 bytes on the server, key and expiry included, and about 2 µs of server time per swap:
-// one MGET reads everything for a call, and a record of the same length is overwritten in place. Once in a sixteenth of the
-// TTL a swap also sets the expiry, which takes 1 µs more; Swap.Age says when.
+// The record of a sum, 42 bytes, takes about 140 bytes on the server and 1.2 µs of server time per swap: one HMGET reads everything
+// for a call, and one HSET writes it. A swap of a stream that is new, or that was last written to the older hash, takes two calls.
 //
 // # Durability
 //
@@ -69,8 +71,7 @@
 //     since the last one. The life survives. Use appendonly, and appendfsync always if not even a second may be lost.
 //   - A failover to a replica that is behind loses what that replica had not received, and the life survives. Set
 //     WaitReplicas to prevent that: Swap then returns once that many replicas have the write.
-//   - Eviction loses single records, so set maxmemory-policy noeviction. Lives have no expiry: volatile-* policies never
-//     evict them, but allkeys-* policies do.
+//   - Eviction loses all newer or all older records of a group, and its life or not. Set maxmemory-policy noeviction.
 //
 // A Converter that still has the stream in memory notices that the record is older than its own. Any other Converter cannot.
 package redis

@@ -16,7 +16,6 @@ import (
 
 var (
 	errMoving = errors.New("a slot is being moved, and meanwhile its replicas cannot be asked (wait_replicas)")
-	errLost   = errors.New("the group lost its life while its slot was being moved")
 	errAnswer = errors.New("the answer makes no sense: is this Redis?")
 )
 
@@ -51,7 +50,7 @@ func ReasonOf(err error) Reason {
 		return Memory
 	case errors.As(err, new(replicasError)), errors.Is(err, errMoving), says(err, "NOREPLICAS"):
 		return Replicas
-	case errors.As(err, new(modeError)), errors.Is(err, errAnswer), errors.Is(err, errLost), errors.Is(err, errGone),
+	case errors.As(err, new(modeError)), errors.Is(err, errAnswer), errors.Is(err, errGone),
 		errors.Is(err, errNoLog):
 		return Other
 	case !fromServer(err), serverElsewhere(err), goredis.IsMaxClientsError(err):

@@ -133,7 +133,7 @@ func (l *Log) append(ctx context.Context, appends []log.Append) ([]bool, error) 
 		calls = append(calls, l.call(appends, from, to, size))
 		from = to
 	}
-	done, retries, err := l.server.run(ctx, calls, nil)
+	done, retries, err := l.server.run(ctx, calls)
 	l.retried(ctx, retries)
 	if err != nil {
 		return nil, err
@@ -270,7 +270,7 @@ func (l *Log) Compact(ctx context.Context, n int, at log.Position, snapshot []by
 // one runs one call that may have much to say.
 func (l *Log) one(ctx context.Context, c *call) (any, error) {
 	c.large = true
-	done, retries, err := l.server.run(ctx, []*call{c}, nil)
+	done, retries, err := l.server.run(ctx, []*call{c})
 	l.retried(ctx, retries)
 	if err != nil {
 		return nil, err
@@ -294,7 +294,7 @@ func (l *Log) Probe(ctx context.Context) error {
 		key := l.probeKey(i * slotGroups / len(calls))
 		calls[i] = &call{script: logProbeScript, key: key, args: []any{nil, nil, 1, key, probeTTL.Milliseconds()}}
 	}
-	done, _, err := l.server.run(ctx, calls, nil)
+	done, _, err := l.server.run(ctx, calls)
 	for _, c := range done {
 		if n, ok := c.answer.(int64); err == nil && (!ok || n != 1) {
 			err = errAnswer

@@ -94,7 +94,7 @@ func (f *fake) reply(words []string) string {
 		}
 	}
 	switch strings.ToLower(words[0]) {
-	case "evalsha", "eval", "get", "mget":
+	case "evalsha", "eval", "get", "hmget":
 		return f.answer
 	case "hello":
 		return "-ERR unknown command 'hello'\r\n"

@@ -17,120 +17,125 @@ func newScript(source string) *script {
 	return &script{source, hex.EncodeToString(sum[:])}
 }
 
-// swapScript does swaps. It answers 0 if the group has another life. Otherwise it answers with pairs of the number of a swap and
-// what is there, nil for nothing, for each swap whose base is not there. It says nothing of the others: they were done, unless
-// the unit they are of has one that was not.
+// swapScript does swaps. It answers 0 if the group has another life, and 1 if it needs the key of older records; it has done nothing
+// then. Otherwise it answers with pairs of the number of a swap and what is there, nil for nothing, for each swap whose base is not
+// there. It says nothing of the others: they were done, unless the unit they are of has one that was not.
 //
-// KEYS are those of the swaps, then that of the life. ARGV are:
+// KEYS are those of the records, of the life, and, or not, of the older records. ARGV are:
 //
-//	1 the time to live in milliseconds, empty for ever
-//	2 with how many swaps that begins anew, the first ones
-//	3 how many swaps are units of their own; they come first
-//	4 the life, 8 bytes; if it is empty, it is not looked at and has no key
-//	5 the tags of all bases, 8 bytes each
-//	6 a byte for each swap of a larger unit: 1 where a unit begins, 2 where the time to live does, or the sum
-//	7 and more: the new values, empty to compare only
+//	1 the time to live in milliseconds, 0 for ever
+//	2 the life, 8 bytes
+//	3 the tags of all bases, 8 bytes each
+//	4 a byte for each swap, 1 if it continues the unit of the one before; or nothing, if all are units of their own
+//	5 and more: the fields, and then the new values, empty to compare only
 //
-// One MGET takes less time than many GET. But it has nil for what is no string as well, so there GET has to say what it is; a
-// list or a set reads as empty. A value of 8 bytes or less has no tag: nobody can base anything on it.
+// Records expire by two hashes. All writes go to the newer one, which is to live for twice the time to live. When half of that is
+// over, it becomes the older one, and what is in there moves as it is written. So a record lives for one to two times the time to
+// live, by the clock of the server alone. It is in one of the two: it is written to the newer before it is taken from the older, and
+// the newer is asked first.
 //
-// What is only compared is written to as well, with no effect but on its expiry: a server that has become a replica refuses that,
-// and must, because it does not know any more what is so.
+// MGET has nil for what is no string, so a foreign value is no life. A value of 8 bytes or less has no tag: nobody can base anything
+// on it. What is only compared is a write as well, with no effect: a server that has become a replica refuses that, and must, because
+// it does not know any more what is so.
 //
-// PSETEX costs most; SETRANGE writes in place. Units use one command for all that they set, after all that can be refused for
-// another reason: so a server that lets us use one command and not another has not done half of a unit.
-var swapScript = newScript(`local call, sub, byte = redis.call, string.sub, string.byte
-local ttl, anew, alone, life, bases, units = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
-local values, out, n, last = nil, {}, 0, #KEYS
-if last <= 4000 then
-  values = call('MGET', unpack(KEYS))
-else
-  values = {}
-  for from = 1, last, 4000 do
-    local part = call('MGET', unpack(KEYS, from, math.min(from+3999, last)))
-    for i = 1, #part do values[from+i-1] = part[i] end
+// What is written is one HSET, after all that can be refused for another reason, so a server that lets us use one command and not
+// another has not done half of a unit. The field about is longer than a server allows in a hash that it keeps as a list, which would
+// take less memory, and be searched from its start.
+var swapScript = newScript(`local call, sub, byte, min = redis.call, string.sub, string.byte, math.min
+local key, older, ttl, bases, continues = KEYS[1], KEYS[3], tonumber(ARGV[1]), ARGV[3], ARGV[4]
+local n = #bases/8
+if sub(call('MGET', KEYS[2])[1] or '', 1, 8) ~= ARGV[2] then return 0 end
+local function get(from, fields, first, last)
+  local values = redis.pcall('HMGET', from, unpack(fields, first, last))
+  if values.err then return nil, {err = values.err .. ': ' .. from} end
+  return values
+end
+local there, moves, missing, m = {}, {}, {}, 0
+for from = 1, n, 4000 do
+  local to = min(from+3999, n)
+  local values, err = get(key, ARGV, from+4, to+4)
+  if err then return err end
+  for i = from, to do
+    local value = values[i-from+1]
+    there[i] = value
+    if not value then
+      m = m+1
+      missing[m] = i
+    end
   end
 end
-if life ~= '' then
-  local there = values[last]
-  if not there or sub(there, 1, 8) ~= life then return 0 end
-  last = last - 1
+local left = call('PTTL', key)
+local turn = left >= 0 and left < ttl
+if not older and (m > 0 or turn) then return 1 end
+for from = 1, m, 4000 do
+  local to, fields = min(from+3999, m), {}
+  for k = from, to do fields[k-from+1] = ARGV[missing[k]+4] end
+  local values, err = get(older, fields, 1, to-from+1)
+  if err then return err end
+  for k = from, to do
+    local i, value = missing[k], values[k-from+1]
+    there[i], moves[i] = value, value
+  end
 end
 local none = '\0\0\0\0\0\0\0\0'
-for i = 1, alone do
-  local key, base, value, there = KEYS[i], sub(bases, 8*i-7, 8*i), ARGV[i+6], values[i]
-  if not there then
-    there = redis.pcall('GET', key)
-    if type(there) == 'table' then
-      if sub(there.err, 1, 9) ~= 'WRONGTYPE' then return there end
-      there = ''
-    end
-  end
-  local as
+local out, k, doing, d = {}, 0, {}, 0
+local unit = 0
+for i = 1, n do
+  local base, value, as = sub(bases, 8*i-7, 8*i), there[i]
   if base == none then
-    as = not there
+    as = not value
   else
-    as = there and #there > 8 and sub(there, 1, 8) == base
+    as = value and #value > 8 and sub(value, 1, 8) == base
   end
+  if continues == '' or byte(continues, i) == 0 then unit = d end
   if not as then
-    out[n+1], out[n+2] = i, there
-    n = n + 2
-  elseif value == '' then
-    if ttl == '' then call('PERSIST', key) else call('PEXPIRE', key, ttl) end
-  elseif i <= anew then
-    if ttl == '' then call('SET', key, value) else call('PSETEX', key, ttl, value) end
-  elseif #value == #there then
-    call('SETRANGE', key, '0', value)
-  else
-    call('SET', key, value, 'KEEPTTL')
+    out[k+1], out[k+2] = i, value
+    k = k+2
+    if unit >= 0 then d, unit = unit, -1 end
+  elseif unit >= 0 then
+    d = d+1
+    doing[d] = i
   end
 end
-local first = alone + 1
-while first <= last do
-  local to = first
-  while to < last and byte(units, to+1-alone) % 2 == 0 do to = to + 1 end
-  local before = n
-  for i = first, to do
-    local base, there = sub(bases, 8*i-7, 8*i), values[i]
-    if not there then
-      there = redis.pcall('GET', KEYS[i])
-      if type(there) == 'table' then
-        if sub(there.err, 1, 9) ~= 'WRONGTYPE' then return there end
-        there = ''
-      end
-    end
-    local as
-    if base == none then
-      as = not there
-    else
-      as = there and #there > 8 and sub(there, 1, 8) == base
-    end
-    if not as then
-      out[n+1], out[n+2] = i, there
-      n = n + 2
-    end
-  end
-  if n == before then
-    for i = first, to do
-      if ARGV[i+6] == '' then
-        if ttl == '' then call('PERSIST', KEYS[i]) else call('PEXPIRE', KEYS[i], ttl) end
-      end
-    end
-    for i = first, to do
-      local value = ARGV[i+6]
-      if value ~= '' then
-        if byte(units, i-alone) < 2 then
-          call('SET', KEYS[i], value, 'KEEPTTL')
-        elseif ttl == '' then
-          call('SET', KEYS[i], value)
-        else
-          call('SET', KEYS[i], value, 'PX', ttl)
-        end
-      end
-    end
-  end
-  first = to + 1
+if d == 0 then return out end
+local anew, set = left == -2, left == -1
+if turn then
+  anew = call('RENAMENX', key, older) == 1
+  set = not anew
+  if anew then moves = there end
 end
+local put, p, gone, q = {}, 0, {}, 0
+for k = 1, d do
+  local i = doing[k]
+  local field, value, was = ARGV[i+4], ARGV[i+4+n], moves[i]
+  if value == '' then value = was end
+  if value then
+    put[p+1], put[p+2] = field, value
+    p = p+2
+  end
+  if was then
+    q = q+1
+    gone[q] = field
+  end
+end
+if p > 0 then
+  if anew then
+    put[p+1], put[p+2] = 'about', 'Fields are identities of streams, and values their state: see deltaring, d2c/store/redis'
+    p = p+2
+    set = true
+  end
+  for from = 1, p, 4000 do call('HSET', key, unpack(put, from, min(from+3999, p))) end
+elseif left > 0 then
+  call('PEXPIRE', key, left)
+else
+  call('PERSIST', key)
+end
+if ttl == 0 then
+  if left >= 0 then call('PERSIST', key) end
+elseif set then
+  call('PEXPIRE', key, 2*ttl)
+end
+for from = 1, q, 4000 do call('HDEL', older, unpack(gone, from, min(from+3999, q))) end
 return out`)
 
 // livesScript answers with what KEYS[1] has, and sets it to ARGV[1] if it has nothing. PERSIST is there for a replica to refuse it.
@@ -142,29 +147,30 @@ end
 redis.call('SET', KEYS[1], ARGV[1])
 return ARGV[1]`)
 
-// asideScript moves what KEYS[1] has to KEYS[2], if its record is still ARGV[1], and gives it ARGV[2] milliseconds to live. It
-// answers 1 if that was done, 0 if something else is there, -1 if KEYS[2] is taken.
-var asideScript = newScript(`local there = redis.pcall('GET', KEYS[1])
-if type(there) == 'table' then
-  if string.sub(there.err, 1, 9) ~= 'WRONGTYPE' then return there end
-  there = ''
-end
-if not there then return 0 end
-if #there > 8 then there = string.sub(there, 9) end
-if there ~= ARGV[1] then return 0 end
-if redis.call('RENAMENX', KEYS[1], KEYS[2]) == 0 then return -1 end
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
+// asideScript moves the record KEYS[1] or KEYS[2] has under ARGV[1] to KEYS[3], if it is still ARGV[2], and gives it ARGV[3]
+// milliseconds to live. It answers 1 if that was done, 0 if something else is there, -1 if KEYS[3] is taken.
+var asideScript = newScript(`local call, field = redis.call, ARGV[1]
+local value = call('HMGET', KEYS[1], field)[1] or call('HMGET', KEYS[2], field)[1]
+if not value then return 0 end
+local record = value
+if #record > 8 then record = string.sub(record, 9) end
+if record ~= ARGV[2] then return 0 end
+if not call('SET', KEYS[3], value, 'PX', ARGV[3], 'NX') then return -1 end
+call('HDEL', KEYS[1], field)
+call('HDEL', KEYS[2], field)
 return 1`)
 
 // probeScript does with a key of its own whatever a swap does, so that it fails where a swap would. ARGV[1] is how long the key
 // lives, in milliseconds.
 var probeScript = newScript(`local call, key, ttl = redis.call, KEYS[1], ARGV[1]
-call('PSETEX', key, ttl, 'probe')
-call('SETRANGE', key, '0', 'probe')
+call('HSET', key, 'probe', '1', 'probed', '1')
+call('HDEL', key, 'probed')
+call('RENAMENX', key, key)
+call('SET', key, '', 'PX', ttl, 'NX')
 call('PERSIST', key)
-call('SET', key, 'probe', 'PX', ttl)
 call('PEXPIRE', key, ttl)
-call('GET', key)
+call('PTTL', key)
+call('HMGET', key, 'probe')
 return #call('MGET', key)`)
 
 // What appendScript says of an append.

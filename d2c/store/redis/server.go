@@ -66,7 +66,7 @@ func (o one) judge(err error) error {
 	switch {
 	case saysAny(err, "MOVED", "ASK", "CLUSTERDOWN", "CROSSSLOT", "TRYAGAIN"):
 		return modeError{"this is a node of a Cluster: set mode: cluster (in Go, give a ClusterClient)", err}
-	case unknownCommand(err, "eval"), unknownCommand(err, "mget"):
+	case unknownCommand(err, "eval"), unknownCommand(err, "hmget"):
 		return modeError{"this server keeps no data: if it is a Sentinel, set mode: sentinel (in Go, give a FailoverClient)", err}
 	case notSentinel(err):
 		return modeError{"this is no Sentinel: set mode: standalone, or name the Sentinels", err}
@@ -139,9 +139,9 @@ type call struct {
 	key    string  // one of the keys
 
 	// What a call for swaps, or to read records, is about.
-	swaps []int32
-	alone int // how many of them are units of their own
-	life  uint64
+	group  int
+	swaps  []int32
+	behind bool // it has the key of older records
 
 	// What a call for appends is about: as many of them, from the first on.
 	first, count int
@@ -158,11 +158,8 @@ type call struct {
 }
 
 // run does all calls and returns them with their answers, in any order. After an error any of them may have been done, and
-// some twice. split divides a call whose keys are at two servers; nil means that all calls have one key. retries is how many were
-// sent again.
-func (s *server) run(
-	ctx context.Context, calls []*call, split func(context.Context, *call) ([]*call, error),
-) (done []*call, retries int, err error) {
+// some twice. retries is how many were sent again.
+func (s *server) run(ctx context.Context, calls []*call) (done []*call, retries int, err error) {
 	done = make([]*call, 0, len(calls))
 	var wrong error
 	for attempt := 0; ; {
@@ -184,21 +181,15 @@ func (s *server) run(
 				s.reload(ctx)
 				rest = append(rest, c)
 			case s.moves() && !c.apart && saysAny(c.err, "ASK", "TRYAGAIN"):
-				if split == nil {
-					c.apart = true
-					rest = append(rest, c)
-					break
-				}
-				parts, err := split(ctx, c)
-				if err != nil {
-					return nil, retries, err
-				}
-				rest = append(rest, parts...)
+				c.apart = true
+				rest = append(rest, c)
 			case mayPass(c.err):
 				failed = c.err
 				c.again = true
 				rest = append(rest, c)
 				retries++
+			case c.script == nil && says(c.err, "WRONGTYPE"):
+				return nil, retries, fmt.Errorf("%w: %s", c.err, c.key)
 			default:
 				return nil, retries, c.err
 			}

@@ -9,7 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,8 +28,8 @@ type Options struct {
 	// Prefix begins all keys. Printable ASCII without spaces and braces, at most 64 bytes; every stream stores it, so keep
 	// it short. Default d2c.
 	Prefix string
-	// TTL is the minimum time that a record is kept after it was last written; it may be up to an eighth longer. All who
-	// share records must use the same value. Zero keeps them for ever.
+	// TTL is the minimum time that a record is kept after it was last written; it may be up to twice that. All who share records
+	// must use the same value. Zero keeps them for ever.
 	TTL time.Duration
 	// Timeout bounds a method call with all its attempts. Default 5s. For a Log, Read has twice and Compact six times that
 	// in total, and large transfers have a Timeout for each attempt, whatever the client's.
@@ -69,21 +69,23 @@ type Store struct {
 	server   *server
 	name     string
 	prefix   string
-	ttl      string        // in milliseconds; empty is for ever
-	period   time.Duration // of time, in which a record's expiry is set once; zero sets it with each write
-	now      func() time.Time
+	ttl      int64 // in milliseconds; zero is for ever
 	observer Observer
 
-	// Working memory of Swap.
+	keys [slotGroups]groupKeys
+
+	// Working memory of Swap and Read.
 	text    []byte
 	values  []byte
-	keys    []string
+	fields  []string
 	blobs   []blob
+	groups  []uint8
 	order   []int32
-	sorted  []int32
 	results []store.Result
-	lost    map[int]uint64 // lives to look at again, by group
 }
+
+// groupKeys are the keys of a group.
+type groupKeys struct{ records, older, life string }
 
 var _ store.Reader = (*Store)(nil)
 
@@ -101,12 +103,9 @@ const (
 	maxPrefix = 64
 	maxName   = 1024
 
-	periods     = 16        // of a time to live
-	foreverTold = time.Hour // the period where there is none: others may have set one
-
 	// maxSwaps bounds the swaps of a call, unless they are one unit. Meanwhile the server does nothing else: a millisecond at
 	// most. It also begins with the first call of a batch while the others are on their way.
-	maxSwaps = 250
+	maxSwaps = 500
 	// maxGets bounds the records that are read in a call; each costs less than a swap, see BenchmarkRead.
 	maxGets = 1000
 	// asideTTL is how long a value that was set aside is kept.
@@ -130,9 +129,11 @@ func New(client goredis.UniversalClient, opts Options) (*Store, error) {
 	}
 	st := &Store{
 		server: server,
-		name:   opts.Name, prefix: opts.Prefix, now: time.Now, observer: opts.Observer,
+		name:   opts.Name, prefix: opts.Prefix, ttl: opts.TTL.Milliseconds(), observer: opts.Observer,
 	}
-	st.ttl, st.period = expiry(opts.TTL, opts.Timeout)
+	for g := range server.groups() {
+		st.keys[g] = groupKeys{st.recordsKey(g, newerRecords), st.recordsKey(g, olderRecords), st.lifeKey(g)}
+	}
 	return st, nil
 }
 
@@ -199,33 +200,6 @@ func ValidatePrefix(prefix string) error {
 	return nil
 }
 
-// expiry returns what a record's expiry is set to, and the length of the periods in which that is done once: to set it is a
-// quarter of what a change costs the server. The expiry is two periods late. What changes at the end of a period is kept for one
-// less than was set at its start; the other is for a change that takes as long as it may, and for an Age that is by little too short.
-func expiry(ttl, timeout time.Duration) (ms string, period time.Duration) {
-	if ttl == 0 {
-		return "", foreverTold
-	}
-	period = ttl / periods
-	if period < timeout {
-		period = 0
-	}
-	return strconv.FormatInt((ttl + 2*period).Milliseconds(), 10), period
-}
-
-// sincePeriod returns how long ago the period began in which expiries are set anew that were set before.
-func (st *Store) sincePeriod() time.Duration {
-	if st.period == 0 {
-		return -1
-	}
-	return time.Duration(st.now().UnixNano() % int64(st.period))
-}
-
-// expiresAnew reports whether the swap sets the expiry. A record that is not known to be there has none to keep.
-func expiresAnew(swap *store.Swap, since time.Duration) bool {
-	return swap.Age > since || swap.Base == 0 || swap.Record == nil || swap.Age < 0
-}
-
 // Lives implements store.Shared.
 func (st *Store) Lives(ctx context.Context, proposed store.Life) ([]store.Life, error) {
 	if proposed.ID == 0 {
@@ -243,7 +217,7 @@ func (st *Store) Lives(ctx context.Context, proposed store.Life) ([]store.Life, 
 		byKey[key] = g
 		calls[g] = &call{script: livesScript, key: key, args: []any{nil, nil, 1, key, value}}
 	}
-	done, _, err := st.server.run(ctx, calls, nil)
+	done, _, err := st.server.run(ctx, calls)
 	if err != nil {
 		return nil, st.server.explain("lives", err)
 	}
@@ -301,30 +275,26 @@ func (st *Store) swap(ctx context.Context, swaps []store.Swap) (retries int, err
 	defer cancel()
 	clear(st.results)
 	st.results = grown(st.results, len(swaps))
-	clear(st.lost)
 	calls, err := st.divide(swaps)
-	if err != nil {
-		return 0, err
+	for err == nil && len(calls) > 0 {
+		var done []*call
+		var again int
+		done, again, err = st.server.run(ctx, calls)
+		retries += again
+		calls = calls[:0]
+		for _, c := range done {
+			switch n, ok := c.answer.(int64); {
+			case err != nil:
+			case ok && n == 1 && !c.behind:
+				st.lookBehind(c)
+				calls = append(calls, c)
+			default:
+				err = st.swapped(c)
+			}
+		}
 	}
-	done, retries, err := st.server.run(ctx, calls, func(ctx context.Context, c *call) ([]*call, error) {
-		return st.split(ctx, swaps, c)
-	})
 	if err != nil {
 		return retries, err
-	}
-	for _, c := range done {
-		if err := st.swapped(c); err != nil {
-			return retries, err
-		}
-	}
-	for group, life := range st.lost {
-		// See split.
-		switch there, err := st.lifeOf(ctx, group); {
-		case err != nil:
-			return retries, err
-		case there != life:
-			return retries, errLost
-		}
 	}
 	withhold(swaps, st.results)
 	return retries, nil
@@ -423,27 +393,26 @@ func (st *Store) read(ctx context.Context, ids []streamid.ID) (retries int, err 
 	defer cancel()
 	clear(st.results)
 	st.results = grown(st.results, len(ids))
-	done, retries, err := st.server.run(ctx, st.gets(ids), func(_ context.Context, c *call) ([]*call, error) {
-		parts := make([]*call, len(c.swaps)) // to each key its own: they are at two servers
-		for at := range parts {
-			parts[at] = st.get(c.swaps[at : at+1])
-			parts[at].apart = true
+	st.arrange(len(ids), func(i int) streamid.ID { return ids[i] })
+	order := st.order
+	for _, older := range []bool{false, true} {
+		done, again, err := st.server.run(ctx, st.gets(order, older))
+		retries += again
+		if err != nil {
+			return retries, err
 		}
-		return parts, nil
-	})
-	if err != nil {
-		return retries, err
-	}
-	for _, c := range done {
-		values, ok := c.answer.([]any)
-		if !ok || len(values) != len(c.swaps) {
-			return retries, errAnswer
-		}
-		for at, i := range c.swaps {
-			if st.results[i], ok = changedTo(values[at]); !ok {
+		for _, c := range done {
+			values, ok := c.answer.([]any)
+			if !ok || len(values) != len(c.swaps) {
 				return retries, errAnswer
 			}
+			for at, i := range c.swaps {
+				if st.results[i], ok = changedTo(values[at]); !ok {
+					return retries, errAnswer
+				}
+			}
 		}
+		order = slices.DeleteFunc(order, func(i int32) bool { return st.results[i].Record != nil })
 	}
 	return retries, nil
 }
@@ -466,11 +435,14 @@ func (st *Store) setAside(ctx context.Context, id streamid.ID, record []byte) (m
 	if record == nil {
 		record = []byte{}
 	}
-	key := string(st.appendKey(nil, id))
+	keys := st.keys[store.Group(id, st.server.groups())]
+	field, _ := id.AppendBinary(nil)
 	// The other key is random. That there is one already is a chance in 2^64, unless the server is none.
 	for range 3 {
-		c := &call{script: asideScript, key: key, args: []any{nil, nil, 2, key, st.asideKey(id), record, asideTTL.Milliseconds()}}
-		if _, _, err := st.server.run(ctx, []*call{c}, nil); err != nil {
+		c := &call{script: asideScript, key: keys.records, args: []any{
+			nil, nil, 3, keys.records, keys.older, st.asideKey(id), field, record, asideTTL.Milliseconds(),
+		}}
+		if _, _, err := st.server.run(ctx, []*call{c}); err != nil {
 			return false, err
 		}
 		switch c.answer {
@@ -496,7 +468,7 @@ func (st *Store) Probe(ctx context.Context) error {
 		key := st.probeKey(g)
 		calls[g] = &call{script: probeScript, key: key, args: []any{nil, nil, 1, key, probeTTL.Milliseconds()}}
 	}
-	done, _, err := st.server.run(ctx, calls, nil)
+	done, _, err := st.server.run(ctx, calls)
 	for _, c := range done {
 		if n, ok := c.answer.(int64); err == nil && (!ok || n != 1) {
 			err = errAnswer
@@ -511,15 +483,15 @@ func (st *Store) Probe(ctx context.Context) error {
 // forget gives back the working memory of a giant batch, and does not keep its records alive.
 func (st *Store) forget() {
 	clear(st.blobs)
-	clear(st.keys)
+	clear(st.fields)
 	if cap(st.values) > keptBytes {
 		st.values = nil
 	}
 	if cap(st.text) > keptBytes {
 		st.text = nil
 	}
-	if max(cap(st.keys), cap(st.order)) > keptSwaps {
-		st.keys, st.blobs, st.order, st.sorted = nil, nil, nil, nil
+	if max(cap(st.fields), cap(st.order)) > keptSwaps {
+		st.fields, st.blobs, st.groups, st.order = nil, nil, nil, nil
 	}
 	if cap(st.results) > keptSwaps {
 		st.results = nil // they are the caller's until the next call
@@ -534,14 +506,14 @@ func grown[T any](s []T, n int) []T {
 	return s[:n]
 }
 
-// A record is a string, its tag in eight bytes and then itself, under the key
+// The records of a group are fields of a hash. The field is the identity of the stream, 16 bytes, and the value the tag in eight bytes
+// and then the record itself. Its key is
 //
-//	<prefix>:{<tag of the slot group>}:<name>:<version><identity, 16 bytes>
+//	<prefix>:{<tag>}:<name>:<version><n or o>
 //
-// A prefix has no brace, and what follows the name has a fixed length, so no two prefixes and no two names have a key in common.
-// The version is that of this layout and of the encoding of identities, not that of records: workers of two releases must see each
-// other's. Each byte is paid for with each stream, most of all the first above 30, which is what a key has if neither prefix nor
-// name is longer than "d2c": servers allocate in steps of 16.
+// n has the newer records, and o older ones: see swapScript. A prefix has no brace, and what follows the name has a fixed length, so
+// no two prefixes and no two names have a key in common. The version is that of this layout and of the encoding of identities, not
+// that of records: workers of two releases must see each other's.
 //
 // All other keys have an underscore where a name has none:
 //
@@ -549,10 +521,11 @@ func grown[T any](s []T, n int) []T {
 //	<prefix>:{<tag>}:_damaged:<name>:<version>:<identity in hexadecimal>:<random>
 //	<prefix>:{<tag>}:_probe:<version>
 //
-// One server has records with all tags, so that they can be taken into a Cluster, but one life: its key has a tag of its own, so
-// that it is not taken for one of the lives of a Cluster.
+// The one group of a single server has a tag of its own, so that it is not taken for one of the groups of a Cluster.
 const (
-	layoutVersion = "2"
+	layoutVersion = "3"
+	newerRecords  = 'n'
+	olderRecords  = 'o'
 	oneTag        = "1"
 )
 
@@ -567,21 +540,12 @@ const (
 
 func groupTag(group int) string { return groupTags[2*group : 2*group+2] }
 
-func slotGroup(id streamid.ID) int { return store.Group(id, slotGroups) }
-
-func (st *Store) appendKey(b []byte, id streamid.ID) []byte {
-	b = append(b, st.prefix...)
-	b = append(b, ":{"...)
-	b = append(b, groupTag(slotGroup(id))...)
-	b = append(b, "}:"...)
-	b = append(b, st.name...)
-	b = append(b, ":"+layoutVersion...)
-	b, _ = id.AppendBinary(b)
-	return b
+func (st *Store) recordsKey(group int, which rune) string {
+	return fmt.Sprintf("%s:{%s}:%s:%s%c", st.prefix, st.tag(group), st.name, layoutVersion, which)
 }
 
-// lifeTag is the tag of a group that has a life.
-func (st *Store) lifeTag(group int) string {
+// tag is what decides in which slot a group is.
+func (st *Store) tag(group int) string {
 	if st.server.groups() == 1 {
 		return oneTag
 	}
@@ -589,14 +553,14 @@ func (st *Store) lifeTag(group int) string {
 }
 
 func (st *Store) lifeKey(group int) string {
-	return fmt.Sprintf("%s:{%s}:_life:%s:%s", st.prefix, st.lifeTag(group), st.name, layoutVersion)
+	return fmt.Sprintf("%s:{%s}:_life:%s:%s", st.prefix, st.tag(group), st.name, layoutVersion)
 }
 
 func (st *Store) probeKey(group int) string {
-	return fmt.Sprintf("%s:{%s}:_probe:%s", st.prefix, st.lifeTag(group), layoutVersion)
+	return fmt.Sprintf("%s:{%s}:_probe:%s", st.prefix, st.tag(group), layoutVersion)
 }
 
 func (st *Store) asideKey(id streamid.ID) string {
 	return fmt.Sprintf("%s:{%s}:_damaged:%s:%s:%v:%016x",
-		st.prefix, groupTag(slotGroup(id)), st.name, layoutVersion, id, rand.Uint64())
+		st.prefix, st.tag(store.Group(id, st.server.groups())), st.name, layoutVersion, id, rand.Uint64())
 }

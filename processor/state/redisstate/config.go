@@ -65,7 +65,7 @@ type Config struct {
 	// PoolSize bounds the connections to each server. A processor uses one at a time. Default 10.
 	PoolSize int `mapstructure:"pool_size"`
 
-	// RecordTTL is how long a record is kept at least after it was last written; it may be up to an eighth longer. All
+	// RecordTTL is how long a record is kept at least after it was last written; it may be up to twice that. All
 	// Collectors that share state have the same. Longer than the processor's max_stale, or streams restart that were idle meanwhile. Zero keeps records for
 	// ever. Default 24h.
 	RecordTTL time.Duration `mapstructure:"record_ttl"`

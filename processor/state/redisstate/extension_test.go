@@ -270,7 +270,7 @@ func TestCredentials(t *testing.T) {
 }
 
 // acl is the least that a user needs; the README has it.
-const acl = "~d2c:* resetchannels -@all +eval +evalsha +get +mget +set +setrange +psetex +persist +pexpire +renamenx"
+const acl = "~d2c:* resetchannels -@all +eval +evalsha +get +mget +set +hmget +hset +hdel +pttl +persist +pexpire +renamenx"
 
 func TestLeastPermissions(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
@@ -311,7 +311,7 @@ func TestLeastPermissions(t *testing.T) {
 		run(t, cfg)
 	})
 	t.Run("without one of the commands", func(t *testing.T) {
-		server.Do("acl", "setuser", "worker", "-psetex")
+		server.Do("acl", "setuser", "worker", "-hset")
 		cfg := testConfig(server.Addr)
 		cfg.Username, cfg.Password = "worker", secret
 		err := errorOf(openStore(t, cfg)) // which sets nothing
@@ -322,7 +322,7 @@ func TestLeastPermissions(t *testing.T) {
 		if err == nil || redis.ReasonOf(err) != redis.Credentials || !strings.Contains(err.Error(), "lacks a permission") {
 			t.Errorf("error %v", err)
 		}
-		server.Do("acl", "setuser", "worker", "+psetex")
+		server.Do("acl", "setuser", "worker", "+hset")
 	})
 	t.Run("under another prefix", func(t *testing.T) {
 		cfg := testConfig(server.Addr)
