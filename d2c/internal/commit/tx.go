@@ -117,7 +117,14 @@ func (tx *Tx) Original(n int, rec *table.Record) bool {
 	sh := &tx.p.Table.Shards[tx.of[n].shard]
 	sh.Lock()
 	defer sh.Unlock()
-	s := sh.Find(tx.copies.Slot(n).ID)
+	var s *table.Slot
+	id, number := tx.copies.Slot(n).ID, int(tx.of[n].number)
+	if number >= 0 && number < sh.N {
+		s = sh.Slot(number)
+	}
+	if s == nil || s.ID != id { // it has moved
+		s = sh.Find(id)
+	}
 	if s != nil {
 		sh.Read(s, rec)
 	}

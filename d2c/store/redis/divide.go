@@ -6,6 +6,7 @@ package redis
 import (
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/deltaring/deltaring/d2c/store"
@@ -18,6 +19,7 @@ var errUnit = errors.New("a unit has streams of several groups")
 func (st *Store) divide(swaps []store.Swap) (calls []*call, err error) {
 	st.arrange(len(swaps), func(i int) streamid.ID { return swaps[i].ID })
 	st.makeValues(swaps)
+	st.recall(swaps)
 	for i := 1; i < len(swaps); i++ {
 		if swaps[i].Unit != 0 && swaps[i].Unit == swaps[i-1].Unit && st.groups[i] != st.groups[i-1] {
 			return nil, errUnit
@@ -31,6 +33,7 @@ func (st *Store) divide(swaps []store.Swap) (calls []*call, err error) {
 // arrange fills st.groups and st.fields with the groups of n streams and with what their records are called in there, and st.order with
 // their numbers, those of a group together and otherwise as they were.
 func (st *Store) arrange(n int, id func(i int) streamid.ID) {
+	st.args = st.args[:0]
 	st.text, st.fields, st.groups, st.order = st.text[:0], grown(st.fields, n), grown(st.groups, n), grown(st.order, n)
 	groups := st.server.groups()
 	var ends [slotGroups]int
@@ -145,21 +148,61 @@ func (st *Store) call(swaps []store.Swap, group int, order []int32, compare bool
 	c := &call{script: swapScript, key: st.keys[group].records, group: group, swaps: order}
 	// Where the client looks for the slot there must be a string. The rest are pointers, because a string in an interface is an
 	// allocation.
-	c.args = append(make([]any, 0, 11+2*n), nil, nil, 2, c.key, &st.keys[group].life, &st.ttl, &life, &bases, &continues)
-	for _, i := range order {
-		c.args = append(c.args, &st.fields[i])
-	}
+	c.args = append(st.room(13+2*n), nil, nil, 2, c.key, &st.keys[group].life, &st.ttl, &life, &bases, &continues)
+	c.args = st.appendVersions(c.args, swaps, group, order, compare)
 	for _, i := range order {
 		if compare {
-			c.args = append(c.args, "")
+			c.args = append(c.args, &st.fields[i], "")
 		} else {
-			c.args = append(c.args, &st.blobs[i])
+			c.args = append(c.args, &st.fields[i], &st.blobs[i])
 		}
 	}
 	if begins {
 		st.lookBehind(c)
 	}
 	return c
+}
+
+// appendVersions appends the version at which the last Read has found what all these swaps are based on, and the next version of the
+// group. The call that comes after this one finds that, if nobody comes between them.
+func (st *Store) appendVersions(args []any, swaps []store.Swap, group int, order []int32, compare bool) []any {
+	const tooMany = 3000 // for one command of a script
+	known := st.versions[group]
+	for _, i := range order {
+		if compare || len(order) > tooMany || !st.sure[i] || swaps[i].Record == nil {
+			known = ""
+			break
+		}
+	}
+	next := string(binary.LittleEndian.AppendUint64(nil, rand.Uint64()))
+	if st.versions[group] = known; known != "" {
+		st.versions[group] = next
+	}
+	return append(args, known, next)
+}
+
+// recall fills st.sure with what swaps are based on what the last Read has told, which had their streams in the same order.
+func (st *Store) recall(swaps []store.Swap) {
+	clear(st.sure)
+	st.sure = grown(st.sure, len(swaps))
+	told := st.told
+	for i := range swaps {
+		for len(told) > 0 && told[0].id != swaps[i].ID {
+			told = told[1:]
+		}
+		st.sure[i] = len(told) > 0 && told[0].tag == swaps[i].Base && swaps[i].Base != 0
+	}
+	st.told = st.told[:0]
+}
+
+// room returns room for n arguments of a call.
+func (st *Store) room(n int) []any {
+	if cap(st.args)-len(st.args) < n {
+		st.args = make([]any, 0, max(n, 2*cap(st.args)))
+	}
+	from := len(st.args)
+	st.args = st.args[:from+n]
+	return st.args[from:from:len(st.args)]
 }
 
 // lookBehind gives a call the key of older records as well.
@@ -177,10 +220,11 @@ func (st *Store) gets(order []int32, older bool) (calls []*call) {
 			key = st.keys[group].older
 		}
 		for some := range slices.Chunk(order, maxGets) {
-			c := &call{key: key, swaps: some, args: append(make([]any, 0, 2+len(some)), "hmget", key)}
+			c := &call{key: key, group: group, swaps: some, args: append(st.room(3+len(some)), "hmget", key)}
 			for _, i := range some {
 				c.args = append(c.args, &st.fields[i])
 			}
+			c.args = append(c.args, "version")
 			calls = append(calls, c)
 		}
 	})

@@ -27,12 +27,17 @@ func newScript(source string) *script {
 //	2 the life, 8 bytes
 //	3 the tags of all bases, 8 bytes each
 //	4 a byte for each swap, 1 if it continues the unit of the one before; or nothing, if all are units of their own
-//	5 and more: the fields, and then the new values, empty to compare only
+//	5 the version at which all bases are known to be there, with nothing that is only compared; empty if that is not known
+//	6 the next version
+//	7 and more: for each swap the field and the new value, empty to compare only
 //
 // Records expire by two hashes. All writes go to the newer one, which is to live for twice the time to live. When half of that is
 // over, it becomes the older one, and what is in there moves as it is written. So a record lives for one to two times the time to
 // live, by the clock of the server alone. It is in one of the two: it is written to the newer before it is taken from the older, and
 // the newer is asked first.
+//
+// The field version is another one after each change of the newer hash. So who has just read all records of a call need not have
+// them compared. After a call that had to, the version is longer than a client's: what follows it must be compared too.
 //
 // MGET has nil for what is no string, so a foreign value is no life. A value of 8 bytes or less has no tag: nobody can base anything
 // on it. What is only compared is a write as well, with no effect: a server that has become a replica refuses that, and must, because
@@ -45,6 +50,14 @@ var swapScript = newScript(`local call, sub, byte, min = redis.call, string.sub,
 local key, older, ttl, bases, continues = KEYS[1], KEYS[3], tonumber(ARGV[1]), ARGV[3], ARGV[4]
 local n = #bases/8
 if sub(call('MGET', KEYS[2])[1] or '', 1, 8) ~= ARGV[2] then return 0 end
+local left = call('PTTL', key)
+local turn = left >= 0 and left < ttl
+if ARGV[5] ~= '' and not turn and (left == -1) == (ttl == 0) and call('HMGET', key, 'version')[1] == ARGV[5] then
+  call('HSET', key, 'version', unpack(ARGV, 6))
+  return {}
+end
+local fields = {}
+for i = 1, n do fields[i] = ARGV[2*i+5] end
 local function get(from, fields, first, last)
   local values = redis.pcall('HMGET', from, unpack(fields, first, last))
   if values.err then return nil, {err = values.err .. ': ' .. from} end
@@ -53,7 +66,7 @@ end
 local there, moves, missing, m = {}, {}, {}, 0
 for from = 1, n, 4000 do
   local to = min(from+3999, n)
-  local values, err = get(key, ARGV, from+4, to+4)
+  local values, err = get(key, fields, from, to)
   if err then return err end
   for i = from, to do
     local value = values[i-from+1]
@@ -64,13 +77,11 @@ for from = 1, n, 4000 do
     end
   end
 end
-local left = call('PTTL', key)
-local turn = left >= 0 and left < ttl
 if not older and (m > 0 or turn) then return 1 end
 for from = 1, m, 4000 do
-  local to, fields = min(from+3999, m), {}
-  for k = from, to do fields[k-from+1] = ARGV[missing[k]+4] end
-  local values, err = get(older, fields, 1, to-from+1)
+  local to, some = min(from+3999, m), {}
+  for k = from, to do some[k-from+1] = fields[missing[k]] end
+  local values, err = get(older, some, 1, to-from+1)
   if err then return err end
   for k = from, to do
     local i, value = missing[k], values[k-from+1]
@@ -107,7 +118,7 @@ end
 local put, p, gone, q = {}, 0, {}, 0
 for k = 1, d do
   local i = doing[k]
-  local field, value, was = ARGV[i+4], ARGV[i+4+n], moves[i]
+  local field, value, was = fields[i], ARGV[2*i+6], moves[i]
   if value == '' then value = was end
   if value then
     put[p+1], put[p+2] = field, value
@@ -119,6 +130,8 @@ for k = 1, d do
   end
 end
 if p > 0 then
+  put[p+1], put[p+2] = 'version', ARGV[6] .. '-'
+  p = p+2
   if anew then
     put[p+1], put[p+2] = 'about', 'Fields are identities of streams, and values their state: see deltaring, d2c/store/redis'
     p = p+2
@@ -156,7 +169,7 @@ local record = value
 if #record > 8 then record = string.sub(record, 9) end
 if record ~= ARGV[2] then return 0 end
 if not call('SET', KEYS[3], value, 'PX', ARGV[3], 'NX') then return -1 end
-call('HDEL', KEYS[1], field)
+call('HDEL', KEYS[1], field, 'version')
 call('HDEL', KEYS[2], field)
 return 1`)
 

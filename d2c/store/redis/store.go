@@ -79,9 +79,22 @@ type Store struct {
 	values  []byte
 	fields  []string
 	blobs   []blob
+	args    []any
 	groups  []uint8
 	order   []int32
 	results []store.Result
+
+	// What the last Read has found in newer hashes, until a Swap uses it: the tags in order, and the version of each group, empty if it
+	// is not known.
+	told     []told
+	versions [slotGroups]string
+	sure     []bool // what is based on that
+}
+
+// told is a record that was read.
+type told struct {
+	id  streamid.ID
+	tag uint64
 }
 
 // groupKeys are the keys of a group.
@@ -338,20 +351,31 @@ func (st *Store) swapped(c *call) error {
 	if !ok || len(pairs)%2 != 0 {
 		return errAnswer
 	}
+	room := roomFor(pairs)
 	for ; len(pairs) > 0; pairs = pairs[2:] {
 		n, ok := pairs[0].(int64)
 		if !ok || n < 1 || n > int64(len(c.swaps)) {
 			return errAnswer
 		}
-		if st.results[c.swaps[n-1]], ok = changedTo(pairs[1]); !ok {
+		if st.results[c.swaps[n-1]], ok = changedTo(pairs[1], &room); !ok {
 			return errAnswer
 		}
 	}
 	return nil
 }
 
-// changedTo returns the result that tells what is there, and whether a server can say that.
-func changedTo(there any) (r store.Result, ok bool) {
+// roomFor returns room for what is in an answer: one allocation for all.
+func roomFor(values []any) []byte {
+	n := 0
+	for _, v := range values {
+		text, _ := v.(string)
+		n += len(text)
+	}
+	return make([]byte, 0, n)
+}
+
+// changedTo returns the result that tells what is there, and whether a server can say that. The record is in room.
+func changedTo(there any, room *[]byte) (r store.Result, ok bool) {
 	r.Status = store.Changed
 	switch there := there.(type) {
 	case nil:
@@ -361,7 +385,9 @@ func changedTo(there any) (r store.Result, ok bool) {
 			r.Tag = binary.LittleEndian.Uint64([]byte(there[:tagSize]))
 			there = there[tagSize:]
 		}
-		r.Record = []byte(there) // not nil: there is something, whatever it is
+		from := len(*room)
+		*room = append(*room, there...)
+		r.Record = (*room)[from:len(*room):len(*room)] // not nil: there is something, whatever it is
 		return r, true
 	}
 	return r, false
@@ -394,6 +420,8 @@ func (st *Store) read(ctx context.Context, ids []streamid.ID) (retries int, err 
 	clear(st.results)
 	st.results = grown(st.results, len(ids))
 	st.arrange(len(ids), func(i int) streamid.ID { return ids[i] })
+	st.told = st.told[:0]
+	var seen [slotGroups]bool
 	order := st.order
 	for _, older := range []bool{false, true} {
 		done, again, err := st.server.run(ctx, st.gets(order, older))
@@ -403,12 +431,26 @@ func (st *Store) read(ctx context.Context, ids []streamid.ID) (retries int, err 
 		}
 		for _, c := range done {
 			values, ok := c.answer.([]any)
-			if !ok || len(values) != len(c.swaps) {
+			if !ok || len(values) != len(c.swaps)+1 {
 				return retries, errAnswer
 			}
+			if version, _ := values[len(c.swaps)].(string); !older {
+				if seen[c.group] && st.versions[c.group] != version {
+					version = "" // somebody came between two calls
+				}
+				st.versions[c.group], seen[c.group] = version, true
+			}
+			room := roomFor(values)
 			for at, i := range c.swaps {
-				if st.results[i], ok = changedTo(values[at]); !ok {
+				if st.results[i], ok = changedTo(values[at], &room); !ok {
 					return retries, errAnswer
+				}
+			}
+		}
+		if !older {
+			for i, id := range ids {
+				if st.results[i].Record != nil {
+					st.told = append(st.told, told{id, st.results[i].Tag})
 				}
 			}
 		}
@@ -491,7 +533,7 @@ func (st *Store) forget() {
 		st.text = nil
 	}
 	if max(cap(st.fields), cap(st.order)) > keptSwaps {
-		st.fields, st.blobs, st.groups, st.order = nil, nil, nil, nil
+		st.fields, st.blobs, st.args, st.groups, st.order, st.told, st.sure = nil, nil, nil, nil, nil, nil, nil
 	}
 	if cap(st.results) > keptSwaps {
 		st.results = nil // they are the caller's until the next call
