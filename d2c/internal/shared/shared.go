@@ -266,7 +266,7 @@ type stale struct {
 	asked, changed int
 }
 
-// To read a record costs a Redis server about a third of a swap that fails. So it pays where others change more than one stream in staleShare,
+// To read a record costs a Redis server about a fifth of a swap that fails. So it pays where others change more than one stream in staleShare,
 // over about the last staleStreams.
 const staleShare, staleStreams = 3, 4096
 
