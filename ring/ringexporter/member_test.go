@@ -121,6 +121,7 @@ func TestStatusNamesMembersInTroubleNow(t *testing.T) {
 	await("b", "c")
 	workers["b"].setBefore(nil)
 	workers["c"].setBefore(nil)
+	require.Eventually(t, func() bool { return sum(t, g, "otelcol_ring_items", "outcome", "sent") == 100 }, patience, time.Millisecond)
 	await()
 	all := g.host.statuses()
 	assert.Equal(t, componentstatus.StatusOK, all[len(all)-1])
