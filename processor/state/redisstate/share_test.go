@@ -171,7 +171,7 @@ func TestForeignBytesAreSetAside(t *testing.T) {
 	}
 	var broken []string
 	for field, value := range all {
-		if field == "about" {
+		if field == "about" || field == "version" { // of no stream
 			continue
 		}
 		switch len(broken) {
@@ -214,7 +214,7 @@ func TestForeignBytesAreSetAside(t *testing.T) {
 		}
 	}
 	if kept != 4 {
-		t.Errorf("%d values are kept, want 5", kept)
+		t.Errorf("%d values are kept, want 4", kept)
 	}
 }
 
