@@ -24,6 +24,9 @@ type table struct {
 
 	classes [maxClasses]class
 	bytes   int // of records
+
+	resized bool // since memory was last asked for
+	took    int  // what it answered
 }
 
 // class holds the items of one size. A free item has the tag zero.
@@ -138,6 +141,7 @@ func (t *table) alloc(length int) (uint32, item) {
 			class.chunks = append(class.chunks, make([]byte, chunkSize))
 		}
 	}
+	t.resized = true
 	handle := uint32(c)<<numberBits | number
 	return handle, t.at(handle)
 }
@@ -149,6 +153,7 @@ func (t *table) release(handle uint32) {
 		t.classes[c].chunks[number] = t.classes[c].chunks[number][:itemHeader:itemHeader]
 	}
 	t.classes[c].free = append(t.classes[c].free, number)
+	t.resized = true
 }
 
 func (t *table) hash(id streamid.ID) uint64 {
@@ -269,6 +274,7 @@ func (t *table) grow(n int) {
 	if places <= len(t.index) {
 		return
 	}
+	t.resized = true
 	t.index = make([]uint64, places)
 	for handle, it := range t.all() {
 		h := t.hash(it.id())
@@ -324,6 +330,9 @@ func (t *table) all() iter.Seq2[uint32, item] {
 
 // memory returns the bytes that the table takes.
 func (t *table) memory() int {
+	if !t.resized {
+		return t.took
+	}
 	n := len(t.index) * 8
 	for c := range t.classes {
 		class := &t.classes[c]
@@ -336,5 +345,6 @@ func (t *table) memory() int {
 			n += len(class.chunks) * chunkSize
 		}
 	}
+	t.resized, t.took = false, n
 	return n
 }

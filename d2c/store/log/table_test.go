@@ -53,6 +53,11 @@ func TestTableIsAMap(t *testing.T) {
 				tab.put(id, e.tag, e.written, e.record)
 				model[id] = e
 			}
+			told := tab.memory()
+			tab.resized = true
+			if now := tab.memory(); now != told {
+				t.Fatalf("seed %d: the table takes %d bytes, %d are told", seed, now, told)
+			}
 		}
 		size := 0
 		for id, want := range model {
