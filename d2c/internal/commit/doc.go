@@ -1,7 +1,7 @@
 // Copyright The deltaring Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package commit takes batches to streams: one pipeline, whatever becomes of the state.
+// Package commit brings batches to streams: one pipeline, wherever the state is kept.
 //
 // # In memory
 //
@@ -28,29 +28,28 @@
 //	                                         publish: for each shard, locked: the copies take the place of their originals
 //	emit what is staged                  <-  end: wake the callers
 //
-// Batches that come while a transaction is under way make the next one together, so that a slow store is waited for once by all
-// of them. Transactions follow each other: what one batch adds to is what all before it have left, in the store as in memory.
+// Batches that come while a transaction is under way form the next one together, so that all of them wait for a slow store only
+// once. Transactions follow each other: a batch adds to what all batches before it have left, in the store as in memory.
 //
 // # What holds
 //
-//   - Nothing is given out before the Keeper has returned without an error, but in an outage (package shared).
-//   - A transaction that fails leaves the table as it was. The store may hold any part of it, and what comes again is
-//     recognised there.
-//   - A stream that cannot be kept refuses the batches with a point of it (Tx.Refuse), and no others.
+//   - Nothing is given out before the Keeper has returned without an error, except in an outage (package shared).
+//   - A transaction that fails leaves the table as it was. The store may hold any part of it, and recognises what comes
+//     again.
+//   - If a stream cannot be kept, the batches with a point of it are refused (Tx.Refuse), and no others.
 //   - A caller never waits longer than its context. One that leaves while its batch is in a transaction takes its metrics with
 //     it: the transaction reads them under the batch's ticket alone, and has what it needs in copies after that.
-//   - No lock is held while a store is called, except queue.running, for which nobody waits but who writes checkpoints, or
-//     reconciles.
+//   - No lock is held while a store is called, except queue.running; only what writes checkpoints or reconciles waits for that.
 //   - A panic in a fold or a store leaves no lock behind: it is the error of the transaction.
-//   - Streams may expire during a transaction. Shards count their removals (Shard.Moves), so that publishing looks an original up
-//     again where its number may have changed.
+//   - Streams may expire during a transaction. Shards count their removals (Shard.Moves), so that publishing knows when to look
+//     an original up again because its number may have changed.
 //
 // # The order of locks
 //
 //	queue.running  >  ticket.mu and shard  >  the journal's own
 //	queue.mu       >  ticket.mu
 //
-// Only who holds queue.running takes a ticket and a shard together, in either order. All others take one of the two.
+// Only the holder of queue.running locks a ticket and a shard together, in either order. All others lock one of the two.
 //
 // The alternative was to let one of the callers lead each transaction. It saves a goroutine's wake-up, a few hundred
 // nanoseconds for each transaction, and ties the leader to the store: it could not return when its context ended.

@@ -95,7 +95,7 @@ func (tx *Tx) judge(b *Batch, it *points.Item, rec *table.Record) fold.Outcome {
 	return fold.Kept
 }
 
-// Missed is the number of points that were given out or kept and are in no total.
+// Missed returns the number of points that were given out or kept and are in no total.
 func (tx *Tx) Missed() (n int) {
 	for _, b := range tx.batches {
 		for i := range b.Items {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Keeper makes what transactions change outlive the process. It is all in which durable and shared state differ.
+// Keeper makes what transactions change outlive the process. Durable and shared state differ in nothing else.
 type Keeper interface {
 	// Keep folds tx and makes the changes outlive the process. After an error nothing of tx is given out, though any part of
 	// it may have been kept. It is called by one goroutine at a time.

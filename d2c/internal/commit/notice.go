@@ -16,7 +16,7 @@ import (
 // Notice is something about a batch that its sender may not know, with one point or metric as a sample.
 type Notice struct {
 	Kind NoticeKind
-	// Outcome is that of the points, of NoticeOutcome.
+	// Outcome is the points' outcome, if Kind is NoticeOutcome.
 	Outcome fold.Outcome
 	// Points is how many points of the batch it is about; of NoticeDuplicate they are as many streams.
 	Points uint64
@@ -49,7 +49,7 @@ const (
 	NoticeFixedStart
 )
 
-// tell tells of what stands out in a batch that has been folded and not been emitted.
+// tell reports what stands out in a batch that has been folded and not been emitted.
 func (p *Pipeline) tell(md pmetric.Metrics, b *Batch, tenant streamid.Tenant) {
 	if p.Duplicates != nil && b.Counts[fold.AddedFirst] > 0 {
 		p.duplicates(md, b, tenant)

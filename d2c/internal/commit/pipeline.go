@@ -19,7 +19,7 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// Pipeline takes batches to the table.
+// Pipeline brings batches to the table.
 type Pipeline struct {
 	Table      *table.Table
 	Rules      fold.Rules
@@ -27,20 +27,20 @@ type Pipeline struct {
 	MaxStreams int
 	MaxStale   time.Duration
 	Time       func() time.Time
-	// OnNotice, if not nil, is told what stands out in a batch.
+	// OnNotice, if not nil, is called with what stands out in a batch.
 	OnNotice func(Notice)
 	// Duplicates, if not nil, finds streams that are one series to the backend.
 	Duplicates *alike.Detector
-	// Epoch is where the table's clock began.
+	// Epoch is the time at which the table's clock reads zero.
 	Epoch time.Time
-	// Began is when the process did.
+	// Began is when the process began.
 	Began time.Time
 	// Live is the number of streams and writers, those included that a transaction is about to open; Writers that of writers in
 	// the table.
 	Live, Writers atomic.Int64
-	// gone is from when on a stream may start that may be one that has expired.
+	// gone is the time from which a stream that starts may be one that has expired.
 	gone atomic.Int64
-	// periods are those of the routes by which batches come, where they make a difference.
+	// periods are those of the routes by which batches come, if that makes a difference.
 	periods Periods
 
 	writerRules, totalRules fold.Rules // of what is aggregated
@@ -53,7 +53,7 @@ type Pipeline struct {
 	queue   queue
 }
 
-// Keep has all transactions kept by k. expired, if not nil, is told how many streams an expiry has left in a shard.
+// Keep makes k keep all transactions. expired, if not nil, is called with the number of streams that an expiry has left in a shard.
 func (p *Pipeline) Keep(k Keeper, expired func(shard, left int)) {
 	p.keeper, p.expired = k, expired
 	p.queue.work, p.queue.pace.points = p.work, maxPoints
@@ -89,8 +89,8 @@ func (p *Pipeline) put(b *Batch) {
 	p.pool.Put(b)
 }
 
-// Convert makes the delta points of md cumulative, in place, and returns what became of them. Route is that by which
-// the batch came, zero if none; tenant is whose it is.
+// Convert makes the delta points of md cumulative, in place, and returns what became of them. Route is the one by which the
+// batch came, zero if there is none; tenant says whose batch it is.
 func (p *Pipeline) Convert(ctx context.Context, md pmetric.Metrics, route points.Route, tenant []streamid.TenantKey) (points.Result, error) {
 	b := p.get()
 	b.Route, b.tenant, b.period = route, tenant, 0
@@ -174,7 +174,7 @@ func (p *Pipeline) foldShard(b *Batch, to *target, shard int, items []int32) {
 	}
 }
 
-// target is where items are folded to, but for the streams.
+// target is where items are folded to, apart from the streams.
 func (p *Pipeline) target(now uint32) target {
 	return target{
 		rules: &p.Rules, now: now, unix: uint32(p.Epoch.Unix() + int64(now)), periods: &p.periods,
@@ -186,7 +186,7 @@ func (p *Pipeline) target(now uint32) target {
 	}
 }
 
-// lives is what may have been given out of streams that are not known. A shard whose streams it is about is locked.
+// lives says what may have been given out for streams that are not known. The caller has locked the shard of these streams.
 func (p *Pipeline) lives() fold.Lives {
 	return fold.Lives{Began: p.Began.UnixNano(), Expired: p.Gone()}
 }
@@ -230,15 +230,15 @@ func (p *Pipeline) expireShard(i int, now, age uint32) (expired, writers, left i
 	return expired, writers, sh.N
 }
 
-// nanos is a time of the table's clock in Unix nanoseconds.
+// nanos returns a time of the table's clock in Unix nanoseconds.
 func (p *Pipeline) nanos(clock uint32) int64 {
 	return p.Epoch.Add(time.Duration(clock) * time.Second).UnixNano()
 }
 
-// Gone is from when on a stream may start that may be one that has expired.
+// Gone returns the time from which a stream that starts may be one that has expired.
 func (p *Pipeline) Gone() int64 { return p.gone.Load() }
 
-// Forgot notes from when on streams may start that may be some that have expired.
+// Forgot notes the time from which a stream that starts may be one that has expired.
 func (p *Pipeline) Forgot(free int64) {
 	for {
 		before := p.gone.Load()

@@ -14,12 +14,12 @@ import (
 // ErrClosed is the error of batches that come after Close.
 var ErrClosed = errors.New("d2c: converter is closed")
 
-// maxPoints bounds the points of a transaction, though a batch is never divided. See also Pace.
+// maxPoints bounds the points of a transaction. A batch is never divided, even if it holds more. See also Pace.
 const maxPoints = 1 << 13
 
 // ticket is a batch's place in the queue.
 type ticket struct {
-	// mu is held while a transaction reads the batch's points: they belong to the caller again once it has gone.
+	// mu is held while a transaction reads the batch's points, because they belong to the caller again once it has left.
 	mu    sync.Mutex
 	gone  bool // the caller
 	ended bool
@@ -40,7 +40,7 @@ func (t *ticket) held(f func()) bool {
 
 // queue lets batches wait for a transaction.
 type queue struct {
-	// running is held during a transaction, and by whoever needs that there is none.
+	// running is held during a transaction, and by whoever needs that none is under way.
 	running sync.Mutex
 	tx      Tx
 	taken   []*Batch
@@ -55,7 +55,7 @@ type queue struct {
 	pace    pace
 }
 
-// pace is how transactions follow each other.
+// pace says how fast transactions may follow each other.
 type pace struct {
 	points   int           // of one, at most
 	interval time.Duration // between the beginnings of two, unless as many points wait
@@ -63,8 +63,8 @@ type pace struct {
 	wake     chan struct{} // has an element once it is of no use to wait any longer; nil if there is no interval
 }
 
-// Pace sets how long to wait between the beginnings of two transactions, unless enough points wait for a whole one, and how many points one
-// may have; zero leaves that. It is called before there are batches.
+// Pace sets the time between the beginnings of two transactions, which is cut short once enough points wait for a whole one, and the number
+// of points that one may hold; zero leaves that number as it is. Call it before there are batches.
 func (p *Pipeline) Pace(interval time.Duration, points int) {
 	if points > 0 {
 		p.queue.pace.points = points
@@ -82,7 +82,7 @@ func (q *queue) hurry() {
 	}
 }
 
-// pause returns when the next transaction may begin. It is called with q.mu held, and gives it away meanwhile.
+// pause returns when the next transaction may begin. It is called with q.mu held, and unlocks it meanwhile.
 func (q *queue) pause() {
 	for !q.closed && q.points < q.pace.points {
 		left := q.pace.interval - time.Since(q.pace.began)
@@ -101,8 +101,8 @@ func (q *queue) pause() {
 	q.pace.began = time.Now()
 }
 
-// commit returns when the batch is folded and kept, or with an error when it is not to be given out. It waits no longer than
-// ctx lasts; mine is false if a transaction goes on with the batch without the caller.
+// commit returns when the batch is folded and kept, or with an error if it must not be given out. It waits no longer than ctx
+// lasts; mine is false if a transaction continues with the batch without the caller.
 func (p *Pipeline) commit(ctx context.Context, b *Batch) (mine bool, err error) {
 	q, t := &p.queue, &b.ticket
 	if t.done == nil {
@@ -141,7 +141,7 @@ func (p *Pipeline) commit(ctx context.Context, b *Batch) (mine bool, err error) 
 	return false, ctx.Err()
 }
 
-// end tells the caller of the batch, or has the batch used again if the caller has left.
+// end wakes the caller of the batch or, if the caller has left, lets the batch be used again.
 func (p *Pipeline) end(b *Batch) {
 	t := &b.ticket
 	t.mu.Lock()
@@ -219,7 +219,7 @@ func (p *Pipeline) transact(batches []*Batch) {
 	tx.reset()
 }
 
-// keep has the transaction kept and published. A store that panics is an error like any other.
+// keep lets the Keeper keep the transaction, and publishes it. A panic of the store is an error like any other.
 func (p *Pipeline) keep(tx *Tx) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -229,7 +229,7 @@ func (p *Pipeline) keep(tx *Tx) (err error) {
 			tx.cancel()
 		}
 	}()
-	// A context of its own, because it serves several callers.
+	// The transaction has a context of its own, because it serves several callers.
 	if err := p.keeper.Keep(context.Background(), tx); err != nil {
 		return err
 	}
@@ -251,8 +251,8 @@ func (p *Pipeline) Waiting() int {
 	return len(p.queue.waiting)
 }
 
-// Close refuses what comes from now on, and what waits. It returns when no transaction is under way any more, or with ctx's
-// error.
+// Close refuses batches that wait and all that come from now on. It returns when no transaction is under way any more, or with
+// ctx's error.
 func (p *Pipeline) Close(ctx context.Context) error {
 	q := &p.queue
 	q.mu.Lock()

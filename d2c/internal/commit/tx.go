@@ -14,9 +14,9 @@ import (
 
 // Tx is one transaction: some batches, and copies of the streams that they touch. A copy is known by its number.
 type Tx struct {
-	// Stored is set by the Keeper where the store has confirmed what the batches were folded to.
+	// Stored is set by the Keeper once the store has confirmed anything of what the batches were folded to.
 	Stored bool
-	// Outstanding is set by the Keeper where batches are given out before the store has them.
+	// Outstanding is set by the Keeper if batches are given out before the store has them.
 	Outstanding bool
 
 	p       *Pipeline
@@ -59,7 +59,7 @@ type origin struct {
 	total     int32  // the copy of the total, +1, of a total itself as of its writers; zero of others
 }
 
-// fate says how a copy goes on.
+// fate says how a copy continues.
 type fate struct {
 	after   fold.Interval // the stream is lost and begins anew after that
 	again   bool          // it is to be folded again
@@ -72,16 +72,16 @@ func (tx *Tx) begin(p *Pipeline, batches []*Batch) {
 	tx.copies.SetLike(p.Table) // copies of new streams are found by their identities, too
 }
 
-// Batches are those of the transaction.
+// Batches returns the batches of the transaction.
 func (tx *Tx) Batches() []*Batch { return tx.batches }
 
 // Table is where the originals are.
 func (tx *Tx) Table() *table.Table { return tx.p.Table }
 
-// Now is the time of the transaction, in seconds of the table's clock.
+// Now returns the time of the transaction, in seconds of the table's clock.
 func (tx *Tx) Now() uint32 { return tx.now }
 
-// Len is the number of copies.
+// Len returns the number of copies.
 func (tx *Tx) Len() int { return tx.copies.N }
 
 // Copies is where the copies are, by their numbers.
@@ -99,13 +99,13 @@ func (tx *Tx) Known(n int) bool { return tx.of[n].number >= 0 }
 // Changed reports whether a copy differs from its original.
 func (tx *Tx) Changed(n int) bool { return tx.copies.Slot(n).Meta&table.FlagChanged != 0 }
 
-// Tag is that of the record in shared state which a copy is of, or is to be published with.
+// Tag returns the tag of the record in shared state that a copy is of, or will be published with.
 func (tx *Tx) Tag(n int) uint64 { return tx.of[n].tag }
 
 // SetTag says which record in shared state a copy is of.
 func (tx *Tx) SetTag(n int, tag uint64) { tx.of[n].tag = tag }
 
-// Seen is when the original of a copy was last counted, in seconds of the table's clock.
+// Seen returns when the original of a copy was last counted, in seconds of the table's clock.
 func (tx *Tx) Seen(n int) uint32 { return tx.of[n].seen }
 
 // Floors makes the transaction one that can be folded again. floors has the time, by group of streams, in which streams may
@@ -131,7 +131,7 @@ func (tx *Tx) Original(n int, rec *table.Record) bool {
 	return s != nil
 }
 
-// Fold folds all batches onto copies, each in its turn.
+// Fold folds all batches onto copies, one after the other.
 func (tx *Tx) Fold() {
 	for i := range table.ShardCount {
 		tx.foldShard(i)
@@ -247,7 +247,7 @@ func (tx *Tx) locate(it *points.Item, sh *table.Shard, shard int) {
 	}
 }
 
-// mayOpen reports whether the item may open its stream. Where state is shared another worker may have opened it already: the
+// mayOpen reports whether the item may open its stream. If state is shared, another worker may have opened it already, and the
 // store decides.
 func (tx *Tx) mayOpen(it *points.Item, sh *table.Shard) bool {
 	return !it.Again() && (tx.conditional || !it.Marker && it.Interval.Time > sh.Floor)
@@ -305,8 +305,8 @@ func (tx *Tx) leave(b *Batch, it *points.Item) {
 	b.Note(it, fold.Passed)
 }
 
-// Renew makes a copy what a record says, or a stream that is yet to be opened if rec is nil, and has it folded again by Refold.
-// A lost stream begins anew after the given start and time.
+// Renew makes a copy what a record says, or a stream that is yet to be opened if rec is nil; Refold then folds it again. A lost
+// stream begins anew after the given start and time.
 func (tx *Tx) Renew(n int, rec *table.Record, after fold.Interval) {
 	s := tx.copies.Slot(n)
 	tx.copies.Empty(s)
@@ -349,8 +349,8 @@ func (tx *Tx) refoldBatch(b *Batch) {
 	}
 }
 
-// Refuse ends the batches that have a point of the stream with err, and no others. What the store has of them by then it
-// keeps: if they come again that is recognised.
+// Refuse ends the batches that have a point of the stream with err, and no others. The store keeps what it has of them by then,
+// and recognises it if they come again.
 func (tx *Tx) Refuse(n int, err error) {
 	tx.of[n].refused = true
 	id := tx.copies.Slot(n).ID
@@ -367,7 +367,7 @@ func (tx *Tx) Refuse(n int, err error) {
 	}
 }
 
-// Aligned reports whether a point of the transaction begins where the stream ended, by what rec says of it.
+// Aligned reports whether a point of the transaction begins where the stream ended according to rec.
 func (tx *Tx) Aligned(n int, last int64) bool {
 	id := tx.copies.Slot(n).ID
 	for _, b := range tx.batches {
@@ -441,7 +441,7 @@ func (tx *Tx) publishShard(from, to int) {
 // cancel forgets what the transaction would have opened.
 func (tx *Tx) cancel() { tx.p.Live.Add(-int64(tx.opened)) }
 
-// reset forgets batches and copies, and keeps room for the next.
+// reset forgets batches and copies, and keeps their memory for the next ones.
 func (tx *Tx) reset() {
 	clear(tx.batches)
 	tx.dropNames()
@@ -464,10 +464,10 @@ func (tx *Tx) Confirm(n int, tag uint64) {
 	tx.copies.Slot(n).Meta &^= table.FlagChanged
 }
 
-// Fresh reports whether nothing has come of a copy: its stream is yet to be opened.
+// Fresh reports whether the stream of a copy is yet to be opened.
 func (tx *Tx) Fresh(n int) bool { return tx.copies.Slot(n).Meta&table.FlagFresh != 0 }
 
-// Timeline is that of a copy.
+// Timeline returns the timeline of a copy.
 func (tx *Tx) Timeline(n int) (t fold.Timeline) {
 	tx.copies.Timeline(tx.copies.Slot(n), &t)
 	return t
