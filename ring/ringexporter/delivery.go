@@ -24,8 +24,8 @@ import (
 	"github.com/deltaring/deltaring/internal/told"
 )
 
-// build returns the exporter: exporterhelper's queue, if there is to be one, and its retries, in front of attempt. They
-// are two of its exporters, because only between them it can be seen what became of a batch in the end.
+// build returns the exporter: exporterhelper's queue, if it is configured, and its retries, in front of attempt. They are two
+// of its exporters, because only between them can be seen what became of a batch in the end.
 func (e *ringExporter[B]) build(ctx context.Context) (running[B], error) {
 	inner := e.set // quiet: the outer one counts, traces and logs the same
 	inner.Logger = inner.Logger.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return reportedCore{c} }))
@@ -51,7 +51,7 @@ func (e *ringExporter[B]) build(ctx context.Context) (running[B], error) {
 	}}, nil
 }
 
-// toSender is an error of members without their names, addresses and words, which the log has: a receiver tells it whoever sent the data.
+// toSender is an error of members without their names, addresses and words, which are in the log: a receiver passes it to whoever sent the data.
 func toSender(err error) error {
 	switch {
 	case err == nil, errors.As(err, new(unsendable)):
@@ -114,8 +114,8 @@ func (e *ringExporter[B]) deliver(ctx context.Context, data B) error {
 	return err
 }
 
-// interrupted returns whether retries ended because of the shutdown. Queues on disk keep such data; exporterhelper has no
-// exported way to ask. What a member says is behind other words: it may be a Collector that stops.
+// interrupted reports whether retries ended because of the shutdown. Queues on disk keep such data; exporterhelper has no
+// exported way to ask. What a member says comes after other words: it may be a Collector that stops.
 func interrupted(err error) bool {
 	return strings.HasPrefix(err.Error(), "interrupted due to shutdown")
 }
@@ -159,7 +159,7 @@ func (l *losses) total() (int, string) {
 	return total, strings.Join(all, ", ")
 }
 
-// stop sends what is in the queues, each batch once, and stops everything. When ctx ends it gives up what is not sent by
+// stop sends what is in the queues, each batch once, and stops everything. When ctx ends, it gives up what is not sent by
 // then. What is lost is counted, logged, and in the error if ctx is to blame.
 func (e *ringExporter[B]) stop(ctx context.Context, outer component.Component) error {
 	e.shared.losses.begin()

@@ -72,9 +72,9 @@ func (c *EjectConfig) validate() error {
 	return nil
 }
 
-// ejector keeps members out of the ring that do not take what they are sent. To the rest of the exporter an ejected member has left: what
-// it did not take goes to others, and streams are handed over, as if the resolver did not know it. So gateways that eject the
-// same members route alike, and when the resolver drops one that is out nothing moves once more.
+// ejector keeps members that do not take what they are sent out of the ring. To the rest of the exporter, an ejected member has left:
+// what it did not take goes to others, and streams are handed over, as if the resolver did not know it. So gateways that eject the
+// same members route alike, and nothing moves again when the resolver drops a member that is out.
 type ejector[B batch] struct {
 	e   *ringExporter[B]
 	cfg *EjectConfig // nil if nobody is ejected
@@ -111,7 +111,7 @@ func newEjector[B batch](e *ringExporter[B]) *ejector[B] {
 	return x
 }
 
-// resolved makes list the members, but for those that are out. If that fails, all stays as it is.
+// resolved makes list the members, except those that are out. If that fails, everything stays as it is.
 func (x *ejector[B]) resolved(ctx context.Context, list []endpoint) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -119,7 +119,7 @@ func (x *ejector[B]) resolved(ctx context.Context, list []endpoint) error {
 	for _, p := range list {
 		at[p.Name] = p.address
 	}
-	// One at another address is another process. Of those that are still there the first remain out, up to what may be.
+	// A member at another address is another process. Of those that are still there, the first remain out, as many as may be.
 	var out []*ejection
 	for _, gone := range x.out {
 		if address, ok := at[gone.Name]; ok && address == gone.address && len(out) < x.limit(list) {
@@ -246,7 +246,7 @@ func about(gone *ejection) string { return "ejected " + gone.Name }
 
 func (x *ejector[B]) returnAfter(doubled int) time.Duration { return x.cfg.ReturnAfter << doubled }
 
-// end ends what is left of an ejection.
+// end stops the probes of an ejection.
 func (x *ejector[B]) end(gone *ejection) {
 	gone.stop()
 	x.e.shared.health.report(about(gone), nil)
@@ -302,7 +302,7 @@ func answered(err error) bool {
 	return err == nil || consumererror.IsPermanent(err) || requestedDelay(err) > 0
 }
 
-// restore takes a member back into the ring, unless it is none any more. It reports whether there is nothing more to be done.
+// restore takes a member back into the ring, unless it is no longer a member. It reports whether nothing more is to be done.
 func (x *ejector[B]) restore(ctx context.Context, gone *ejection) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()

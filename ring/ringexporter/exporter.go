@@ -35,8 +35,8 @@ type ringExporter[B batch] struct {
 	nobody   memberTelemetry // for items that no member is known for
 	routing  uint64          // see routingOf
 
-	// parallel has the parts of a batch handed over at the same time, as handing over takes as long as the member does.
-	// No stream is in two parts, so this changes no order. Queues that take over at once need no goroutines.
+	// parallel hands the parts of a batch over at the same time, because each takes as long as its member does. No stream is
+	// in two parts, so this changes no order. Queues take over at once and need no goroutines.
 	parallel bool
 
 	// handover bounds waiting for streams that move; zero if nothing waits. See handOver.
@@ -45,7 +45,7 @@ type ringExporter[B batch] struct {
 	current    atomic.Pointer[view[B]] // nil before the first members are known
 	tenantless atomic.Bool             // a batch had none of metadata_keys
 
-	// Only one goroutine changes current at a time: whoever holds ejector.mu, and shutdown when following is over.
+	// Only one goroutine changes current at a time: the one that holds ejector.mu, and shutdown once following is over.
 	ejector   *ejector[B]
 	following sync.WaitGroup
 	cancel    context.CancelFunc
@@ -119,7 +119,7 @@ func (e *ringExporter[B]) start(ctx context.Context, host component.Host) error 
 	return nil
 }
 
-// warnOfDisorder says which settings let batches of one stream overtake each other, always or when it moves.
+// warnOfDisorder warns of settings that let batches of one stream overtake each other, always or when the stream moves.
 func (e *ringExporter[B]) warnOfDisorder() {
 	warn := func(key string) {
 		e.set.Logger.Warn("more than one consumer takes batches out of a queue, so streams do not stay in order", zap.String("key", key))
@@ -157,14 +157,14 @@ func (e *ringExporter[B]) acquire() *view[B] {
 	}
 }
 
-// consume hands each part of a batch to its owner. If some could not be, the error has exactly that data and the rest is
-// taken over; if it is permanent, that data is dropped.
+// consume hands each part of a batch to its owner. If some parts could not be handed over, the error holds exactly their data,
+// and the rest is taken over; if the error is permanent, that data is dropped.
 func (e *ringExporter[B]) consume(ctx context.Context, data B) error {
 	return e.hand(ctx, data, nil, false)
 }
 
-// reroute is consume for what a member that left has not taken. It goes past the queues of the others, and so comes before what was
-// routed there since, and needs no room in them.
+// reroute is consume for what a member that left has not taken. It passes by the queues of the others, so that it arrives before
+// what was routed there since, and needs no room in them.
 func (e *ringExporter[B]) reroute(ctx context.Context, data B) error {
 	return e.hand(ctx, data, nil, true)
 }
@@ -227,7 +227,7 @@ func (e *ringExporter[B]) hand(ctx context.Context, data B, t *tally[B], past bo
 	return e.join(v, parts, errs, t)
 }
 
-// join makes one error of those of all parts.
+// join makes one error of the errors of all parts.
 func (e *ringExporter[B]) join(v *view[B], parts []streamid.Part[B], errs []error, t *tally[B]) error {
 	var temporary, permanent []error
 	var unsent B
@@ -267,7 +267,7 @@ func (e *ringExporter[B]) join(v *view[B], parts []streamid.Part[B], errs []erro
 	return e.signal.unsent(err, unsent)
 }
 
-// apply makes list the members. If that fails, all stays as it is.
+// apply makes list the members. If that fails, everything stays as it is.
 func (e *ringExporter[B]) apply(ctx context.Context, list []endpoint) error {
 	endpoints := make(map[string]endpoint, len(list))
 	members := make([]ring.Member, len(list))
@@ -346,7 +346,7 @@ func names[B batch](v *view[B]) []string {
 	return all
 }
 
-// lacking returns the names of v that other has not.
+// lacking returns the names in v that other does not hold.
 func lacking[B batch](v, other *view[B]) []string {
 	return slices.DeleteFunc(names(v), func(name string) bool { return other.byName(name) != nil })
 }
@@ -365,7 +365,7 @@ func (e *ringExporter[B]) retire(old, next *view[B]) {
 		<-old.settled
 		<-old.drained
 		close(next.settled)
-		// Not the context of whoever asked for the change: it may end long before the queues are empty.
+		// The context of the change would not do: it may end long before the queues are empty.
 		if err := shutdownAll(context.Background(), gone); err != nil {
 			e.set.Logger.Error("shutting down members that left", zap.Error(err))
 		}
@@ -382,7 +382,7 @@ func shutdownAll[B batch](ctx context.Context, members []*member[B]) error {
 	return errors.Join(errs...)
 }
 
-// shutdown sends what is in the queues of members, each batch once, and stops everything; see stop.
+// shutdown sends what is in the members' queues, each batch once, and stops everything; see stop.
 func (e *ringExporter[B]) shutdown(ctx context.Context) error {
 	defer e.shared.abort() // frees the context
 	if e.host == nil {

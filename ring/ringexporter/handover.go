@@ -14,8 +14,8 @@ import (
 	"github.com/deltaring/deltaring/ring"
 )
 
-// routed counts what was routed by a view and is in queues of members, and one more until the view is drained. At zero all of it has
-// ended: it was delivered, refused or given up, and over is closed.
+// routed counts what was routed by a view and is in queues of members, and one more until the view is drained. At zero, all of it
+// has ended, because it was delivered, refused or given up, and over is closed.
 type routed struct {
 	n    atomic.Int64
 	over chan struct{}
@@ -33,7 +33,7 @@ func (r *routed) end() {
 	}
 }
 
-// ticket is what a batch has with it in the queue of a member. A nil one is of a batch that nobody waits for.
+// ticket goes with a batch through the queue of a member. It is nil if nobody waits for the batch.
 type ticket struct {
 	of    *routed
 	hold  <-chan struct{} // closed when the batch may go out; nil if it may at once
@@ -55,7 +55,7 @@ func ticketOf(ctx context.Context) *ticket {
 	return t
 }
 
-// consume hands data to the queue of a member, which is that of this number.
+// consume hands data to the queue of the member with this number.
 func (v *view[B]) consume(ctx context.Context, number int, data B) error {
 	m := v.members[number]
 	if m.signal.items(data) == 0 { // queues may take that and do nothing more with it
@@ -85,12 +85,12 @@ func (v *view[B]) await(ctx context.Context, closing <-chan struct{}) {
 	}
 }
 
-// handOver has the members that gain by next wait until all is over that views before it have routed, or time is up. Backends that take
-// samples in order would refuse what comes of a stream behind the first samples that its new owner makes.
+// handOver makes the members that gain by next wait until everything that earlier views have routed is over, or time is up. Backends
+// that take samples in order would refuse what comes of a stream after the first samples that its new owner makes.
 //
 // What waits is the head of a member's queue, and all behind it. Nothing that was routed by a view waits for what that view or a later
-// one has routed, as queues are left in the order of views (see await), and what a member that left hands to others goes past
-// their queues. So there is always something that goes on, unless members do not answer, and then it is time that ends waiting.
+// one has routed, because batches leave queues in the order of views (see await), and what a member that left hands to others passes
+// by their queues. So something always moves, unless members do not answer, and then waiting ends when time is up.
 func (e *ringExporter[B]) handOver(old, next *view[B], plan *ring.Plan) {
 	gains := map[string]bool{}
 	for _, move := range plan.Moves {

@@ -26,8 +26,8 @@ func newHealth(host component.Host) *health {
 	return &health{host: host, wrong: map[string]error{}}
 }
 
-// report says that something is wrong, or with a nil error that it is no longer. The status names all that is wrong now,
-// so it is reported whenever the set of these changes.
+// report says that something is wrong or, with a nil error, that it no longer is. The status names everything that is wrong now,
+// so it is reported whenever that set changes.
 func (h *health) report(about string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -51,7 +51,7 @@ func (h *health) report(about string, err error) {
 	componentstatus.ReportStatus(h.host, componentstatus.NewRecoverableErrorEvent(errors.Join(all...)))
 }
 
-// close ends reporting: a component that stops is not OK any more.
+// close ends reporting: a component that stops is no longer OK.
 func (h *health) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 	"github.com/deltaring/deltaring/ring/resolve"
 )
 
-// follow has the members be what a resolver finds, until ctx is done.
+// follow makes the members what a resolver finds, until ctx is done.
 func (e *ringExporter[B]) follow(ctx context.Context, r resolve.Resolver) {
 	apply := func(list []resolve.Member) error {
 		return e.ejector.resolved(context.WithoutCancel(ctx), endpointsOf(list)) // members outlive ctx
@@ -26,7 +26,7 @@ func (e *ringExporter[B]) follow(ctx context.Context, r resolve.Resolver) {
 	})
 }
 
-// notes is what was said of lookups: only what differs from it is said.
+// notes holds what was logged of lookups: only what differs is logged.
 type notes struct {
 	logger   *zap.Logger
 	health   *health
@@ -35,7 +35,7 @@ type notes struct {
 	problems []string        // of the last lookup that found members
 }
 
-// maxProblems is how many problems of one list are logged: it can have as many as members.
+// maxProblems bounds how many problems of one list are logged: there can be as many as members.
 const maxProblems = 5
 
 func (n *notes) take(r resolve.Report) {
@@ -54,7 +54,7 @@ func (n *notes) take(r resolve.Report) {
 	default:
 		n.logger.Warn("a lookup brought no members, the last good ones are kept", zap.Stringer("outcome", r.Outcome), zap.Error(r.Err))
 	}
-	// What is wrong now is told before what was wrong is taken back, so that the status is not OK in between.
+	// What is wrong now is reported before what was wrong is withdrawn, so that the status is not OK in between.
 	if r.Err != nil {
 		n.health.report(n.about(r.Outcome), fmt.Errorf("resolver: %s since %s: %w", r.Outcome, r.Since.UTC().Format(time.RFC3339), r.Err))
 	}
@@ -67,7 +67,7 @@ func (n *notes) take(r resolve.Report) {
 
 func (*notes) about(o resolve.Outcome) string { return "resolver: " + o.String() }
 
-// takeProblems tells of what is wrong with lists that are good nonetheless.
+// takeProblems reports what is wrong with lists that are usable nonetheless.
 func (n *notes) takeProblems(problems []error) {
 	texts := make([]string, len(problems))
 	for i, p := range problems {

@@ -24,8 +24,8 @@ import (
 	"github.com/deltaring/deltaring/internal/tenant"
 )
 
-// member is one of those who share the data: an OTLP connection and, unless configured away, a queue in front of it. The
-// queue is exporterhelper's, but retrying is done here, because a retry must end when the member leaves, and not lose
+// member is one of those that share the data: an OTLP connection and, unless it is disabled, a queue in front of it. The
+// queue is exporterhelper's, but retries are made here, because a retry must end when the member leaves, without losing
 // what it was about to send.
 type member[B batch] struct {
 	endpoint
@@ -43,7 +43,7 @@ type member[B batch] struct {
 	troubled atomic.Bool   // the last attempt failed
 	spared   atomic.Bool   // it has failed for long enough, but is not to be ejected
 
-	// The attempts since it last answered.
+	// The attempts since it answered last.
 	trouble  sync.Mutex
 	failures int
 	since    time.Time // when the first of them began
@@ -55,7 +55,7 @@ type shared[B batch] struct {
 	closing chan struct{}                  // closed when the exporter is to stop: no more waiting
 	reroute func(context.Context, B) error // past queues
 	ejector *ejector[B]
-	// requestBytes is up to which size batches from a queue go together, zero if they do not.
+	// requestBytes is the size up to which batches from a queue are sent together; zero if they are not.
 	requestBytes int
 	tenants      tenant.Keys // to be sent
 	health       *health
@@ -132,7 +132,7 @@ func (m *member[B]) send(ctx context.Context, data B) error {
 	return err // what is to be tried again is counted by deliver of the exporter
 }
 
-// push brings data from the queue to its end.
+// push takes data from the queue until it is delivered or given up.
 func (m *member[B]) push(ctx context.Context, data B) error {
 	t := ticketOf(ctx)
 	defer t.end()
@@ -151,8 +151,8 @@ func (m *member[B]) hold(t *ticket) {
 	}
 }
 
-// deliver sends data from the queue, and tries until it succeeds, the member leaves or retries are used up. What a member
-// that left does not take goes to the owner by the current ring.
+// deliver sends data from the queue, and tries again until it succeeds, the member leaves or the retries are used up. What a
+// member that left does not take goes to the owner by the current ring.
 func (m *member[B]) deliver(ctx context.Context, data B) error {
 	wait := backoff.ExponentialBackOff{
 		InitialInterval:     m.retry.InitialInterval,
@@ -303,7 +303,7 @@ func (m *member[B]) dropped(ctx context.Context, items int) {
 	}
 }
 
-// taken counts a request that the member took, but for what it says that it rejected. That must not be sent again.
+// taken counts a request that the member took, except for what the member says it rejected. That must not be sent again.
 func (m *member[B]) taken(ctx context.Context, items int, partial partialSuccess) {
 	rejected := int(min(max(partial.rejected, 0), int64(items)))
 	m.count.sent(ctx, items-rejected)
@@ -324,7 +324,7 @@ func (m *member[B]) refused(ctx context.Context, items int, err error) {
 		zap.String("member", m.Name), zap.Int("items", items), zap.Error(err))
 }
 
-// leave says that the member is in the current view no more.
+// leave says that the member is no longer in the current view.
 func (m *member[B]) leave() { close(m.left) }
 
 func (m *member[B]) hasLeft() bool { return isClosed(m.left) }

@@ -13,9 +13,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// outbox sends what comes out of the queue of a member, in that order and with one request under way. What comes meanwhile goes
-// together in the next. exporterhelper's batches do not do: batches of two views may overtake each other there, and one that has to
-// wait for the other would keep it from being sent.
+// outbox sends what comes out of a member's queue, in that order and with one request under way. What comes meanwhile is sent
+// together in the next request. exporterhelper's batching would not do: batches of two views may overtake each other there, and one
+// that has to wait for the other would keep that from being sent.
 type outbox[B batch] struct {
 	m     *member[B]
 	limit int // bytes of a request made of several batches
@@ -27,7 +27,7 @@ type outbox[B batch] struct {
 	running sync.WaitGroup
 }
 
-// bundle is a request to be: batches with the same metadata, and so of the same ring, that wait for the same.
+// bundle becomes a request: batches with the same metadata, and so of the same ring, that wait for the same.
 type bundle[B batch] struct {
 	ctx     context.Context // of all of them
 	data    B
@@ -44,7 +44,7 @@ func newOutbox[B batch](m *member[B], limit int) *outbox[B] {
 
 func (o *outbox[B]) start() { o.running.Go(o.run) }
 
-// put takes data over. It waits while what is there already cannot go together with it.
+// put takes data over. It waits while what is already there cannot be sent together with it.
 func (o *outbox[B]) put(ctx context.Context, data B) error {
 	b := o.wrap(ctx, data)
 	o.mu.Lock()
@@ -86,7 +86,7 @@ func (o *outbox[B]) wrap(ctx context.Context, data B) *bundle[B] {
 	return b
 }
 
-// fits returns whether b may go together with what waits.
+// fits reports whether b may be sent together with what waits.
 func (o *outbox[B]) fits(b *bundle[B]) bool {
 	return o.next.size+b.size <= o.limit && o.next.same == b.same
 }
@@ -105,7 +105,7 @@ func (o *outbox[B]) run() {
 	}
 }
 
-// take waits for the next bundle. It is nil if there will be none.
+// take waits for the next bundle, and returns nil if there will be none.
 func (o *outbox[B]) take() *bundle[B] {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -118,7 +118,7 @@ func (o *outbox[B]) take() *bundle[B] {
 	return b
 }
 
-// close returns when all that was put is sent or given up. Nothing may be put any more.
+// close returns when all that was put is sent or given up. Nothing may be put from then on.
 func (o *outbox[B]) close() {
 	o.mu.Lock()
 	o.closed = true

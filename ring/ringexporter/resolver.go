@@ -33,27 +33,27 @@ type ResolverConfig struct {
 	_ struct{}
 }
 
-// K8sConfig has members be the endpoints of a Kubernetes Service. The service account needs the verbs list and watch on
+// K8sConfig makes the endpoints of a Kubernetes Service the members. The service account needs the verbs list and watch on
 // endpointslices of API group discovery.k8s.io.
 type K8sConfig struct {
-	// Service is name, name.namespace or name.namespace.svc.cluster.local. Without a namespace it is that of the Collector.
+	// Service is name, name.namespace or name.namespace.svc.cluster.local. Without a namespace, the Collector's own is used.
 	Service string `mapstructure:"service"`
 
-	// Ports are those of members, by number, or by the name that the Service has for it. With several, each endpoint is as
-	// many members, whose names have the port. Default 4317.
+	// Ports are the members' ports, by number or by the name in the Service. With several ports, each endpoint is as many
+	// members, whose names include the port. Default 4317.
 	Ports []any `mapstructure:"ports"`
 
-	// ReturnHostnames has members named and reached as hostname.service.namespace. The Service must be headless, and that of the
-	// StatefulSet's serviceName.
+	// ReturnHostnames names and reaches members as hostname.service.namespace. The Service must be headless, and be the
+	// serviceName of the StatefulSet.
 	ReturnHostnames bool `mapstructure:"return_hostnames"`
 
-	// PodNames has members named by their pods, and reached at their addresses.
+	// PodNames names members after their pods; they are reached at their addresses.
 	PodNames bool `mapstructure:"pod_names"`
 
-	// IncludeNotReady has pods be members also while they are not ready or terminating.
+	// IncludeNotReady keeps pods as members while they are not ready, or are terminating.
 	IncludeNotReady bool `mapstructure:"include_not_ready"`
 
-	// Timeout bounds a request; a watch is begun anew after it. 1s at least. Default 1m.
+	// Timeout bounds a request; after it, a watch begins again. At least 1s. Default 1m.
 	Timeout time.Duration `mapstructure:"timeout"`
 
 	// Debounce is as in DNSConfig. Default 5s.
@@ -66,8 +66,8 @@ type K8sConfig struct {
 	_ struct{}
 }
 
-// CloudMapConfig has members be the instances of an AWS Cloud Map service, named by their IDs. Region and credentials are
-// those of the environment.
+// CloudMapConfig makes the instances of an AWS Cloud Map service the members, named by their IDs. Region and credentials
+// come from the environment.
 type CloudMapConfig struct {
 	// Namespace is the HTTP name of the namespace.
 	Namespace string `mapstructure:"namespace"`
@@ -78,16 +78,16 @@ type CloudMapConfig struct {
 	// HealthStatus is HEALTHY, UNHEALTHY, ALL or HEALTHY_OR_ELSE_ALL. Default HEALTHY.
 	HealthStatus string `mapstructure:"health_status"`
 
-	// Port is that of all members. Default: what they are registered with, or else 4317.
+	// Port is the port of all members. Default: the one each is registered with, or else 4317.
 	Port *uint16 `mapstructure:"port"`
 
-	// OwnerAccount owns the namespace, if that is not this account.
+	// OwnerAccount is the account that owns the namespace, if it is not this one.
 	OwnerAccount *string `mapstructure:"owner_account"`
 
-	// Interval is the time between lookups, 100ms at least. Default 30s.
+	// Interval is the time between lookups, at least 100ms. Default 30s.
 	Interval time.Duration `mapstructure:"interval"`
 
-	// Timeout bounds a lookup, 100ms at least. Default 5s.
+	// Timeout bounds a lookup, at least 100ms. Default 5s.
 	Timeout time.Duration `mapstructure:"timeout"`
 
 	// Debounce is as in DNSConfig. Default 5s.
@@ -96,7 +96,7 @@ type CloudMapConfig struct {
 	// MaxMembers is as in DNSConfig. Default 1000, and there cannot be more.
 	MaxMembers int `mapstructure:"max_members"`
 
-	// Endpoint is the URL of the API instead of that of the region.
+	// Endpoint is the URL of the API, instead of the region's.
 	Endpoint string `mapstructure:"endpoint"`
 
 	// prevent unkeyed literal initialization
@@ -120,7 +120,7 @@ func defaultResolverConfig() ResolverConfig {
 	}
 }
 
-// meant are keys under which others look for what is here.
+// meant maps keys that other exporters use to the ones used here.
 var meant = map[string]string{
 	"load_balancing":          "the name of contrib's exporter is no key here: put what is below it directly below this exporter",
 	"loadbalancing":           "the name of contrib's exporter is no key here: put what is below it directly below this exporter",
@@ -236,7 +236,7 @@ func (c *CloudMapConfig) service() cloudmap.Service {
 // shortestLookup bounds the load on whoever is asked, and the time it has to answer.
 const shortestLookup = 100 * time.Millisecond
 
-// atLeast checks the duration of a key.
+// atLeast checks that the duration of a key is not too short.
 func atLeast(least time.Duration, key string, d time.Duration) error {
 	switch {
 	case d <= 0:
@@ -247,7 +247,7 @@ func atLeast(least time.Duration, key string, d time.Duration) error {
 	return nil
 }
 
-// validateCommon checks what all resolvers have.
+// validateCommon checks the settings that all resolvers have.
 func validateCommon(key string, debounce time.Duration, members, most int) error {
 	switch {
 	case debounce < 0:
@@ -318,7 +318,7 @@ func (c *CloudMapConfig) validate() error {
 	return validateCommon("resolver::aws_cloud_map", c.Debounce, c.MaxMembers, defaultMembers)
 }
 
-// warnOfIgnored says which settings have no effect, or another one than meant.
+// warnOfIgnored warns of settings that have no effect, or not the one that is meant.
 func (e *ringExporter[B]) warnOfIgnored() {
 	if endpoint := e.cfg.Protocol.OTLP.ClientConfig.Endpoint; endpoint != placeholder && endpoint != "" {
 		e.set.Logger.Warn("protocol::otlp::endpoint is ignored, as each member has its own: remove it", zap.String("endpoint", endpoint))
