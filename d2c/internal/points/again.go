@@ -14,7 +14,7 @@ import (
 
 // A batch may have no points, and items that ask for the latest samples of their streams: see Again.
 
-// Again is a stream of which the latest sample is to be given out once more.
+// Again names a stream whose latest sample is to be given out once more.
 type Again struct {
 	Family *table.Family
 	Values []byte // of its attributes
@@ -22,7 +22,8 @@ type Again struct {
 	Emitted int64
 }
 
-// Anyhow and AsItIs are no times. The latter has the latest sample given out at its own time, which it has not been yet.
+// Anyhow and AsItIs are no times. With the latter, the latest sample is given out at its own time, because it has not been given
+// out yet.
 const (
 	Anyhow = -1
 	AsItIs = -2
@@ -55,7 +56,7 @@ var noValue = pmetric.DefaultDataPointFlags.WithNoRecordedValue(true)
 // Again reports whether the item asks for the latest sample of its stream.
 func (it *Item) Again() bool { return it.flags&flagAgain != 0 }
 
-// EmittedBefore is the time of the latest sample of the stream when the item was made.
+// EmittedBefore returns the time that the stream's latest sample had when the item was made.
 func (b *Batch) EmittedBefore(it *Item) int64 { return b.again[it.position].Emitted }
 
 // Asks reports whether the batch has no points, but asks for samples.

@@ -71,7 +71,7 @@ type identity struct {
 	cumulative bool
 }
 
-// left is what is left of the resource and the scope that are at hand, by a rule.
+// left is what a rule leaves of the resource and the scope at hand.
 type left struct {
 	at       [3]int // number of the resource, the scope and the part of the batch, +1
 	resource streamid.Resource
@@ -132,13 +132,13 @@ func (b *Batch) Aggregated() bool { return b.aggregates != nil }
 // Held reports whether samples of a writer's total are given out by the clock.
 func (b *Batch) Held(w *Writer) bool { return b.aggregates.Held[w.Rule-1] }
 
-// MaxWriters is how many writers the total of a writer may have, zero if any number.
+// MaxWriters returns how many writers the total of a writer may have, zero for any number.
 func (b *Batch) MaxWriters(w *Writer) int { return b.aggregates.MaxWriters[w.Rule-1] }
 
-// NumberValue is the value of a sum's item.
+// NumberValue returns the value of a sum's item.
 func (it *Item) NumberValue() fold.Number { return fold.Number{Bits: it.Value, Double: it.Double} }
 
-// copied is where in extra the latest copy is.
+// copied returns the place of the latest copy in extra.
 type copied struct {
 	any      bool
 	i, j     int // of its resource and scope in the batch
@@ -146,7 +146,7 @@ type copied struct {
 	scope    pmetric.ScopeMetrics
 }
 
-// copy copies a metric, which is to stay, for its total.
+// copy copies a metric that is to stay, for its total.
 func (b *Batch) copy(rm pmetric.ResourceMetrics, sm pmetric.ScopeMetrics, m pmetric.Metric, i, j int) {
 	c := &b.copied
 	if !c.any {

@@ -70,7 +70,7 @@ type Batch struct {
 	summaries    []pmetric.SummaryDataPoint
 }
 
-// Route is by which ring, and to which of its members, a gateway has sent a batch; zero if that is not known.
+// Route says by which ring, and to which of its members, a gateway has sent a batch; zero if that is not known.
 type Route struct {
 	// ID is equal for equal rings and members, and zero for the zero Route only.
 	ID    uint64
@@ -89,17 +89,17 @@ const withheld = 0x80
 
 // Result says what became of a batch.
 type Result struct {
-	// Counts are the points by outcome.
+	// Counts holds the number of points by outcome.
 	Counts [fold.NumOutcomes]uint64
-	// Repaired are the points by what was repaired of them; a point may be among several.
+	// Repaired holds the number of points by what was repaired in them; a point may count several times.
 	Repaired [fold.NumRepairs]uint64
-	// Unspecified are the points that do not say whether they are deltas. They are among those that passed.
+	// Unspecified is the number of points that do not say whether they are deltas. They are among those that passed.
 	Unspecified uint64
-	// Duplicates are the streams that were opened, and are one with another to the backend.
+	// Duplicates is the number of streams that were opened though the backend takes each for one with another.
 	Duplicates uint64
 	// Gaps is the time that turned out to be covered by no delta, and of such time what was covered after all.
 	Gaps fold.Gaps
-	// Stored is set if the store has confirmed what the batch came to; Outstanding if the batch goes out before it has.
+	// Stored is set if the store has confirmed what the batch came to, Outstanding if the batch goes out before that.
 	Stored, Outstanding bool
 	// Zeros is the number of samples of value zero besides those of the points.
 	Zeros uint64
@@ -132,7 +132,7 @@ func (b *Batch) DeltaPrint(it *Item) uint64 {
 	}
 }
 
-// Print is the fingerprint of an item among identical ones, where these are told apart.
+// Print is the fingerprint of an item among identical ones, if these are told apart.
 func (b *Batch) Print(it *Item) uint64 { return b.prints[it.position] }
 
 // The flags of an item.
@@ -156,7 +156,7 @@ func (it *Item) More() bool { return it.flags&flagMore != 0 }
 // SetMore says that there are.
 func (it *Item) SetMore() { it.flags |= flagMore }
 
-// Reset lets go of the batch's data.
+// Reset releases the batch's data.
 func (b *Batch) Reset() {
 	clear(b.Items)
 	clear(b.numbers)
@@ -188,15 +188,15 @@ type Reading struct {
 	Seed       streamid.Seed
 	MaxBuckets int
 	Repair     fold.Repairs
-	// Arrival has a point without a time get that of its arrival.
+	// Arrival gives a point without a time the time of its arrival.
 	Arrival bool
-	// Multiset has identical points of a batch told apart.
+	// Multiset tells identical points of a batch apart.
 	Multiset bool
 	// Summaries are the patterns of metrics whose summaries carry deltas.
 	Summaries []string
-	// Names has batches say where points are from.
+	// Names makes batches say where points are from.
 	Names bool
-	// Aggregates says which metrics are aggregated; nil is none.
+	// Aggregates says which metrics are aggregated; nil for none.
 	Aggregates *Aggregates
 }
 
@@ -315,7 +315,7 @@ func (b *Batch) tellApart() {
 	}
 }
 
-// whose is the identity of who has sent the item.
+// whose returns the identity of whoever has sent the item.
 func (b *Batch) whose(it *Item) streamid.ID {
 	if w := b.Writer(it); w != nil {
 		return w.ID
@@ -323,7 +323,7 @@ func (b *Batch) whose(it *Item) streamid.ID {
 	return it.ID
 }
 
-// twin is where identical points of a stream are counted: the place of the first in Items, and how many there are.
+// twin counts identical points of a stream: the place of the first one in Items, and how many there are.
 type twin struct {
 	print    uint64
 	first, n int32
@@ -393,7 +393,7 @@ func (b *Batch) Emit(md pmetric.Metrics) {
 	}
 }
 
-// sortPoints brings the points of a metric in the order of their times: some backends refuse what is not.
+// sortPoints sorts the points of a metric by time, because some backends refuse points that are not in order.
 func sortPoints(m pmetric.Metric) {
 	switch m.Type() {
 	case pmetric.MetricTypeSum:
@@ -495,7 +495,7 @@ func (b *Batch) timed(it *Item, start, end pcommon.Timestamp, flags pmetric.Data
 	return b.untimed(it, start, end)
 }
 
-// untimed is for points without a start or a time that is of use.
+// untimed is timed for points without a usable start or time.
 func (b *Batch) untimed(it *Item, start, end pcommon.Timestamp) bool {
 	it.Interval.Start = 0
 	switch {
@@ -575,7 +575,7 @@ func (b *Batch) identified(it *Item, who *identity, attributes pcommon.Map) {
 	}
 }
 
-// Repair notes what was repaired of an item.
+// Repair notes what was repaired in an item.
 func (b *Batch) Repair(it *Item, kinds fold.Repairs) {
 	for len(b.repairs) < len(b.outcomes) {
 		b.repairs = append(b.repairs, 0)
@@ -627,7 +627,7 @@ func (b *Batch) Note(it *Item, o fold.Outcome) {
 	b.Dropped = b.Dropped || removed(o)
 }
 
-// countRepairs adds n to the counts of what was repaired of an item.
+// countRepairs adds n to the counts of what was repaired in an item.
 func (b *Batch) countRepairs(it *Item, n uint64) {
 	for i := range b.Repaired {
 		if b.repairs[it.position]&(1<<i) != 0 {
@@ -645,7 +645,7 @@ func (it *Item) Arrived() bool { return it.flags&flagArrived != 0 }
 // removed reports whether a point leaves the batch.
 func removed(o outcome) bool { return o&withheld != 0 || o.Dropped() || o == fold.Kept }
 
-// Outcome is what was noted of an item.
+// Outcome returns what was noted of an item.
 func (b *Batch) Outcome(it *Item) fold.Outcome { return b.outcomes[it.position] &^ withheld }
 
 // Withheld reports whether it is without a sample.
@@ -661,8 +661,8 @@ func (b *Batch) Supersede(it *Item) {
 	b.Dropped = true
 }
 
-// Afford reports whether a sample with so many bucket counts may be given out though a later one of the stream will be: all of
-// these together are a small multiple of what came in.
+// Afford reports whether a sample with so many bucket counts may be given out though a later one of the stream will be. All such
+// samples together are a small multiple of what came in.
 func (b *Batch) Afford(buckets int) bool {
 	if b.spare < buckets {
 		return false
@@ -671,7 +671,7 @@ func (b *Batch) Afford(buckets int) bool {
 	return true
 }
 
-// Of samples that could be left out a batch may have this many bucket counts, and these more for each of its points and
+// The samples of a batch that could be left out may have this many bucket counts, and these more for each of its points and
 // buckets.
 const (
 	spareAtFirst   = 1 << 16
@@ -679,12 +679,12 @@ const (
 	sparePerBucket = 4
 )
 
-// HistogramDelta is the delta of an item.
+// HistogramDelta returns the delta of an item.
 func (b *Batch) HistogramDelta(it *Item) *fold.Histogram {
 	return &b.histograms[it.point].value
 }
 
-// ExponentialDelta is the delta of an item.
+// ExponentialDelta returns the delta of an item.
 func (b *Batch) ExponentialDelta(it *Item) *fold.Exponential {
 	return &b.exponentials[it.point].value
 }

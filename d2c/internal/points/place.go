@@ -15,20 +15,20 @@ import (
 	"github.com/deltaring/deltaring/streamid"
 )
 
-// Place is where in a batch a metric is.
+// Place says where in a batch a metric is.
 type Place struct {
 	Resource pcommon.Resource
 	Scope    pcommon.InstrumentationScope
 	Metric   pmetric.Metric
-	// First is the position of the metric's first point, N how many points it has.
+	// First is the position of the metric's first point, N the number of its points.
 	First, N int
 }
 
-// Point is what is to be said of a point besides its place.
+// Point is what a notice says of a point besides its place.
 type Point struct {
 	Attributes pcommon.Map
 	fold.Interval
-	// ID is that of the stream, zero of a malformed point.
+	// ID is the stream's; zero if the point is malformed.
 	ID streamid.ID
 }
 
@@ -42,7 +42,7 @@ func (b *Batch) Places(md pmetric.Metrics) iter.Seq[Place] {
 	}
 }
 
-// places is Places for a part of the batch. It goes on at a metric and a position.
+// places is Places for a part of the batch. It continues at a metric and a position.
 func (b *Batch) places(md pmetric.Metrics, metric, position *int, yield func(Place) bool) bool {
 	rms := md.ResourceMetrics()
 	for i := range rms.Len() {
@@ -105,7 +105,7 @@ func (b *Batch) Point(at Place, position int, it *Item) (p Point) {
 	return p
 }
 
-// Position is that of the item's point in the batch.
+// Position returns the position of the item's point in the batch.
 func (it *Item) Position() int { return int(it.position) }
 
 // ItemAt returns the item of a point, nil if it is malformed. Items have the order of their points.
@@ -133,7 +133,7 @@ func (b *Batch) Reaching() (position, n int) {
 	return position, n
 }
 
-// startOf is the start of the sample that a sum gets.
+// startOf returns the start of the sample that a sum gets.
 func (b *Batch) startOf(it *Item) int64 {
 	if b.direct {
 		return int64(b.numbers[it.point].StartTimestamp())
@@ -154,7 +154,7 @@ func unspecified(m pmetric.Metric) bool {
 	return false
 }
 
-// Unclear iterates over the metrics of md that have points and do not say whether these are deltas. First is of no meaning.
+// Unclear iterates over the metrics of md that have points and do not say whether these are deltas. First has no meaning.
 func Unclear(md pmetric.Metrics) iter.Seq[Place] {
 	return func(yield func(Place) bool) {
 		for _, rm := range md.ResourceMetrics().All() {

@@ -28,7 +28,7 @@ type exponentialPoint struct {
 	value fold.Exponential
 }
 
-// inspectHistogram reads the point and repairs what may be, or returns its outcome if it is malformed. A point that counts nothing is
+// inspectHistogram reads the point and repairs what may be repaired, or returns its outcome if it is malformed. A point that counts nothing is
 // well-formed, whatever else it says: an SDK may say that the least of no values is infinite.
 func (b *Batch) inspectHistogram(p *histogramPoint, it *Item) (o fold.Outcome, malformed bool) {
 	v := &p.value
@@ -68,8 +68,8 @@ func rise(bounds []float64) bool {
 	return true
 }
 
-// repairBuckets makes bounds, counts and count fit each other where there is one way to, and reports whether they do. The
-// data point is not written to.
+// repairBuckets makes bounds, counts and count fit each other if there is exactly one way to do so, and reports whether they
+// fit. It does not write to the data point.
 func (b *Batch) repairBuckets(v *fold.Histogram) bool {
 	n := len(v.Bounds)
 	if n > 0 && math.IsInf(v.Bounds[n-1], 1) && b.repair&fold.RepairInfiniteBound != 0 {
@@ -133,7 +133,7 @@ func (b *Batch) repairBuckets(v *fold.Histogram) bool {
 	return false
 }
 
-// own returns a copy of counts with room for n of them, the further ones zero.
+// own returns a copy of counts with room for n of them; the added ones are zero.
 func (b *Batch) own(counts []uint64, n int) []uint64 {
 	from := len(b.owned)
 	b.owned = append(b.owned, counts...)
@@ -152,8 +152,8 @@ func (p *histogramPoint) write(h *fold.Histogram, bounds bool) {
 	}
 }
 
-// inspectExponential reads the point and repairs what may be, or returns its outcome if it is malformed. Where there are no
-// buckets the scale is of nothing, and where there is no zero count the threshold is.
+// inspectExponential reads the point and repairs what may be repaired, or returns its outcome if it is malformed. Without buckets
+// the scale means nothing, and without a zero count the threshold means nothing.
 func (b *Batch) inspectExponential(p *exponentialPoint) (o fold.Outcome, malformed bool) {
 	v := &p.value
 	readExponential(&v.Distribution, p.ExponentialHistogramDataPoint)

@@ -16,7 +16,7 @@ import (
 // maxScratch is the number of bucket counts that scratch space may hold on to between batches.
 const maxScratch = 1 << 16
 
-// stage has what the points of a batch get once it is committed.
+// stage holds what the points of a batch get once it is committed.
 type stage struct {
 	samples      []fold.Interval  // start and time, by position; a zero time leaves the point as it is
 	numbers      []fold.Number    // by point, as are the next two
@@ -28,7 +28,7 @@ type stage struct {
 	gaps [][2]time.Duration // opened and filled, by position
 }
 
-// Prepare has what the points get staged until Emit.
+// Prepare stages what the points get until Emit.
 func (b *Batch) Prepare() {
 	s := &b.staged
 	b.direct = false
@@ -103,10 +103,10 @@ func (b *Batch) Keep(kept *Batch) {
 	copy(kept.staged.gaps, b.staged.gaps)
 }
 
-// Given is what was noted of an item when it was kept.
+// Given returns what was noted of an item when it was kept.
 func (b *Batch) Given(it *Item) fold.Outcome { return b.given[it.position] &^ withheld }
 
-// reset lets go of the batch's data.
+// reset releases the batch's data.
 func (s *stage) reset() {
 	clear(s.histograms)
 	clear(s.exponentials)
@@ -138,7 +138,7 @@ func (s *stage) keep(counts []uint64) []uint64 {
 	return s.counts[from:len(s.counts):len(s.counts)]
 }
 
-// unstage writes to the points of the batch what they are to get.
+// unstage writes what was staged to the points of the batch.
 func (b *Batch) unstage() {
 	s := &b.staged
 	for i := range b.Items {

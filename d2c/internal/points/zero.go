@@ -76,7 +76,7 @@ func (b *Batch) nextZero(position int32) *Item {
 }
 
 // putZeros writes the points of a metric anew, with zeros and without those that are removed, and returns the position after them.
-// It is no work that all points cost: lives begin seldom.
+// Not every point costs this work, because lives begin rarely.
 func (b *Batch) putZeros(m pmetric.Metric, position int32) int32 {
 	switch m.Type() {
 	case pmetric.MetricTypeSum:
