@@ -131,12 +131,19 @@ long: /usr/bin/prometheus /usr/bin/redis-server tools
 
 # Identities, rings and folds must not depend on word size or byte order. Emulated, simulations would take many minutes; what they write
 # is held by golden vectors, which are run.
+PORTABLE := ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
+
 .PHONY: cross
 ifeq ($(shell go env GOHOSTARCH),amd64)
 cross: /usr/bin/qemu-s390x-static
-	CGO_ENABLED=0 GOARCH=386 go test -short ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
-	CGO_ENABLED=0 GOARCH=s390x go test -short -skip Simulation -exec qemu-s390x-static ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
-	CGO_ENABLED=0 GOARCH=arm64 go test -short -skip Simulation -exec qemu-aarch64-static ./streamid ./ring ./d2c ./d2c/internal/... ./d2c/store/log/...
+	@# Not every kernel of amd64 runs programs of 32 bits, and QEMU does not run those of Go for 386. A test of nothing tells.
+	if CGO_ENABLED=0 GOARCH=386 go test -run '^$$' ./ring >/dev/null 2>&1; then \
+		CGO_ENABLED=0 GOARCH=386 go test -short $(PORTABLE); \
+	else \
+		CGO_ENABLED=0 GOARCH=arm go test -short -skip Simulation -exec qemu-arm-static $(PORTABLE); \
+	fi
+	CGO_ENABLED=0 GOARCH=s390x go test -short -skip Simulation -exec qemu-s390x-static $(PORTABLE)
+	CGO_ENABLED=0 GOARCH=arm64 go test -short -skip Simulation -exec qemu-aarch64-static $(PORTABLE)
 else
 cross:
 	@echo "cross: runs on amd64 only"
